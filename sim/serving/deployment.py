@@ -1,0 +1,253 @@
+"""A deployment: replicas behind a router, fed by an open or closed loop of requests, run to the end.
+
+`serve` is the one entry point of the package for whoever wants request times: give it requests, a cost, limits and
+policies, get the log of all requests and the record of every replica.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sim.core import Array, stream
+from sim.kernel import Kernel, Priority
+from sim.serving.iteration import IterationCost
+from sim.serving.records import ReplicaRecord
+from sim.serving.replica import EngineLimits, Replica
+from sim.serving.requests import REJECTED, RequestLog
+from sim.serving.routers import ROUTERS
+from sim.serving.schedulers import SCHEDULERS
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """Requests arrive at given times, whatever the system does.
+
+    Attributes:
+        arrival_s: Client send times [s], ascending, one per request.
+    """
+
+    arrival_s: Array
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """A fixed number of requests in flight: all at time zero, each replaced at once when it ends.
+
+    Attributes:
+        concurrency: Requests in flight.
+    """
+
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class ServingRun:
+    """What happened.
+
+    Attributes:
+        log: Every request.
+        records: Every replica's leaps.
+        replicas: The replicas as the run left them.
+        duration_s: From time zero to the last event [s].
+    """
+
+    log: RequestLog
+    records: list[ReplicaRecord]
+    replicas: list[Replica] = field(repr=False)
+    duration_s: float
+
+
+class Deployment:
+    """Replicas behind a router; implements `routers.Fleet`."""
+
+    def __init__(self, kernel: Kernel, log: RequestLog, *, frontend_s: float, max_model_len: int | None) -> None:
+        self.outstanding: list[int] = []
+        self.slots: list[int] = []
+        self.replicas: list[Replica] = []
+        self._kernel = kernel
+        self._log = log
+        self._frontend_s = frontend_s
+        self._max_model_len = max_model_len
+        self._held: deque[int] = deque()
+        self._listener: Callable[[int], None] | None = None
+        self._choose: Callable[[int], int | None]
+
+    def build(
+        self,
+        costs: Sequence[IterationCost],
+        limits: EngineLimits,
+        *,
+        scheduler: str,
+        router: str,
+        seed: int,
+        leap: bool,
+    ) -> None:
+        """Creates one replica per cost, and the router."""
+        self.outstanding = [0] * len(costs)
+        self.slots = [limits.max_sequences] * len(costs)
+        policy = SCHEDULERS.get(scheduler)
+        self.replicas = [
+            Replica(
+                index,
+                kernel=self._kernel,
+                cost=cost,
+                limits=limits,
+                scheduler=policy(),
+                log=self._log,
+                on_finish=self._finished,
+                leap=leap,
+            )
+            for index, cost in enumerate(costs)
+        ]
+        self._choose = ROUTERS.get(router)(self, stream(seed, "router")).choose
+
+    def listen(self, listener: Callable[[int], None]) -> None:
+        """Calls `listener` with every request that ends, finished or rejected."""
+        self._listener = listener
+
+    def send(self, request: int) -> None:
+        """The client sends `request` now; the engine sees it `frontend_s` later."""
+        now = self._kernel.now
+        self._log.arrival_s[request] = now
+        if self._frontend_s:
+            self._kernel.at(now + self._frontend_s, lambda: self.receive(request), priority=Priority.ARRIVAL)
+        else:
+            self.receive(request)
+
+    def receive(self, request: int) -> None:
+        """Routes a request that has reached the engine; rejects a prompt beyond the context limit as engines do."""
+        log, limit = self._log, self._max_model_len
+        if limit is not None:
+            room = limit - log.prompt[request]
+            if room < 1:
+                log.status[request] = REJECTED
+                log.output[request] = 0
+                if self._listener is not None:
+                    self._listener(request)
+                return
+            if log.output[request] > room:
+                log.output[request] = room
+        self._route(request)
+
+    def _route(self, request: int) -> None:
+        target = None if self._held else self._choose(request)
+        if target is None:
+            self._held.append(request)
+        else:
+            self._dispatch(request, target)
+
+    def _dispatch(self, request: int, target: int) -> None:
+        self.outstanding[target] += 1
+        self.replicas[target].submit(request)
+
+    def _finished(self, request: int) -> None:
+        self.outstanding[self._log.replica[request]] -= 1
+        if self._held:
+            target = self._choose(self._held[0])
+            if target is not None:
+                self._dispatch(self._held.popleft(), target)
+        if self._listener is not None:
+            self._listener(request)
+
+
+class _Source(Protocol):
+    def start(self) -> None: ...
+
+
+class _OpenSource:
+    """Feeds arrivals one alarm at a time; the engine's front-end delay is added to the alarm, not a second event."""
+
+    def __init__(
+        self, kernel: Kernel, deployment: Deployment, log: RequestLog, load: OpenLoop, frontend_s: float
+    ) -> None:
+        self._kernel = kernel
+        self._deployment = deployment
+        self._log = log
+        self._times: list[float] = load.arrival_s.tolist()
+        self._frontend_s = frontend_s
+        self._next = 0
+
+    def start(self) -> None:
+        if self._times:
+            self._kernel.at(self._times[0] + self._frontend_s, self._arrive, priority=Priority.ARRIVAL)
+
+    def _arrive(self) -> None:
+        request, times = self._next, self._times
+        self._next = following = request + 1
+        self._log.arrival_s[request] = times[request]
+        self._deployment.receive(request)
+        if following < len(times):
+            self._kernel.at(times[following] + self._frontend_s, self._arrive, priority=Priority.ARRIVAL)
+
+
+class _ClosedSource:
+    """Keeps `concurrency` requests in flight until all have been sent."""
+
+    def __init__(self, deployment: Deployment, count: int, load: ClosedLoop) -> None:
+        self._deployment = deployment
+        self._count = count
+        self._sent = 0
+        self._concurrency = load.concurrency
+        deployment.listen(self._ended)
+
+    def start(self) -> None:
+        for _ in range(min(self._concurrency, self._count)):
+            self._send()
+
+    def _send(self) -> None:
+        self._sent += 1
+        self._deployment.send(self._sent - 1)
+
+    def _ended(self, _: int) -> None:
+        if self._sent < self._count:
+            self._send()
+
+
+def serve(
+    log: RequestLog,
+    load: OpenLoop | ClosedLoop,
+    *,
+    costs: Sequence[IterationCost],
+    limits: EngineLimits,
+    scheduler: str = "vllm-v1",
+    router: str = "round_robin",
+    frontend_s: float = 0.0,
+    max_model_len: int | None = None,
+    seed: int = 0,
+    leap: bool = True,
+    until_s: float | None = None,
+) -> ServingRun:
+    """Serves all requests of `log` on one replica per entry of `costs`.
+
+    Args:
+        log: The requests; filled in place.
+        load: How they arrive.
+        costs: Iteration cost of each replica; replicas may share one.
+        limits: Engine limits of each replica.
+        scheduler: Name of the scheduling policy.
+        router: Name of the routing policy.
+        frontend_s: Time between a client's send and the engine's receipt [s].
+        max_model_len: Context limit [tokens]; prompts that fill it are rejected, outputs are cut at it.
+        seed: Seed of the router's random stream.
+        leap: Whether engines leap over unchanged iterations.
+        until_s: Stop at this time [s] even if requests are left; None runs to the end.
+
+    Raises:
+        InputError: if a policy's name is unknown.
+    """
+    kernel = Kernel()
+    deployment = Deployment(kernel, log, frontend_s=frontend_s, max_model_len=max_model_len)
+    deployment.build(costs, limits, scheduler=scheduler, router=router, seed=seed, leap=leap)
+    source: _Source
+    if isinstance(load, OpenLoop):
+        source = _OpenSource(kernel, deployment, log, load, frontend_s)
+    else:
+        source = _ClosedSource(deployment, len(log), load)
+    source.start()
+    kernel.run_all(until_s=until_s)
+    for replica in deployment.replicas:
+        replica.stop()
+    return ServingRun(log, [replica.record for replica in deployment.replicas], deployment.replicas, kernel.now)

@@ -1,0 +1,86 @@
+"""Paged KV blocks of one replica, counted without touching every sequence on every step.
+
+A decoding sequence stores one more token each iteration and needs a new block when its stored tokens are a multiple
+of the block size. With `offset = stored tokens - iteration counter` constant while it decodes, it does so in the
+iterations `i` with `(offset + i) mod block = 0`. A histogram of offsets modulo the block size therefore tells how many
+blocks any future iteration needs, and a leap of k iterations costs at most one pass over that histogram.
+"""
+
+from __future__ import annotations
+
+
+class KvBlocks:
+    """Block accounting: allocated = used by sequences; free = total - used (prefix caching is off: none cached).
+
+    Args:
+        total_blocks: Blocks the replica owns.
+        block_tokens: Tokens per block.
+    """
+
+    def __init__(self, total_blocks: int, block_tokens: int) -> None:
+        self.total = total_blocks
+        self.block = block_tokens
+        self.used = 0
+        self.peak = 0
+        self._phase = [0] * block_tokens
+
+    @property
+    def free(self) -> int:
+        """Blocks that no sequence holds."""
+        return self.total - self.used
+
+    def blocks_for(self, tokens: int) -> int:
+        """Blocks that `tokens` stored tokens occupy."""
+        return -(-tokens // self.block)
+
+    def take(self, blocks: int) -> None:
+        """Allocates `blocks`.
+
+        Raises:
+            RuntimeError: if there are not so many; a scheduler must ask first.
+        """
+        self.used += blocks
+        if self.used > self.total:
+            raise RuntimeError(f"{self.used} KV blocks allocated of {self.total}: the scheduler did not check")
+        if self.used > self.peak:
+            self.peak = self.used
+
+    def give_back(self, blocks: int) -> None:
+        """Frees `blocks`."""
+        self.used -= blocks
+
+    def start_decoding(self, offset: int) -> None:
+        """Counts a sequence whose stored tokens will be `offset + iteration`."""
+        self._phase[offset % self.block] += 1
+
+    def stop_decoding(self, offset: int) -> None:
+        """Forgets a sequence counted by `start_decoding`."""
+        self._phase[offset % self.block] -= 1
+
+    def needed(self, iteration: int) -> int:
+        """New blocks that the decoding sequences need in `iteration`."""
+        return self._phase[-iteration % self.block]
+
+    def needed_over(self, iteration: int, steps: int, sequences: int) -> int:
+        """New blocks needed in the `steps` iterations from `iteration` on, for `sequences` decoding in all."""
+        rounds, rest = divmod(steps, self.block)
+        phase, block = self._phase, self.block
+        total = rounds * sequences
+        for i in range(iteration, iteration + rest):
+            total += phase[-i % block]
+        return total
+
+    def steps_that_fit(self, iteration: int, sequences: int, limit: int) -> int:
+        """How many iterations from `iteration` on fit in the free blocks, at most `limit`."""
+        free = self.free
+        if ((limit - 1) // self.block + 1) * sequences <= free:
+            return limit
+        rounds = free // sequences
+        steps = rounds * self.block
+        left = free - rounds * sequences
+        while steps < limit:
+            left -= self._phase[-(iteration + steps) % self.block]
+            if left < 0:
+                break
+            steps += 1
+        return min(steps, limit)

@@ -1,0 +1,377 @@
+"""One replica: an engine that runs iterations, leaping over those in which nothing changes.
+
+The engine alternates two moments. `_settle` applies what the ended iterations did (tokens emitted, prompts advanced,
+sequences finished, blocks taken); `_plan` asks the scheduling policy for the next iteration and, if that is only
+decoding, finds how many equal iterations follow: until the first sequence finishes, blocks run out, an affine piece of
+the cost ends, or a sequence outgrows an attention window. One alarm ends the leap; an arrival that could be admitted
+ends it earlier, at the next iteration boundary. With `leap=False` every leap is one iteration long: same code, same
+times (law 5).
+
+Cost per change is independent of the number of running sequences: sequences are tracked by `offset = stored tokens -
+iteration counter`, constant while they decode, so sums over the batch are kept by adding and removing offsets.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
+from sim.kernel import Alarm, Kernel, leap_end_s, steps_until
+from sim.serving.iteration import IterationCost
+from sim.serving.kv import KvBlocks
+from sim.serving.records import ReplicaRecord
+from sim.serving.requests import FINISHED, QUEUED, RUNNING, RequestLog
+from sim.serving.schedulers import Chunk, Scheduler
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """Limits of one replica, all its data-parallel ranks and pipeline lanes together.
+
+    Attributes:
+        max_sequences: Most requests running at once.
+        token_budget: Most tokens computed in one iteration.
+        chunk_limit: Most tokens of one request in one iteration.
+        kv_blocks: KV blocks owned.
+        block_tokens: Tokens per block.
+        chunked_prefill: Whether a prompt may be split over iterations.
+        watermark_blocks: Blocks that admission must leave free.
+    """
+
+    max_sequences: int
+    token_budget: int
+    chunk_limit: int
+    kv_blocks: int
+    block_tokens: int = 16
+    chunked_prefill: bool = True
+    watermark_blocks: int = 0
+
+
+class _WindowSum:
+    """Attended tokens of one attention class: the sum over decoding sequences of min(stored + 1, window)."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.full = 0
+        self.offsets = 0
+        self.crosses_at: dict[int, int] = {}
+        self.heap: list[tuple[int, int]] = []
+
+    def enter(self, request: int, offset: int, iteration: int) -> None:
+        """Counts a sequence that stores `offset + iteration` tokens."""
+        at = self.window - 1 - offset
+        if at <= iteration:
+            self.full += 1
+        else:
+            self.crosses_at[request] = at
+            self.offsets += offset
+            heappush(self.heap, (at, request))
+
+    def leave(self, request: int, offset: int) -> None:
+        """Forgets a sequence counted by `enter`."""
+        if self.crosses_at.pop(request, None) is None:
+            self.full -= 1
+        else:
+            self.offsets -= offset
+
+    def advance(self, iteration: int) -> None:
+        """Moves the sequences that fill the window by `iteration` from growing to full."""
+        heap, crosses_at = self.heap, self.crosses_at
+        while heap and (heap[0][0] <= iteration or crosses_at.get(heap[0][1]) != heap[0][0]):
+            at, request = heappop(heap)
+            if crosses_at.get(request) == at:
+                del crosses_at[request]
+                self.offsets -= self.window - 1 - at
+                self.full += 1
+
+
+class Replica:
+    """A serving engine on its devices, as one actor of the simulation.
+
+    Args:
+        index: Number of the replica.
+        kernel: The clock.
+        cost: Time of iterations.
+        limits: Engine limits.
+        scheduler: Scheduling policy.
+        log: Columns of all requests.
+        on_finish: Called with a request when its last token is out.
+        leap: Whether to leap; False steps one iteration at a time.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        *,
+        kernel: Kernel,
+        cost: IterationCost,
+        limits: EngineLimits,
+        scheduler: Scheduler,
+        log: RequestLog,
+        on_finish: Callable[[int], None],
+        leap: bool = True,
+    ) -> None:
+        self.index = index
+        self.waiting: deque[int] = deque()
+        self.partial: dict[int, int] = {}
+        self.decoding = 0
+        self.max_sequences = limits.max_sequences
+        self.token_budget = limits.token_budget
+        self.chunk_limit = limits.chunk_limit
+        self.chunked_prefill = limits.chunked_prefill
+        self.watermark_blocks = limits.watermark_blocks
+        self.kv = KvBlocks(limits.kv_blocks, limits.block_tokens)
+        self.record = ReplicaRecord()
+        self._kernel = kernel
+        self._cost = cost
+        self._scheduler = scheduler
+        self._log = log
+        self._on_finish = on_finish
+        self._leap = leap
+        self._running: dict[int, None] = {}
+        self._iteration = 0
+        self._offset: dict[int, int] = {}
+        self._offset_sum = 0
+        self._finish_heap: list[tuple[int, int]] = []
+        self._finish_at: dict[int, int] = {}
+        self._windows = [_WindowSum(w) if w is not None else None for w in cost.windows]
+        self._alarm: Alarm | None = None
+        self._chunks: list[Chunk] = []
+        self._steps = 0
+        self._start_s = 0.0
+        self._first_s = 0.0
+        self._growth_s = 0.0
+
+    # ---- what the policy sees (EngineState) ----
+
+    def running(self) -> int:
+        """Requests admitted and not finished."""
+        return len(self._running)
+
+    def to_compute(self, request: int) -> int:
+        """Tokens whose KV the request needs before it can decode: prompt plus what it had produced."""
+        return self._log.prompt[request] + self._log.emitted[request]
+
+    def free_blocks(self) -> int:
+        """Blocks free after the decoding sequences have taken theirs for the next iteration."""
+        return self.kv.free - self.kv.needed(self._iteration)
+
+    def decode_shortage(self) -> int:
+        """Blocks missing for every decoding sequence to store its next token."""
+        return self.kv.needed(self._iteration) - self.kv.free
+
+    def blocks_to_extend(self, request: int, tokens: int) -> int:
+        """New blocks for `tokens` more computed tokens of the request."""
+        done = self.partial.get(request, 0)
+        return self.kv.blocks_for(done + tokens) - self.kv.blocks_for(done)
+
+    def extend(self, request: int, tokens: int) -> Chunk:
+        """Takes blocks for `tokens` more tokens of a running prompt."""
+        self.kv.take(self.blocks_to_extend(request, tokens))
+        return Chunk(request, tokens, self.partial[request])
+
+    def admit(self, tokens: int) -> Chunk:
+        """Moves the head of the queue to the running set with a first chunk."""
+        request = self.waiting.popleft()
+        self.kv.take(self.kv.blocks_for(tokens))
+        self.partial[request] = 0
+        self._running[request] = None
+        log = self._log
+        log.status[request] = RUNNING
+        if log.scheduled_s[request] != log.scheduled_s[request]:
+            log.scheduled_s[request] = self._kernel.now
+        return Chunk(request, tokens, 0)
+
+    def preempt_last(self) -> int:
+        """Evicts the request admitted last for recomputation; see `EngineState`."""
+        request, _ = self._running.popitem()
+        if request in self.partial:
+            self.kv.give_back(self.kv.blocks_for(self.partial.pop(request)))
+        else:
+            self._log.last_s[request] = self._kernel.now
+            self._leave_decoding(request)
+        self._log.status[request] = QUEUED
+        self._log.preemptions[request] += 1
+        self.record.preemptions += 1
+        self.waiting.appendleft(request)
+        return request
+
+    # ---- arrivals ----
+
+    def submit(self, request: int) -> None:
+        """Queues a request; wakes an idle engine, or shortens a leap in which it could be admitted."""
+        self._log.replica[request] = self.index
+        could_be_next = not self.waiting
+        self.waiting.append(request)
+        if self._alarm is None:
+            self._alarm = self._kernel.at(self._kernel.now, self._wake)
+        elif could_be_next and self._steps > 1 and len(self._running) < self.max_sequences:
+            self._shorten()
+
+    def _shorten(self) -> None:
+        steps = steps_until(self._kernel.now, self._start_s, self._first_s, self._growth_s)
+        if steps < self._steps:
+            self._steps = steps
+            assert self._alarm is not None
+            self._alarm.cancel()
+            end_s = leap_end_s(self._start_s, self._first_s, self._growth_s, steps)
+            self._alarm = self._kernel.at(end_s, self._wake)
+
+    # ---- the loop ----
+
+    def _wake(self) -> None:
+        if self._steps:
+            self._settle()
+        self._plan()
+
+    def _settle(self) -> None:
+        """Applies the iterations that have just ended."""
+        steps, now = self._steps, self._kernel.now
+        self._steps = 0
+        self.record.ran(self._start_s, steps, self._first_s, self._growth_s, self.decoding, self._chunks)
+        if self.decoding:
+            self.kv.take(self.kv.needed_over(self._iteration, steps, self.decoding))
+        self._iteration += steps
+        for window in self._windows:
+            if window is not None:
+                window.advance(self._iteration)
+        heap, at = self._finish_heap, self._finish_at
+        while heap and heap[0][0] <= self._iteration:
+            due, request = heappop(heap)
+            if at.get(request) == due:
+                self._finish(request, now)
+        for chunk in self._chunks:
+            self._advance_prompt(chunk, now)
+        self._chunks = []
+
+    def stop(self) -> None:
+        """Counts the whole iterations done by now, at the end of a run that is cut short."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._steps:
+            now = self._kernel.now
+            done = steps_until(now, self._start_s, self._first_s, self._growth_s)
+            if leap_end_s(self._start_s, self._first_s, self._growth_s, done) > now:
+                done -= 1
+            if done:
+                self._steps = done
+                self._settle()
+        for request, due in self._finish_at.items():
+            self._log.emitted[request] = self._log.output[request] - (due - self._iteration)
+
+    def _advance_prompt(self, chunk: Chunk, now: float) -> None:
+        request, tokens, prefix = chunk
+        stored = prefix + tokens
+        if stored < self.to_compute(request):
+            self.partial[request] = stored
+            return
+        del self.partial[request]
+        log = self._log
+        if log.emitted[request] == 0:
+            log.first_s[request] = now
+        else:
+            self.record.gap(now - log.last_s[request])
+        log.emitted[request] += 1
+        left = log.output[request] - log.emitted[request]
+        if left == 0:
+            self.kv.give_back(self.kv.blocks_for(stored))
+            self._complete(request, now)
+            return
+        offset = stored - self._iteration
+        self._offset[request] = offset
+        self._offset_sum += offset
+        self.decoding += 1
+        self.kv.start_decoding(offset)
+        due = self._iteration + left
+        self._finish_at[request] = due
+        heappush(self._finish_heap, (due, request))
+        for window in self._windows:
+            if window is not None:
+                window.enter(request, offset, self._iteration)
+
+    def _finish(self, request: int, now: float) -> None:
+        self._leave_decoding(request)
+        self._complete(request, now)
+
+    def _complete(self, request: int, now: float) -> None:
+        del self._running[request]
+        self._log.finish_s[request] = now
+        self._log.status[request] = FINISHED
+        self._on_finish(request)
+
+    def _leave_decoding(self, request: int) -> None:
+        """Takes a sequence out of the decoding set and frees its blocks."""
+        offset = self._offset.pop(request)
+        self._offset_sum -= offset
+        self.decoding -= 1
+        self.kv.stop_decoding(offset)
+        self.kv.give_back(self.kv.blocks_for(offset + self._iteration))
+        left = self._finish_at.pop(request) - self._iteration
+        self._log.emitted[request] = self._log.output[request] - left
+        for window in self._windows:
+            if window is not None:
+                window.leave(request, offset)
+
+    # ---- planning ----
+
+    def _plan(self) -> None:
+        """Chooses the next iteration or leap and sets its alarm; idles if there is no work."""
+        self._chunks = chunks = self._scheduler.schedule(self)
+        if not chunks and not self.decoding:
+            self._alarm = None
+            if self.waiting or self.partial:
+                raise RuntimeError(f"replica {self.index} has work but its scheduler chose none")
+            return
+        sequences = self.decoding
+        prompt_tokens = sum(chunk[1] for chunk in chunks)
+        first_s = self._cost.base_s(sequences + prompt_tokens, sequences + len(chunks))
+        if chunks:
+            first_s += self._cost.prefill_s(chunks)
+            steps = 1
+        elif self._leap:
+            steps = self._steps_to_change()
+        else:
+            steps = 1
+        growth_s = 0.0
+        if sequences:
+            for kind, window in enumerate(self._windows):
+                value_s, slope_s, steps = self._attention(kind, window, steps)
+                first_s += value_s
+                growth_s += slope_s
+        now = self._kernel.now
+        self._steps, self._start_s, self._first_s, self._growth_s = steps, now, first_s, growth_s
+        self._alarm = self._kernel.at(leap_end_s(now, first_s, growth_s, steps), self._wake)
+
+    def _steps_to_change(self) -> int:
+        heap, at = self._finish_heap, self._finish_at
+        while at.get(heap[0][1]) != heap[0][0]:
+            heappop(heap)
+        if len(heap) > 2 * len(at) + 64:
+            heap[:] = [(due, request) for request, due in at.items()]
+            heapify(heap)
+        limit = min(heap[0][0] - self._iteration, self._scheduler.stable_steps(self))
+        return max(1, self.kv.steps_that_fit(self._iteration, self.decoding, limit))
+
+    def _attention(self, kind: int, window: _WindowSum | None, steps: int) -> tuple[float, float, int]:
+        """Attention time of one class now [s], its growth per iteration [s], and `steps` cut at the piece's end."""
+        row = self._cost.decode_row(kind, self.decoding)
+        if window is None:
+            growing = self.decoding
+            attended = self._offset_sum + growing * (self._iteration + 1)
+        else:
+            growing = len(window.crosses_at)
+            attended = window.offsets + growing * (self._iteration + 1) + window.full * window.window
+            if growing and steps > 1:
+                window.advance(self._iteration)
+                steps = min(steps, window.heap[0][0] - self._iteration)
+        breaks, values = row.breaks, row.values_s
+        last = len(breaks) - 2
+        i = bisect_right(breaks, attended) - 1
+        i = 0 if i < 0 else last if i > last else i
+        slope = (values[i + 1] - values[i]) / (breaks[i + 1] - breaks[i])
+        if steps > 1 and growing and i < last:
+            steps = min(steps, int((breaks[i + 1] - attended) // growing) + 1)
+        return values[i] + slope * (attended - breaks[i]), slope * growing, steps

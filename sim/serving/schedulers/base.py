@@ -1,0 +1,94 @@
+"""The contract between a replica's engine and its scheduling policy.
+
+Before every iteration the engine asks its policy for the prompt chunks to compute; the sequences that already decode
+each get one token. The policy sees the engine through `EngineState` and changes it only by its methods (admit,
+extend, preempt), so block accounting and queues stay the engine's. If the policy returns no chunk, the engine may leap
+over iterations in which the policy's answer cannot change: until a sequence finishes, a request arrives, or KV blocks
+run out. A policy for which that is not so says how long its answer holds in `stable_steps`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple, Protocol
+
+from sim.core import Registry
+
+
+class Chunk(NamedTuple):
+    """Prompt tokens of one request to compute in the next iteration."""
+
+    request: int
+    tokens: int
+    prefix: int
+
+
+class EngineState(Protocol):
+    """What a policy may see and do.
+
+    Attributes:
+        waiting: Requests not running, head first; preempted ones are at its head.
+        partial: Running requests whose prompt is not fully computed, in order of admission, with tokens done.
+        decoding: Number of sequences that decode.
+        max_sequences: Most requests that may run at once.
+        token_budget: Most tokens of one iteration.
+        chunk_limit: Most tokens of one request in one iteration.
+        chunked_prefill: Whether a prompt may be split over iterations.
+        watermark_blocks: Blocks that admission must leave free.
+    """
+
+    waiting: deque[int]
+    partial: dict[int, int]
+    decoding: int
+    max_sequences: int
+    token_budget: int
+    chunk_limit: int
+    chunked_prefill: bool
+    watermark_blocks: int
+
+    def running(self) -> int:
+        """Requests admitted and not finished."""
+        ...
+
+    def to_compute(self, request: int) -> int:
+        """Tokens whose KV `request` needs before it can decode: its prompt and what it had already produced."""
+        ...
+
+    def free_blocks(self) -> int:
+        """KV blocks free, after what decoding sequences take in this iteration."""
+        ...
+
+    def decode_shortage(self) -> int:
+        """Blocks missing for every decoding sequence to store its next token; zero or less if none is."""
+        ...
+
+    def blocks_to_extend(self, request: int, tokens: int) -> int:
+        """New blocks that `tokens` more computed tokens of `request` need."""
+        ...
+
+    def preempt_last(self) -> int:
+        """Evicts the request admitted last, puts it at the head of the queue for recomputation, returns it."""
+        ...
+
+    def extend(self, request: int, tokens: int) -> Chunk:
+        """Takes the blocks for `tokens` more tokens of a running request's prompt."""
+        ...
+
+    def admit(self, tokens: int) -> Chunk:
+        """Moves the head of the queue into the running set with a first chunk of `tokens`."""
+        ...
+
+
+class Scheduler(Protocol):
+    """A scheduling policy."""
+
+    def schedule(self, engine: EngineState) -> list[Chunk]:
+        """Prompt chunks of the next iteration, blocks already taken; every decoding sequence gets a token besides."""
+        ...
+
+    def stable_steps(self, engine: EngineState) -> int:
+        """For how many iterations an answer without chunks holds if nothing finishes, arrives or runs out."""
+        ...
+
+
+SCHEDULERS: Registry[type[Scheduler]] = Registry("scheduler", package="sim.serving.schedulers")

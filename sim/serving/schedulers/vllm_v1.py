@@ -1,0 +1,60 @@
+"""vLLM v1: one loop without phases, running requests before waiting ones, recomputation on preemption."""
+
+from __future__ import annotations
+
+from sim.serving.schedulers.base import SCHEDULERS, Chunk, EngineState
+
+_FOREVER = 1 << 62
+
+
+@SCHEDULERS.register("vllm-v1")
+class VllmV1:
+    """Token budget shared by decodes and chunked prompts, first come first served (vLLM v1 scheduler).
+
+    Each step gives every decoding sequence its token, then continues running prompts, then admits from the head of
+    the queue, all within the token budget. When blocks run out the request admitted last is evicted and goes to the
+    head of the queue to be recomputed; in such a step nothing is admitted. Admission stops at the first request that
+    does not fit (no overtaking). Source: `vllm/v1/core/sched/scheduler.py` and the engine's documented defaults.
+    """
+
+    def schedule(self, engine: EngineState) -> list[Chunk]:
+        """Prompt chunks of the next iteration; see the class."""
+        preempted = False
+        while engine.decode_shortage() > 0:
+            engine.preempt_last()
+            preempted = True
+        budget = engine.token_budget - engine.decoding
+        chunks: list[Chunk] = []
+        if engine.partial:
+            for request in list(engine.partial):
+                if budget <= 0 or request not in engine.partial:
+                    continue
+                tokens = min(engine.to_compute(request) - engine.partial[request], budget, engine.chunk_limit)
+                while engine.blocks_to_extend(request, tokens) > engine.free_blocks():
+                    preempted = True
+                    if engine.preempt_last() == request:
+                        break
+                else:
+                    chunks.append(engine.extend(request, tokens))
+                    budget -= tokens
+        if not preempted and engine.waiting:
+            self._admit(engine, budget, chunks)
+        return chunks
+
+    def _admit(self, engine: EngineState, budget: int, chunks: list[Chunk]) -> None:
+        waiting = engine.waiting
+        while waiting and budget > 0 and engine.running() < engine.max_sequences:
+            tokens = engine.to_compute(waiting[0])
+            if tokens > budget or tokens > engine.chunk_limit:
+                if not engine.chunked_prefill:
+                    break
+                tokens = min(budget, engine.chunk_limit)
+            reserve = engine.watermark_blocks if engine.running() else 0
+            if engine.blocks_to_extend(waiting[0], tokens) + reserve > engine.free_blocks():
+                break
+            chunks.append(engine.admit(tokens))
+            budget -= tokens
+
+    def stable_steps(self, engine: EngineState) -> int:
+        """No limit: what blocks the queue's head (slots, blocks) cannot ease while sequences only grow."""
+        return _FOREVER
