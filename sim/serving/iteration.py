@@ -11,21 +11,11 @@ real one from operators.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from sim.serving.schedulers import Chunk
-
-
-class Piece(NamedTuple):
-    """An affine piece: at `start` attended tokens the value is `value_s`, growing by `slope_s` per token to `end`."""
-
-    start: float
-    end: float
-    value_s: float
-    slope_s: float
 
 
 @dataclass(frozen=True)
@@ -40,23 +30,17 @@ class DecodeRow:
     breaks: list[float]
     values_s: list[float]
 
-    def piece(self, attended: float) -> Piece:
-        """The affine piece that holds at `attended` tokens; at a break point, the one that begins there."""
-        breaks, values = self.breaks, self.values_s
-        last = len(breaks) - 2
-        i = min(max(bisect_right(breaks, attended) - 1, 0), last)
-        slope = (values[i + 1] - values[i]) / (breaks[i + 1] - breaks[i])
-        return Piece(breaks[i], breaks[i + 1] if i < last else float("inf"), values[i], slope)
-
 
 class IterationCost(Protocol):
     """Time of engine iterations for one replica.
 
     Attributes:
         windows: Per attention class, the window in tokens, or None where all earlier tokens are attended.
+        weights: Per attention class, its share of the model's attention layers; they sum to one.
     """
 
     windows: tuple[int | None, ...]
+    weights: tuple[float, ...]
 
     def base_s(self, tokens: int, rows: int) -> float:
         """Time [s] that depends on the number of tokens computed and of logits rows, host time included."""
@@ -66,8 +50,8 @@ class IterationCost(Protocol):
         """Attention time of a class for `sequences` decoding sequences, by attended tokens in all."""
         ...
 
-    def prefill_s(self, chunks: Sequence[Chunk]) -> float:
-        """Attention time [s] of the prompt chunks."""
+    def prefill(self, chunks: Sequence[Chunk]) -> tuple[float, float]:
+        """Attention time [s] of the prompt chunks, and the keys they attend to, averaged over layers."""
         ...
 
 
@@ -79,6 +63,7 @@ class ConstantCost:
     """
 
     windows: tuple[int | None, ...] = (None,)
+    weights: tuple[float, ...] = (1.0,)
 
     def __init__(self, step_s: float) -> None:
         self._step_s = step_s
@@ -92,6 +77,6 @@ class ConstantCost:
         """Zero at any length."""
         return self._row
 
-    def prefill_s(self, chunks: Sequence[Chunk]) -> float:
-        """Zero."""
-        return 0.0
+    def prefill(self, chunks: Sequence[Chunk]) -> tuple[float, float]:
+        """No time, nothing attended."""
+        return 0.0, 0.0

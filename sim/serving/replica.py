@@ -140,6 +140,7 @@ class Replica:
         self._windows = [_WindowSum(w) if w is not None else None for w in cost.windows]
         self._alarm: Alarm | None = None
         self._chunks: list[Chunk] = []
+        self._work = (0, 0, 0.0, 0.0, 0.0, 0.0)
         self._steps = 0
         self._start_s = 0.0
         self._first_s = 0.0
@@ -231,7 +232,7 @@ class Replica:
         """Applies the iterations that have just ended."""
         steps, now = self._steps, self._kernel.now
         self._steps = 0
-        self.record.ran(self._start_s, steps, self._first_s, self._growth_s, self.decoding, self._chunks)
+        self.record.ran(self._start_s, steps, self._first_s, self._growth_s, self.decoding, *self._work)
         if self.decoding:
             self.kv.take(self.kv.needed_over(self._iteration, steps, self.decoding))
         self._iteration += steps
@@ -326,22 +327,26 @@ class Replica:
                 raise RuntimeError(f"replica {self.index} has work but its scheduler chose none")
             return
         sequences = self.decoding
-        prompt_tokens = sum(chunk[1] for chunk in chunks)
-        first_s = self._cost.base_s(sequences + prompt_tokens, sequences + len(chunks))
+        cost = self._cost
         if chunks:
-            first_s += self._cost.prefill_s(chunks)
+            prompt_tokens = sum(chunk[1] for chunk in chunks)
+            prefill_s, prompt_attended = cost.prefill(chunks)
+            first_s = cost.base_s(sequences + prompt_tokens, sequences + len(chunks)) + prefill_s
             steps = 1
-        elif self._leap:
-            steps = self._steps_to_change()
         else:
-            steps = 1
-        growth_s = 0.0
+            prompt_tokens, prefill_s, prompt_attended = 0, 0.0, 0.0
+            first_s = cost.base_s(sequences, sequences)
+            steps = self._steps_to_change() if self._leap else 1
+        growth_s = attended = attended_growth = 0.0
         if sequences:
             for kind, window in enumerate(self._windows):
-                value_s, slope_s, steps = self._attention(kind, window, steps)
+                keys, growing, value_s, slope_s, steps = self._attention(kind, window, steps)
                 first_s += value_s
-                growth_s += slope_s
+                growth_s += slope_s * growing
+                attended += cost.weights[kind] * keys
+                attended_growth += cost.weights[kind] * growing
         now = self._kernel.now
+        self._work = (len(chunks), prompt_tokens, prefill_s, prompt_attended, attended, attended_growth)
         self._steps, self._start_s, self._first_s, self._growth_s = steps, now, first_s, growth_s
         self._alarm = self._kernel.at(leap_end_s(now, first_s, growth_s, steps), self._wake)
 
@@ -355,9 +360,11 @@ class Replica:
         limit = min(heap[0][0] - self._iteration, self._scheduler.stable_steps(self))
         return max(1, self.kv.steps_that_fit(self._iteration, self.decoding, limit))
 
-    def _attention(self, kind: int, window: _WindowSum | None, steps: int) -> tuple[float, float, int]:
-        """Attention time of one class now [s], its growth per iteration [s], and `steps` cut at the piece's end."""
-        row = self._cost.decode_row(kind, self.decoding)
+    def _attention(self, kind: int, window: _WindowSum | None, steps: int) -> tuple[int, int, float, float, int]:
+        """Attention of one class: tokens attended, their growth per iteration, time [s], slope, `steps` cut.
+
+        `steps` is cut where the affine piece ends or the next sequence fills its window.
+        """
         if window is None:
             growing = self.decoding
             attended = self._offset_sum + growing * (self._iteration + 1)
@@ -367,6 +374,7 @@ class Replica:
             if growing and steps > 1:
                 window.advance(self._iteration)
                 steps = min(steps, window.heap[0][0] - self._iteration)
+        row = self._cost.decode_row(kind, self.decoding)
         breaks, values = row.breaks, row.values_s
         last = len(breaks) - 2
         i = bisect_right(breaks, attended) - 1
@@ -374,4 +382,4 @@ class Replica:
         slope = (values[i + 1] - values[i]) / (breaks[i + 1] - breaks[i])
         if steps > 1 and growing and i < last:
             steps = min(steps, int((breaks[i + 1] - attended) // growing) + 1)
-        return values[i] + slope * (attended - breaks[i]), slope * growing, steps
+        return attended, growing, values[i] + slope * (attended - breaks[i]), slope, steps

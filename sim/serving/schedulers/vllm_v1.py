@@ -17,6 +17,9 @@ class VllmV1:
     does not fit (no overtaking). Source: `vllm/v1/core/sched/scheduler.py` and the engine's documented defaults.
     """
 
+    def __init__(self) -> None:
+        self._preempted = False
+
     def schedule(self, engine: EngineState) -> list[Chunk]:
         """Prompt chunks of the next iteration; see the class."""
         preempted = False
@@ -37,6 +40,7 @@ class VllmV1:
                 else:
                     chunks.append(engine.extend(request, tokens))
                     budget -= tokens
+        self._preempted = preempted
         if not preempted and engine.waiting:
             self._admit(engine, budget, chunks)
         return chunks
@@ -56,5 +60,8 @@ class VllmV1:
             budget -= tokens
 
     def stable_steps(self, engine: EngineState) -> int:
-        """No limit: what blocks the queue's head (slots, blocks) cannot ease while sequences only grow."""
-        return _FOREVER
+        """One after a preemption, since the next step may admit again; else no limit.
+
+        What blocks the head of the queue (slots, blocks) cannot ease while sequences only grow.
+        """
+        return 1 if self._preempted else _FOREVER

@@ -1,0 +1,130 @@
+"""Contract suites for schedulers and routers, and the invariants every serving run must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sim.serving import (
+    ClosedLoop,
+    DecodeRow,
+    EngineLimits,
+    IterationCost,
+    OpenLoop,
+    RequestLog,
+    ServingRun,
+    serve,
+)
+from sim.serving.schedulers import Chunk
+
+
+class AffineCost:
+    """A small but complete iteration cost: affine pieces with real break points, prefill quadratic in length.
+
+    Args:
+        windows: Attention windows per class.
+        pieces: Break points per row; more make shorter leaps.
+    """
+
+    def __init__(self, windows: tuple[int | None, ...] = (None,), pieces: int = 24) -> None:
+        self.windows = windows
+        self.weights = (1 / len(windows),) * len(windows)
+        self._pieces = pieces
+        self._rows: dict[tuple[int, int], DecodeRow] = {}
+
+    def base_s(self, tokens: int, rows: int) -> float:
+        """Weights plus work per token and per logits row [s]."""
+        return 5e-3 + 2e-5 * tokens + 1e-6 * rows
+
+    def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
+        """A convex piecewise affine row that depends on the batch."""
+        key = (attention_class, sequences)
+        if key not in self._rows:
+            breaks = np.geomspace(1.0, 2e6, self._pieces)
+            values = 1e-4 * (1 + attention_class) + 3e-8 * breaks + 1e-6 * np.sqrt(breaks * sequences)
+            self._rows[key] = DecodeRow(breaks.tolist(), values.tolist())
+        return self._rows[key]
+
+    def prefill(self, chunks: Sequence[Chunk]) -> tuple[float, float]:
+        """Attended tokens times a constant [s], and those tokens."""
+        attended = sum(chunk.tokens * (chunk.prefix + 0.5 * (chunk.tokens + 1)) for chunk in chunks)
+        return attended * 2e-9, attended
+
+
+def check_run(run: ServingRun) -> None:
+    """Asserts laws 1 to 3 on a finished run: nothing lost, blocks balanced, causes before effects.
+
+    Raises:
+        AssertionError: naming the broken law.
+    """
+    log = run.log
+    frame = log.to_frame(frontend_s=0.0)
+    status = frame["status"].value_counts().to_dict()
+    assert sum(status.values()) == len(frame), "law 1: every request that arrived has one state"
+    finished = frame[frame["status"] == "finished"]
+    outputs = np.asarray(log.output)[finished["request"]]
+    assert (finished["emitted_tokens"].to_numpy() == outputs).all(), "law 1: finished requests emitted their tokens"
+    gaps = [record.gap_runs(record.to_frame()) for record in run.records]
+    emitted_after_first = sum(float(counts.sum()) for _, counts in gaps)
+    tokens = frame["emitted_tokens"]
+    assert emitted_after_first == float((tokens - 1)[tokens > 0].sum()), "law 1: one gap per token after the first"
+    for replica in run.replicas:
+        assert 0 <= replica.kv.used <= replica.kv.peak <= replica.kv.total, "law 2: blocks within bounds"
+        if not replica.running():
+            assert replica.kv.used == 0, "law 2: an empty engine holds no block"
+    assert (finished["first_scheduled_s"] >= finished["arrival_s"] - 1e-12).all(), "law 3: scheduled after arrival"
+    assert (finished["first_token_s"] > finished["first_scheduled_s"]).all(), "law 3: first token after scheduling"
+    assert (finished["finish_s"] >= finished["first_token_s"]).all(), "law 3: finish after first token"
+    for record in run.records:
+        leaps = record.to_frame()
+        k, first, growth = leaps["iterations"], leaps["first_s"], leaps["growth_s"]
+        ends = leaps["start_s"] + k * first + growth * (0.5 * k * (k - 1))
+        assert (leaps["start_s"].to_numpy()[1:] >= ends.to_numpy()[:-1] - 1e-9).all(), (
+            "law 3: iterations do not overlap"
+        )
+
+
+def random_traffic(seed: int, count: int, *, rate: float, longest: int) -> tuple[RequestLog, OpenLoop]:
+    """Poisson arrivals at `rate` [1/s] with uniform lengths up to `longest` tokens, prompt and output each."""
+    rng = np.random.default_rng(seed)
+    prompts = rng.integers(1, longest + 1, count)
+    outputs = rng.integers(1, longest + 1, count)
+    return RequestLog(prompts, outputs), OpenLoop(np.cumsum(rng.exponential(1 / rate, count)))
+
+
+def check_scheduler(name: str, *, seeds: Sequence[int] = range(6)) -> None:
+    """Asserts that the scheduler `name` keeps laws 1 to 3 and 5 under ample and scarce KV blocks, open and closed.
+
+    Raises:
+        AssertionError: if a law breaks.
+    """
+    cost: IterationCost = AffineCost((None, 96))
+    for seed in seeds:
+        for blocks in (40, 60, 4000):
+            limits = EngineLimits(
+                max_sequences=12, token_budget=256, chunk_limit=256, kv_blocks=blocks, block_tokens=16
+            )
+            runs = []
+            for leap in (True, False):
+                log, load = random_traffic(seed, 60, rate=4.0, longest=240)
+                runs.append(serve(log, load, costs=[cost], limits=limits, scheduler=name, seed=seed, leap=leap))
+                check_run(runs[-1])
+            a, b = (np.asarray(run.log.finish_s) for run in runs)
+            assert np.allclose(a, b, rtol=1e-9), "law 5: leaps and single steps give the same times"
+            log, _ = random_traffic(seed, 40, rate=1.0, longest=240)
+            check_run(serve(log, ClosedLoop(9), costs=[cost], limits=limits, scheduler=name, seed=seed))
+
+
+def check_router(name: str, *, replicas: int = 3) -> None:
+    """Asserts that the router `name` sends every request to an existing replica and the run keeps laws 1 to 3.
+
+    Raises:
+        AssertionError: if it does not.
+    """
+    limits = EngineLimits(max_sequences=4, token_budget=256, chunk_limit=256, kv_blocks=400, block_tokens=16)
+    log, load = random_traffic(1, 120, rate=6.0, longest=200)
+    run = serve(log, load, costs=[AffineCost()] * replicas, limits=limits, router=name, seed=3)
+    check_run(run)
+    assert set(log.replica) <= set(range(replicas)), "a request went to a replica that does not exist"
+    assert all(status == 2 for status in log.status), "every request finishes"

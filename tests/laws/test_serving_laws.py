@@ -1,0 +1,99 @@
+"""Laws 1, 2, 3 and 5 on random traffic, for every registered scheduler and router."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.serving import ROUTERS, SCHEDULERS, ClosedLoop, EngineLimits, serve
+from sim.testing.serving import AffineCost, check_router, check_run, check_scheduler, random_traffic
+
+
+@pytest.mark.parametrize("name", SCHEDULERS.names())
+def test_scheduler_keeps_the_laws(name: str) -> None:
+    check_scheduler(name)
+
+
+@pytest.mark.parametrize("name", ROUTERS.names())
+def test_router_keeps_the_laws(name: str) -> None:
+    check_router(name)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    rate=st.floats(0.2, 30.0),
+    longest=st.integers(2, 300),
+    sequences=st.integers(1, 24),
+    extra_blocks=st.integers(0, 80),
+    block=st.sampled_from([1, 4, 16]),
+    window=st.sampled_from([None, 8, 100]),
+    pieces=st.integers(2, 60),
+)
+def test_leap_equals_step(
+    seed: int, rate: float, longest: int, sequences: int, extra_blocks: int, block: int, window: int | None, pieces: int
+) -> None:
+    """Law 5, with preemptions, windows, break points and odd block sizes."""
+    blocks = -(-2 * longest // block) + extra_blocks
+    limits = EngineLimits(sequences, max(32, sequences), 64, kv_blocks=blocks, block_tokens=block)
+    cost = AffineCost((None, window) if window else (None,), pieces)
+    runs = []
+    for leap in (True, False):
+        log, load = random_traffic(seed, 40, rate=rate, longest=longest)
+        runs.append(serve(log, load, costs=[cost], limits=limits, leap=leap))
+        check_run(runs[-1])
+    for column in ("scheduled_s", "first_s", "finish_s"):
+        a, b = (np.asarray(getattr(run.log, column)) for run in runs)
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+    assert runs[0].log.preemptions == runs[1].log.preemptions
+    assert len(runs[0].records[0]) <= len(runs[1].records[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 999), stop=st.floats(0.01, 40.0), leap=st.booleans())
+def test_nothing_is_lost_when_the_clock_stops(seed: int, stop: float, leap: bool) -> None:
+    """Law 1 for runs that are cut short: what is not finished is running or queued, with its tokens counted."""
+    log, load = random_traffic(seed, 80, rate=3.0, longest=200)
+    limits = EngineLimits(8, 128, 128, kv_blocks=60, block_tokens=16)
+    run = serve(log, load, costs=[AffineCost()], limits=limits, until_s=stop, leap=leap)
+    check_run(run)
+    arrived = int(np.searchsorted(load.arrival_s, stop, side="right"))
+    assert len(log.to_frame(frontend_s=0.0)) in {arrived, arrived - 1}
+
+
+def test_blocks_balance_at_every_event() -> None:
+    """Law 2: after each wake the blocks used are those of the sequences and prompts present, recounted from scratch."""
+    from sim.serving.replica import Replica
+
+    plan = Replica._plan
+    seen = 0
+
+    def counted(self: Replica) -> None:
+        nonlocal seen
+        plan(self)
+        seen += 1
+        stored = [offset + self._iteration for offset in self._offset.values()]
+        pending = {chunk.request: chunk.tokens for chunk in self._chunks}
+        prompts = [done + pending.get(request, 0) for request, done in self.partial.items()]
+        assert self.kv.used == sum(self.kv.blocks_for(tokens) for tokens in stored + prompts)
+        assert self.kv.free >= 0
+        assert self._alarm is not None or (not self.waiting and not self.running()), "law 3: idle with work"
+
+    Replica._plan = counted  # type: ignore[method-assign]
+    try:
+        log, load = random_traffic(5, 200, rate=5.0, longest=300)
+        run = serve(log, load, costs=[AffineCost()], limits=EngineLimits(16, 256, 256, 64, 16))
+    finally:
+        Replica._plan = plan  # type: ignore[method-assign]
+    assert seen > 300
+    assert run.replicas[0].record.preemptions > 0
+    check_run(run)
+
+
+def test_closed_loop_keeps_its_concurrency() -> None:
+    """Little's law in a closed loop: concurrency = throughput x time in system, while all slots are in use."""
+    log, _ = random_traffic(2, 400, rate=1.0, longest=60)
+    run = serve(log, ClosedLoop(7), costs=[AffineCost()], limits=EngineLimits(16, 512, 512, 2000, 16))
+    frame = log.to_frame(frontend_s=0.0)
+    in_system = float(frame["e2e_s"].sum()) / run.duration_s
+    assert 6.5 < in_system <= 7.0 + 1e-9
