@@ -20,6 +20,9 @@ class _Missing:
     def __repr__(self) -> str:
         return "<missing>"
 
+    def __reduce__(self) -> str:
+        return "MISSING"
+
 
 MISSING: Final = _Missing()
 _MAX_LISTED = 12
@@ -75,7 +78,8 @@ class InputError(PlansimError):
             place += f":{self.line}"
         head = " ".join(part for part in (place, self.path or "") if part)
         text = f"{head}: {self.message}" if head else self.message
-        if self.value is not MISSING and repr(self.value) not in self.message:
+        said = isinstance(self.value, str) and repr(self.value) in self.message
+        if self.value is not MISSING and not said:
             text += f"; got {self.value!r}"
         if self.allowed:
             text += f"; allowed: {_listed(self.allowed)}"

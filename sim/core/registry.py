@@ -77,13 +77,16 @@ class Registry(Generic[T]):
     def _discover(self) -> None:
         if self._discovered:
             return
-        self._discovered = True
-        package = import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__, prefix=f"{self.package}."):
-            import_module(module.name)
-        for entry in entry_points(group=f"plansim.{self.kind}"):
-            if entry.name not in self._items:
+        self._discovered = True  # before the imports, because a plug-in may look others up
+        try:
+            package = import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__, prefix=f"{self.package}."):
+                import_module(module.name)
+            for entry in entry_points(group=f"plansim.{self.kind}"):
                 self.register(entry.name)(entry.load())
+        except BaseException:
+            self._discovered = False
+            raise
 
 
 def _first_line(item: Any) -> str:

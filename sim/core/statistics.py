@@ -13,22 +13,23 @@ QUANTILES: Final = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 def summarise(values: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Summary:
-    """Mean, p50, p90, p95 and p99 of `values`, in their unit; all None for an empty sample.
+    """Mean, p50, p90, p95 and p99 of `values`, in their unit; all None for an empty sample or without weight.
 
     Args:
         values: Samples, shape `(n,)`; NaN marks "undefined for this one" and is left out.
         weights: How often each sample counts, shape `(n,)`; None counts each once.
     """
     sample = np.asarray(values, dtype=np.float64)
-    keep = ~np.isnan(sample)
+    counts = None if weights is None else np.asarray(weights, dtype=np.float64)
+    keep = ~np.isnan(sample) if counts is None else ~np.isnan(sample) & (counts > 0)
     sample = sample[keep]
     if sample.size == 0:
         return dict.fromkeys(("mean", *QUANTILES), None)
-    if weights is None:
+    if counts is None:
         points = np.quantile(sample, list(QUANTILES.values()))
         mean = sample.mean()
     else:
-        counts = np.asarray(weights, dtype=np.float64)[keep]
+        counts = counts[keep]
         points = weighted_quantile(sample, counts, np.array(list(QUANTILES.values())))
         mean = np.average(sample, weights=counts)
     return {"mean": float(mean), **dict(zip(QUANTILES, map(float, points), strict=True))}

@@ -134,6 +134,8 @@ def parse_quantity(text: str | float, dimension: str, *, require_unit: bool = Tr
     factor = kind.units.get(unit)
     if factor is None:
         raise UnitError(f"unit {unit!r} does not fit{_unit_hint(unit, kind)}; write for example {kind.example!r}")
+    if not math.isfinite(number * factor):
+        raise UnitError(f"expected a finite quantity such as {kind.example!r}")
     return number * factor
 
 

@@ -22,6 +22,7 @@ from sim.core.specs import Spec
 
 KeyPath = tuple[str | int, ...]
 SpecT = TypeVar("SpecT", bound=Spec)
+_CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _BASE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -105,13 +106,17 @@ def parse_yaml(text: str, path: str = "<text>") -> YamlDocument:
         raise InputError(
             f"not valid YAML: {problem}", file=path, line=mark.line + 1 if mark is not None else None
         ) from None
+    except RecursionError:
+        raise InputError("not valid YAML: nested too deeply, or an alias contains itself", file=path) from None
     finally:
         loader.dispose()
     return YamlDocument(data, path, lines)
 
 
 def _build(loader: Any, node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: str) -> Any:
-    lines[at] = node.start_mark.line + 1
+    lines.setdefault(at, node.start_mark.line + 1)  # a value in a mapping keeps the line of its key
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _CONTAINERS:
+        raise InputError(f"tag {node.tag!r} is not allowed", file=path, line=lines[at])
     if isinstance(node, yaml.MappingNode):
         result: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
@@ -181,11 +186,8 @@ def _input_error(spec: type[Spec], detail: ErrorDetails, doc: YamlDocument, at: 
     elif kind == "union_tag_invalid":
         context = detail.get("ctx", {})
         allowed = [choice.strip(" '") for choice in str(context.get("expected_tags", "")).split(",")]
-        tag = str(context.get("tag", ""))
-        message, value = (
-            f"unknown {context.get('discriminator', 'kind')} {tag!r}{did_you_mean(tag, allowed)}",
-            MISSING,
-        )
+        tag, chooser = str(context.get("tag", "")), str(context.get("discriminator", "kind")).strip("'")
+        message, value = f"unknown {chooser} {tag!r}{did_you_mean(tag, allowed)}", MISSING
     if isinstance(value, (dict, list)):
         value = MISSING
     return InputError(
