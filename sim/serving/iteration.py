@@ -2,7 +2,7 @@
 
 An iteration that decodes n sequences and computes prompt chunks costs
 
-    base(tokens) + rows(sequences) + sum over attention classes of f_class(n, attended tokens) + prefill(chunks)
+    base(n, chunks) + sum over attention classes of f_class(n, attended tokens) + prefill(n, chunks)
 
 where each f_class(n, .) is continuous and piecewise affine with exact break points (`DecodeRow`). This module has the
 protocol, the row type and the constant-cost model that queueing-theory tests use; `sim.serving.compiled` builds the
@@ -42,16 +42,22 @@ class IterationCost(Protocol):
     windows: tuple[int | None, ...]
     weights: tuple[float, ...]
 
-    def base_s(self, tokens: int, rows: int) -> float:
-        """Time [s] that depends on the number of tokens computed and of logits rows, host time included."""
+    def base(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, int]:
+        """Time [s] that depends only on the tokens and logits rows computed, host included, and a code of both.
+
+        The code stands in the leap records, so that the cost can later say what the time was spent on.
+        """
         ...
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
         """Attention time of a class for `sequences` decoding sequences, by attended tokens in all."""
         ...
 
-    def prefill(self, chunks: Sequence[Chunk]) -> tuple[float, float]:
-        """Attention time [s] of the prompt chunks, and the keys they attend to, averaged over layers."""
+    def prefill(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, float]:
+        """Attention time [s] that prompt chunks add beside `sequences` decoding ones, and the keys they attend to.
+
+        Keys are summed over the prompts' tokens and averaged over attention layers.
+        """
         ...
 
 
@@ -69,14 +75,14 @@ class ConstantCost:
         self._step_s = step_s
         self._row = DecodeRow([0.0, 1.0], [0.0, 0.0])
 
-    def base_s(self, tokens: int, rows: int) -> float:
+    def base(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, int]:
         """The constant [s]."""
-        return self._step_s
+        return self._step_s, 0
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
         """Zero at any length."""
         return self._row
 
-    def prefill(self, chunks: Sequence[Chunk]) -> tuple[float, float]:
+    def prefill(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, float]:
         """No time, nothing attended."""
         return 0.0, 0.0

@@ -19,6 +19,7 @@ LEAP_COLUMNS: Final = {
     "first_s": "s",
     "growth_s": "s",
     "decoding": "sequences",
+    "base": "",
     "prompts": "sequences",
     "prompt_tokens": "tokens",
     "prefill_attention_s": "s",
@@ -27,9 +28,9 @@ LEAP_COLUMNS: Final = {
     "attended_growth": "tokens",
 }
 """Columns of a leap and their units. Iteration j of a leap lasts `first_s + growth_s j` and attends to
-`attended + attended_growth j` keys per layer while decoding `decoding` sequences."""
+`attended + attended_growth j` keys per layer while decoding `decoding` sequences; `base` is the cost model's code of its tokens and rows."""
 
-_COUNTS = ("iterations", "decoding", "prompts", "prompt_tokens")
+_COUNTS = ("iterations", "decoding", "base", "prompts", "prompt_tokens")
 
 
 class ReplicaRecord:

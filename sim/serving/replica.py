@@ -140,7 +140,7 @@ class Replica:
         self._windows = [_WindowSum(w) if w is not None else None for w in cost.windows]
         self._alarm: Alarm | None = None
         self._chunks: list[Chunk] = []
-        self._work = (0, 0, 0.0, 0.0, 0.0, 0.0)
+        self._work = (0, 0, 0, 0.0, 0.0, 0.0, 0.0)
         self._steps = 0
         self._start_s = 0.0
         self._first_s = 0.0
@@ -330,13 +330,13 @@ class Replica:
         cost = self._cost
         if chunks:
             prompt_tokens = sum(chunk[1] for chunk in chunks)
-            prefill_s, prompt_attended = cost.prefill(chunks)
-            first_s = cost.base_s(sequences + prompt_tokens, sequences + len(chunks)) + prefill_s
+            prefill_s, prompt_attended = cost.prefill(sequences, chunks)
             steps = 1
         else:
             prompt_tokens, prefill_s, prompt_attended = 0, 0.0, 0.0
-            first_s = cost.base_s(sequences, sequences)
             steps = self._steps_to_change() if self._leap else 1
+        base_s, code = cost.base(sequences, chunks)
+        first_s = base_s + prefill_s
         growth_s = attended = attended_growth = 0.0
         if sequences:
             for kind, window in enumerate(self._windows):
@@ -346,7 +346,7 @@ class Replica:
                 attended += cost.weights[kind] * keys
                 attended_growth += cost.weights[kind] * growing
         now = self._kernel.now
-        self._work = (len(chunks), prompt_tokens, prefill_s, prompt_attended, attended, attended_growth)
+        self._work = (code, len(chunks), prompt_tokens, prefill_s, prompt_attended, attended, attended_growth)
         self._steps, self._start_s, self._first_s, self._growth_s = steps, now, first_s, growth_s
         self._alarm = self._kernel.at(leap_end_s(now, first_s, growth_s, steps), self._wake)
 

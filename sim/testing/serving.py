@@ -33,9 +33,10 @@ class AffineCost:
         self._pieces = pieces
         self._rows: dict[tuple[int, int], DecodeRow] = {}
 
-    def base_s(self, tokens: int, rows: int) -> float:
+    def base(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, int]:
         """Weights plus work per token and per logits row [s]."""
-        return 5e-3 + 2e-5 * tokens + 1e-6 * rows
+        tokens = sequences + sum(chunk.tokens for chunk in chunks)
+        return 5e-3 + 2e-5 * tokens + 1e-6 * (sequences + len(chunks)), 0
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
         """A convex piecewise affine row that depends on the batch."""
@@ -46,7 +47,7 @@ class AffineCost:
             self._rows[key] = DecodeRow(breaks.tolist(), values.tolist())
         return self._rows[key]
 
-    def prefill(self, chunks: Sequence[Chunk]) -> tuple[float, float]:
+    def prefill(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, float]:
         """Attended tokens times a constant [s], and those tokens."""
         attended = sum(chunk.tokens * (chunk.prefix + 0.5 * (chunk.tokens + 1)) for chunk in chunks)
         return attended * 2e-9, attended

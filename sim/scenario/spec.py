@@ -1,0 +1,124 @@
+"""What a scenario file may say: model, cluster, engine, workload, plan, SLO, search and variants.
+
+Data only. Names are resolved in `assemble`; whatever is absent from `plan` takes the engine's default.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from sim.core import Frac, RatePerS, Spec, TimeS
+from sim.hardware import ClusterSpec
+from sim.plans import PlanSpace, PlanSpec
+from sim.results import SloSpec
+from sim.workloads import TraceSpec, TrafficSpec
+
+
+class ServingWorkload(Spec):
+    """Requests to serve: a trace, or generated traffic in an open or a closed loop.
+
+    Attributes:
+        kind: `serving`.
+        traffic: Name of a traffic spec, or one written inline.
+        trace: A recorded trace; replaces `traffic`, `rate` and `requests`.
+        rate: Arrival rate of an open loop; absent, the traffic's own.
+        requests: How many requests; absent, 2000 in an open loop and 10 times the concurrency in a closed one.
+        concurrency: Requests in flight of a closed loop.
+        warmup: Leave requests out of the metrics that were sent before this time.
+        duration: Stop the clock at this time; requests still running or queued are counted as such.
+    """
+
+    kind: Literal["serving"] = "serving"
+    traffic: str | TrafficSpec | None = None
+    trace: TraceSpec | None = None
+    rate: RatePerS | None = None
+    requests: int | None = Field(default=None, ge=1)
+    concurrency: int | None = Field(default=None, ge=1)
+    warmup: TimeS = 0.0
+    duration: TimeS | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ServingWorkload:
+        if self.traffic is None and self.trace is None:
+            raise ValueError("give `traffic` (a name, see `plansim list traffic`) or `trace: {path: ...}`")
+        if self.concurrency is not None and self.rate is not None:
+            raise ValueError("`concurrency` (closed loop) and `rate` (open loop) exclude each other")
+        return self
+
+
+class GoodputSpec(Spec):
+    """How the highest sustainable rate is searched.
+
+    Attributes:
+        tolerance: Relative width of the bracket at which bisection stops.
+        requests: Requests per probe; absent, all of the workload.
+    """
+
+    tolerance: Frac = Field(default=0.03, gt=0, lt=1)
+    requests: int | None = Field(default=None, ge=50)
+
+
+class SearchSpec(Spec):
+    """A plan search.
+
+    Attributes:
+        space: Values to try per plan field; absent fields take a default range.
+        objectives: Metric paths or short names to optimise; a leading `-` or `+` flips or states the direction.
+        algorithm: Name of the search algorithm.
+        layers: Non-dominated layers of the analytic ranking that are promoted to simulation.
+        max_simulated: Most plans simulated, taken layer by layer.
+        goodput: How the highest sustainable rate is found.
+    """
+
+    space: PlanSpace = PlanSpace()
+    objectives: tuple[str, ...] = ("goodput_max_per_gpu", "ttft_s.p99", "tpot_s.p99", "cost")
+    algorithm: str = "ladder"
+    layers: int = Field(default=3, ge=1)
+    max_simulated: int = Field(default=24, ge=1)
+    goodput: GoodputSpec = GoodputSpec()
+
+
+class VariantSpec(Spec):
+    """A named what-if: the scenario with some values replaced.
+
+    Attributes:
+        name: Shown in the comparison.
+        set: Values by dotted path, such as `cluster.node: dgx-h200`.
+    """
+
+    name: str
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class ScenarioSpec(Spec):
+    """The root of a scenario file.
+
+    Attributes:
+        name: Short name, used for output folders.
+        description: What the scenario is for.
+        model: A shipped model's name or Hugging Face id, or the path of a `config.json` or model YAML.
+        cluster: Name of a cluster, or one written inline.
+        engine: Name of an engine profile.
+        workload: What is served.
+        plan: The execution plan for `run`.
+        slo: Limits a request must keep.
+        search: The plan search.
+        variants: What-ifs for `compare`.
+        replications: Paired repetitions with different seeds for `compare` intervals.
+        seed: Seed of all random streams.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    description: str = ""
+    model: str
+    cluster: str | ClusterSpec
+    engine: str = "vllm"
+    workload: ServingWorkload
+    plan: PlanSpec = PlanSpec()
+    slo: SloSpec | None = None
+    search: SearchSpec = SearchSpec()
+    variants: tuple[VariantSpec, ...] = ()
+    replications: int = Field(default=5, ge=1, le=100)
+    seed: int = Field(default=0, ge=0)
