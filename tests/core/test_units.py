@@ -1,5 +1,6 @@
 """Text with units: every prefix, every trap, and a round trip."""
 
+import contextlib
 import math
 
 import pytest
@@ -129,7 +130,5 @@ def test_formats(value: float, dimension: str, text: str) -> None:
 
 @given(st.text(max_size=20), st.sampled_from(sorted(DIMENSIONS)))
 def test_any_text_gives_a_number_or_a_unit_error(text: str, dimension: str) -> None:
-    try:
+    with contextlib.suppress(UnitError):
         assert math.isfinite(parse_quantity(text, dimension))
-    except UnitError:
-        pass

@@ -1,0 +1,49 @@
+"""`plansim run`: simulates the plan of one scenario."""
+
+from __future__ import annotations
+
+from sim.cli.options import (
+    CheckOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    ReportOption,
+    ScenarioArgument,
+    SeedOption,
+    SetOption,
+)
+from sim.cli.output import console, print_json, progress, remark, result_folder, save_result
+
+
+def run(
+    scenario: ScenarioArgument,
+    set_: SetOption = None,
+    seed: SeedOption = None,
+    out: OutOption = None,
+    report: ReportOption = None,
+    check: CheckOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Simulate the plan of SCENARIO and print what it delivers."""
+    import sim
+    from sim.cli.slo import missed_slo, require_slo
+
+    loaded = sim.load(scenario, overrides=set_ or ())
+    if check:
+        require_slo(loaded)
+    folder = result_folder(out, name=f"{loaded.spec.name}-run", wanted=bool(report))
+    with progress(quiet=quiet) as advance:
+        result = sim.run(loaded, seed=seed, progress=advance)
+    if folder is not None:
+        save_result(result, folder, report=report is not False, quiet=quiet)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        from sim.report import run_tables
+
+        console().print(*run_tables(result), sep="\n")
+    if check and (missed := missed_slo(result.metrics, loaded)):
+        remark(f"error: {missed}")
+        return 4
+    return 0
