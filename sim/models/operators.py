@@ -1,0 +1,316 @@
+"""Operators: the work of a layer, without any time.
+
+Each is a frozen record of shapes; array-valued fields broadcast with numpy, so one operator stands for thousands of
+batches. `flops()` counts matrix FLOPs (one multiply-add is two), `bytes()` the least memory traffic, both for one
+execution; `count` says how often a forward pass of the shard executes it, `cause` is its label in breakdowns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from sim.core import Array
+from sim.models.dtypes import bytes_per_element, compute_dtype
+
+Value: TypeAlias = float | Array
+_ACTIVATION_BYTES = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Common:
+    name: str
+    cause: str
+    count: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gemm(_Common):
+    """`(m, k) x (k, n)` with weights of `weights_dtype`; activations and results at 2 bytes."""
+
+    m: Value
+    n: float
+    k: float
+    weights_dtype: str
+
+    @property
+    def compute_dtype(self) -> str:
+        """Dtype of the multiplication."""
+        return compute_dtype(self.weights_dtype)
+
+    def flops(self) -> Array:
+        """`2 m n k`."""
+        return np.asarray(2.0 * self.m * self.n * self.k)
+
+    def bytes(self) -> Array:
+        """Input, weights and result [B]."""
+        weights = self.n * self.k * bytes_per_element(self.weights_dtype)
+        return np.asarray(weights + _ACTIVATION_BYTES * (np.asarray(self.m) * (self.k + self.n)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedGemm(_Common):
+    """The two GEMMs of the experts on one rank: gated `3 h i` or plain `2 h i` weights each.
+
+    Attributes:
+        tokens: Tokens routed in the expert group, before top-k.
+        experts: Experts on this rank.
+        total_experts: Experts of the layer.
+        top_k: Experts per token.
+        hidden: Model width.
+        intermediate: Expert width on this rank.
+        gated: Whether there are two input projections.
+        weights_dtype: Dtype of the weights.
+    """
+
+    tokens: Value
+    experts: float
+    total_experts: float
+    top_k: float
+    hidden: float
+    intermediate: float
+    gated: bool
+    weights_dtype: str
+
+    @property
+    def compute_dtype(self) -> str:
+        """Dtype of the multiplication."""
+        return compute_dtype(self.weights_dtype)
+
+    def pairs(self) -> Array:
+        """(token, expert) pairs on this rank, in the mean over ranks."""
+        return np.asarray(np.asarray(self.tokens) * (self.top_k * self.experts / self.total_experts))
+
+    def touched(self) -> Array:
+        """Experts of this rank that get a token: uniform independent routing, `E (1 - (1 - k/E_total)^T)`."""
+        return np.asarray(self.experts * (1.0 - (1.0 - self.top_k / self.total_experts) ** np.asarray(self.tokens)))
+
+    def expert_weights(self) -> float:
+        """Weights of one expert on this rank."""
+        return (3.0 if self.gated else 2.0) * self.hidden * self.intermediate
+
+    def flops(self) -> Array:
+        """Two FLOPs per weight of an expert and pair."""
+        return np.asarray(2.0 * self.expert_weights() * self.pairs())
+
+    def bytes(self) -> Array:
+        """Weights of the touched experts, inputs and results [B]."""
+        weights = self.touched() * self.expert_weights() * bytes_per_element(self.weights_dtype)
+        return np.asarray(weights + 2.0 * _ACTIVATION_BYTES * self.hidden * self.pairs())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeAttention(_Common):
+    """Attention of one new token per sequence over its cached keys; one layer, one rank.
+
+    Attributes:
+        sequences: Sequences.
+        context: Keys attended, summed over the sequences.
+        q_heads: Query heads of the rank.
+        kv_heads: KV heads of the rank; 1 latent for `mla`.
+        head_dim: Head dimension; for `mla` the latent's width (kv_rank + rope_dim).
+        v_dim: Values per head; for `mla` the latent without position.
+        kv_dtype: Format of the cache.
+        kind: `gqa` or `mla` (absorbed: the latent serves as key and value).
+    """
+
+    sequences: Value
+    context: Value
+    q_heads: float
+    kv_heads: float
+    head_dim: float
+    v_dim: float
+    kv_dtype: str
+    kind: Literal["gqa", "mla"] = "gqa"
+
+    @property
+    def compute_dtype(self) -> str:
+        """Products are formed in bf16."""
+        return "bf16"
+
+    def kv_bytes_per_key(self) -> float:
+        """Cache bytes read per attended key [B]."""
+        width = self.head_dim if self.kind == "mla" else self.head_dim + self.v_dim
+        return self.kv_heads * width * bytes_per_element(self.kv_dtype)
+
+    def flops(self) -> Array:
+        """Scores and weighted values: `2 h (d_k + d_v)` per attended key."""
+        return np.asarray(2.0 * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.context))
+
+    def bytes(self) -> Array:
+        """Cache read, queries and results [B]."""
+        ends = _ACTIVATION_BYTES * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.sequences)
+        return np.asarray(self.kv_bytes_per_key() * np.asarray(self.context) + ends)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefillAttention(_Common):
+    """Causal attention of a prompt chunk over itself and its cached prefix; one layer, one rank.
+
+    Attributes:
+        chunk: New tokens.
+        prefix: Tokens cached before.
+        q_heads: Query heads of the rank.
+        kv_heads: KV heads of the rank (all heads for `mla`, whose keys are expanded for prompts).
+        head_dim: Dimension of queries and keys.
+        v_dim: Dimension of values.
+        window: Keys a query attends to at most.
+        kv_dtype: Format of the cache.
+        kind: `gqa` or `mla`.
+    """
+
+    chunk: Value
+    prefix: Value
+    q_heads: float
+    kv_heads: float
+    head_dim: float
+    v_dim: float
+    kv_dtype: str
+    window: int | None = None
+    kind: Literal["gqa", "mla"] = "gqa"
+
+    @property
+    def compute_dtype(self) -> str:
+        """Products are formed in bf16."""
+        return "bf16"
+
+    def attended(self) -> Array:
+        """Keys attended, summed over the chunk's tokens."""
+        chunk, prefix = np.asarray(self.chunk, dtype=np.float64), np.asarray(self.prefix, dtype=np.float64)
+        if self.window is None:
+            return chunk * (prefix + (chunk + 1.0) / 2.0)
+        growing = np.clip(self.window - prefix, 0.0, chunk)
+        return growing * (prefix + (growing + 1.0) / 2.0) + (chunk - growing) * float(self.window)
+
+    def flops(self) -> Array:
+        """Scores and weighted values of the unmasked pairs: `2 h (d_k + d_v)` each."""
+        return np.asarray(2.0 * self.q_heads * (self.head_dim + self.v_dim) * self.attended())
+
+    def bytes(self) -> Array:
+        """Queries, results, and keys and values read once [B]."""
+        seen = np.asarray(self.prefix, dtype=np.float64)
+        seen = np.asarray(self.chunk) + (seen if self.window is None else np.minimum(seen, float(self.window)))
+        ends = _ACTIVATION_BYTES * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.chunk)
+        read = self.kv_heads * (self.head_dim + self.v_dim) * bytes_per_element(self.kv_dtype) * seen
+        return np.asarray(ends + read)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elementwise(_Common):
+    """A kernel that only moves data: norm, rotary embedding, activation, residual, permutation.
+
+    Attributes:
+        moved_bytes: Bytes read and written [B].
+    """
+
+    moved_bytes: Value
+
+    @property
+    def compute_dtype(self) -> str:
+        """Vector arithmetic."""
+        return "fp32"
+
+    def flops(self) -> Array:
+        """No matrix FLOPs."""
+        return np.zeros_like(np.asarray(self.moved_bytes, dtype=np.float64))
+
+    def bytes(self) -> Array:
+        """Bytes moved [B]."""
+        return np.asarray(self.moved_bytes, dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding(_Common):
+    """Look-up of `tokens` rows of `width` elements.
+
+    Attributes:
+        tokens: Tokens.
+        width: Elements per row.
+    """
+
+    tokens: Value
+    width: float
+
+    @property
+    def compute_dtype(self) -> str:
+        """A copy."""
+        return "fp32"
+
+    def flops(self) -> Array:
+        """No matrix FLOPs."""
+        return np.zeros_like(np.asarray(self.tokens, dtype=np.float64))
+
+    def bytes(self) -> Array:
+        """Rows read and written [B]."""
+        return np.asarray(2.0 * _ACTIVATION_BYTES * self.width * np.asarray(self.tokens, dtype=np.float64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(_Common):
+    """Choice of the next token from `rows` rows of logits over `vocab` entries (fp32, softmax and reduction).
+
+    Attributes:
+        rows: Sequences that get a token.
+        vocab: Vocabulary.
+    """
+
+    rows: Value
+    vocab: float
+
+    @property
+    def compute_dtype(self) -> str:
+        """Vector arithmetic."""
+        return "fp32"
+
+    def flops(self) -> Array:
+        """No matrix FLOPs."""
+        return np.zeros_like(np.asarray(self.rows, dtype=np.float64))
+
+    def bytes(self) -> Array:
+        """Logits written once in fp32 and read twice (maximum, sum) [B]."""
+        return np.asarray(3.0 * 4.0 * self.vocab * np.asarray(self.rows, dtype=np.float64))
+
+
+CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
+GroupName = Literal["tp", "ep", "dp", "pp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collective(_Common):
+    """Communication of a group of ranks.
+
+    Attributes:
+        kind: Which collective.
+        buffer_bytes: Full buffer of one rank [B]: input of an all-reduce, reduce-scatter, all-to-all or transfer,
+            gathered result of an all-gather.
+        group: Which of the plan's groups.
+    """
+
+    kind: CollectiveKind
+    buffer_bytes: Value
+    group: GroupName
+
+    @property
+    def compute_dtype(self) -> str:
+        """Communication computes nothing that counts."""
+        return "fp32"
+
+    def flops(self) -> Array:
+        """No matrix FLOPs."""
+        return np.zeros_like(np.asarray(self.buffer_bytes, dtype=np.float64))
+
+    def bytes(self) -> Array:
+        """No HBM traffic is counted for communication [B]."""
+        return np.zeros_like(np.asarray(self.buffer_bytes, dtype=np.float64))
+
+
+Operator: TypeAlias = (
+    Gemm | GroupedGemm | DecodeAttention | PrefillAttention | Elementwise | Embedding | Sampling | Collective
+)
+
+
+def repeated(operator: Operator, count: float) -> Operator:
+    """`operator` executed `count` times."""
+    return replace(operator, count=count)

@@ -1,0 +1,93 @@
+"""Law 10: parameter counts and cache bytes equal the published sizes."""
+
+import pytest
+
+from sim.core import data_names
+from sim.models import kv_bytes_per_token, load_model, parameter_counts
+
+# Exact counts of the checkpoints on Hugging Face (safetensors index or summed shapes).
+_EXACT = {
+    "llama-2-7b": 6_738_415_616,
+    "llama-2-13b": 13_015_864_320,
+    "llama-2-70b": 68_976_648_192,
+    "llama-3.1-8b": 8_030_261_248,
+    "llama-3.1-70b": 70_553_706_496,
+    "llama-3.1-405b": 405_853_388_800,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-3.2-3b": 3_212_749_824,
+    "mistral-7b": 7_241_732_096,
+    "mixtral-8x7b": 46_702_792_704,
+    "mixtral-8x22b": 140_620_634_112,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen2.5-72b": 72_706_203_648,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-32b": 32_762_123_264,
+    "qwen3-30b-a3b": 30_532_122_624,
+    "qwen3-235b-a22b": 235_093_634_560,
+    "yi-34b": 34_388_917_248,
+}
+# Rounded figures of papers and model cards: (total, active, relative tolerance).
+_ROUNDED = {
+    "deepseek-v3": (671e9, 37e9, 0.02),
+    "deepseek-v2-lite": (15.7e9, 2.4e9, 0.12),
+    "kimi-k2": (1.0e12, 32e9, 0.03),
+    "gpt-3-175b": (175e9, 175e9, 0.005),
+    "opt-13b": (13e9, 13e9, 0.015),
+    "opt-66b": (66e9, 66e9, 0.01),
+    "opt-175b": (175e9, 175e9, 0.005),
+    "mixtral-8x7b": (46.7e9, 12.9e9, 0.005),
+    "mixtral-8x22b": (141e9, 39e9, 0.005),
+    "qwen3-30b-a3b": (30.5e9, 3.3e9, 0.02),
+    "qwen3-235b-a22b": (235e9, 22e9, 0.01),
+    "mistral-large-2": (123e9, 123e9, 0.005),
+}
+_KV_BYTES = {
+    "llama-2-7b": 524_288,
+    "llama-2-13b": 819_200,
+    "llama-3.1-8b": 131_072,
+    "llama-3.1-70b": 327_680,
+    "opt-13b": 819_200,
+    "opt-66b": 2_359_296,
+    "yi-34b": 245_760,
+    "deepseek-v3": 70_272,
+}
+
+
+@pytest.mark.parametrize(("name", "parameters"), _EXACT.items())
+def test_exact_parameter_counts(name: str, parameters: int) -> None:
+    assert parameter_counts(load_model(name)).total == parameters
+
+
+@pytest.mark.parametrize(("name", "published"), _ROUNDED.items())
+def test_rounded_parameter_counts(name: str, published: tuple[float, float, float]) -> None:
+    total, active, tolerance = published
+    counts = parameter_counts(load_model(name))
+    assert counts.total == pytest.approx(total, rel=tolerance)
+    assert counts.active == pytest.approx(active, rel=tolerance)
+
+
+def test_gpt_oss_counts_as_its_card_does() -> None:
+    """The card gives 116.83 B in all and 5.13 B active; active leaves the token embedding out."""
+    counts = parameter_counts(load_model("gpt-oss-120b"))
+    assert counts.total == pytest.approx(116.83e9, rel=1e-4)
+    assert counts.active - counts.embedding == pytest.approx(5.13e9, rel=2e-3)
+    counts = parameter_counts(load_model("gpt-oss-20b"))
+    assert counts.total == pytest.approx(20.91e9, rel=1e-3)
+    assert counts.active - counts.embedding == pytest.approx(3.61e9, rel=2e-3)
+
+
+@pytest.mark.parametrize(("name", "kv_bytes"), _KV_BYTES.items())
+def test_cache_bytes_per_token(name: str, kv_bytes: int) -> None:
+    model = load_model(name)
+    assert kv_bytes_per_token(model, "bf16") == kv_bytes
+    assert kv_bytes_per_token(model, "fp8") == kv_bytes / 2
+
+
+@pytest.mark.parametrize("name", data_names("workloads/models"))
+def test_every_shipped_model_loads_by_each_of_its_names(name: str) -> None:
+    model = load_model(name)
+    assert model.refs, "every model names its source"
+    for alias in (model.hf_id, *model.aliases):
+        assert load_model(alias) == model
