@@ -1,0 +1,41 @@
+"""Execution plans: how a model is laid onto a cluster, whether it fits, and how it is started.
+
+Start in `spec` (what a user may say: `PlanSpec`, and `PlanSpace` for a search) and `engine` (what an engine profile
+says), then `resolver` (every field filled in, or reasons with numbers), which calls `validity` (divisibility and
+formats), `placement` (ranks to devices) and `memory` (weights, activations, KV blocks). `enumeration` lists the plans
+of a space, `launch` writes the commands that start one.
+"""
+
+from sim.plans.engine import ActivationRule, EngineSpec, LimitDefaults, SupportSpec, load_engine
+from sim.plans.enumeration import enumerate_plans
+from sim.plans.launch import LAUNCHERS, Launcher, launch_command
+from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
+from sim.plans.placement import Placement
+from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan
+from sim.plans.resolver import Resolver, default_limits, require, resolve
+from sim.plans.spec import PlanSpace, PlanSpec
+
+__all__ = [
+    "LAUNCHERS",
+    "ActivationRule",
+    "EngineSpec",
+    "Infeasible",
+    "Launcher",
+    "LimitDefaults",
+    "MemoryFootprint",
+    "MemoryModel",
+    "Placement",
+    "PlanShape",
+    "PlanSpace",
+    "PlanSpec",
+    "ResolvedPlan",
+    "Resolver",
+    "StageMemory",
+    "SupportSpec",
+    "default_limits",
+    "enumerate_plans",
+    "launch_command",
+    "load_engine",
+    "require",
+    "resolve",
+]

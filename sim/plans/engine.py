@@ -1,0 +1,165 @@
+"""What an engine profile says: version, scheduler, default limits, host overheads and memory it takes for itself.
+
+Data only. `sim.plans.resolver` applies the defaults, `sim.plans.memory` the memory rules.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
+from sim.models import canonical_dtype
+
+
+class LimitDefaults(Spec):
+    """Default batch limits of a class of devices; the first entry that fits a device holds.
+
+    Attributes:
+        min_memory: Least device memory of the class.
+        except_devices: Devices left out: beginnings of their names.
+        max_num_seqs: Sequences that run at once, per data-parallel rank.
+        max_num_batched_tokens: Tokens of one iteration, per data-parallel rank.
+        source: How the values are known.
+        ref: Where from: a key of `refs`.
+    """
+
+    min_memory: DataBytes = 0.0
+    except_devices: tuple[str, ...] = ()
+    max_num_seqs: int = Field(gt=0)
+    max_num_batched_tokens: int = Field(gt=0)
+    source: Literal["datasheet", "measured", "fitted", "assumed"]
+    ref: str
+
+
+class ActivationRule(Spec):
+    """Peak memory of the engine's profiling run, which is kept free of KV blocks.
+
+    For T tokens and R logits rows of 2-byte activations, hidden width h, feed-forward width I and V logits, it is the
+    larger of the forward pass, `2 T (hidden_copies h + intermediate_copies I/tp)`, and of sampling, `R V
+    logits_bytes + 2 T h`; plus expert buffers, `2 T k (h + max(2 I/moe_tp, h))` for k experts per token and at most
+    `max_moe_tokens`; plus, with pipeline stages, `pipeline_copies` hidden states received from the stage before.
+
+    Attributes:
+        hidden_copies: Hidden states alive at the peak of the forward pass.
+        intermediate_copies: Feed-forward widths alive at that peak, gate and up projections counted each.
+        logits_bytes: Bytes per logit alive at the peak of sampling [B].
+        pipeline_copies: Hidden states in the receive buffers of a stage.
+        max_moe_tokens: Tokens of one chunk of the experts' buffers.
+    """
+
+    hidden_copies: Sourced[float]
+    intermediate_copies: Sourced[float]
+    logits_bytes: Sourced[float]
+    pipeline_copies: Sourced[float]
+    max_moe_tokens: Sourced[int]
+
+
+class SupportSpec(Spec):
+    """What the engine can run.
+
+    Attributes:
+        pipeline: Whether it has pipeline stages.
+        attention_dp: For which models attention may be data parallel inside one engine.
+        expert_parallel: Which expert-parallel degrees it takes: none, any, or all data- and tensor-parallel ranks or
+            none of them.
+        weights_dtypes: Weight formats.
+        kv_dtypes: KV cache formats.
+    """
+
+    pipeline: bool = True
+    attention_dp: Literal["none", "moe", "all"] = "moe"
+    expert_parallel: Literal["none", "all_or_none", "any"] = "all_or_none"
+    weights_dtypes: tuple[str, ...]
+    kv_dtypes: tuple[str, ...]
+
+    @field_validator("weights_dtypes", "kv_dtypes")
+    @classmethod
+    def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(canonical_dtype(name) for name in value)
+
+
+class EngineSpec(Spec):
+    """An engine profile.
+
+    Attributes:
+        name: Short name, equal to the file's.
+        title: Name for people.
+        version: Version that the defaults and the launch command are for.
+        family: Whose kernels and collectives are meant.
+        launcher: Name of the plug-in that writes its launch command.
+        scheduler: Name of its scheduling policy.
+        router: Name of the default router between replicas.
+        limits: Default batch limits by device class, first match first.
+        kv_memory_frac: Share of device memory that weights, activations and KV cache may take together.
+        kv_dtype: Default KV cache format.
+        block_tokens: Tokens per KV block.
+        watermark_frac: Share of KV blocks that admission leaves free.
+        chunked_prefill: Whether prompts may be split over iterations.
+        prefix_caching: Whether equal prefixes share KV blocks; not simulated, so it must be off.
+        async_scheduling: Whether the host prepares the next iteration while the device runs this one.
+        graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
+        graph_bytes: Memory of all captured graphs.
+        graphs_in_budget: Whether graphs count within `kv_memory_frac`; otherwise they take from the rest.
+        visible_memory_frac: Share of a device's listed memory that the runtime reports as its total.
+        runtime_bytes: Memory outside the framework's allocator on a device that talks to no other.
+        runtime_parallel_bytes: The same with the communication buffers of tensor or data parallelism.
+        activation: Peak activation memory.
+        host_step_s: Host time per iteration.
+        host_per_sequence_s: Host time per sequence of an iteration.
+        frontend_s: Time from the client's send to the engine's queue: HTTP, chat template, tokenizer, hand-over.
+        supports: What it can run.
+        refs: Sources by key.
+        note: What a reader must know.
+    """
+
+    name: str
+    title: str
+    version: str = Field(pattern=r"^\d+(\.\d+)*$")
+    family: Literal["vllm", "sglang", "trtllm"]
+    launcher: str
+    scheduler: str
+    router: str = "round_robin"
+    limits: tuple[LimitDefaults, ...] = Field(min_length=1)
+    kv_memory_frac: Sourced[Frac]
+    kv_dtype: str = "bf16"
+    block_tokens: Sourced[int]
+    watermark_frac: Sourced[Frac]
+    chunked_prefill: bool = True
+    prefix_caching: Literal[False] = False
+    async_scheduling: bool
+    graph_sizes: tuple[int, ...]
+    graph_bytes: Sourced[DataBytes]
+    graphs_in_budget: bool
+    visible_memory_frac: Sourced[Frac]
+    runtime_bytes: Sourced[DataBytes]
+    runtime_parallel_bytes: Sourced[DataBytes]
+    activation: ActivationRule
+    host_step_s: Sourced[TimeS]
+    host_per_sequence_s: Sourced[TimeS]
+    frontend_s: Sourced[TimeS]
+    supports: SupportSpec
+    refs: dict[str, str] = Field(default_factory=dict)
+    note: str = ""
+
+    @field_validator("limits")
+    @classmethod
+    def _some_entry_fits(cls, value: tuple[LimitDefaults, ...]) -> tuple[LimitDefaults, ...]:
+        if value[-1].min_memory or value[-1].except_devices:
+            raise ValueError("the last entry must fit every device: without `min_memory` and `except_devices`")
+        return value
+
+    @field_validator("kv_dtype")
+    @classmethod
+    def _known_format(cls, value: str) -> str:
+        return canonical_dtype(value)
+
+
+def load_engine(name: str) -> EngineSpec:
+    """The engine profile with this name, or in this YAML file.
+
+    Raises:
+        InputError: if there is none.
+    """
+    return load_data("hardware_profiles/engines", name, EngineSpec, kind="engine")

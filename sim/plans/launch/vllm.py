@@ -1,0 +1,109 @@
+"""Launch commands of vLLM."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Final
+
+from sim.models import ModelSpec
+from sim.plans.engine import EngineSpec
+from sim.plans.launch.base import LAUNCHERS
+from sim.plans.resolved import ResolvedPlan
+
+_FIRST_PORT = 8000
+_SHOWN_REPLICAS = 16
+_ASYNC_BY_DEFAULT: Final = (0, 14)
+"""First version that schedules asynchronously unless told not to (vLLM 0.14 release notes)."""
+_ASYNC_FLAG: Final = (0, 10)
+"""First version that has the flag."""
+_QUANTIZED_AT_LOAD: Final = {"fp8": "fp8"}
+"""Formats into which vLLM converts a 16-bit checkpoint while loading it, and their name there."""
+_DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16"}
+
+
+@LAUNCHERS.register("vllm")
+def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) -> str:
+    """One `vllm serve` per replica, on its own devices and port.
+
+    The router in front of several replicas is a separate program and only noted.
+    """
+    arguments = [*_model_arguments(plan, model), *_parallel_arguments(plan), *_limit_arguments(plan, model, engine)]
+    lines = _notes(plan, model, engine)
+    shown = min(plan.replicas, _SHOWN_REPLICAS)
+    for replica in range(shown):
+        port = [] if plan.replicas == 1 else ["--port", str(_FIRST_PORT + replica)]
+        command = shlex.join(["vllm", "serve", *arguments, *port])
+        lines.append(f"{_environment(plan, replica)}{command}")
+    if shown < plan.replicas:
+        lines.append(f"# and so on for replicas {shown + 1} to {plan.replicas}, on the devices and ports that follow")
+    return "\n".join(lines)
+
+
+def _model_arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
+    arguments = [model.hf_id or model.name]
+    if plan.weights_dtype in _DTYPES and plan.weights_dtype != model.dtype:
+        arguments += ["--dtype", _DTYPES[plan.weights_dtype]]
+    if plan.weights_dtype in _QUANTIZED_AT_LOAD and model.weights_dtype in _DTYPES:
+        arguments += ["--quantization", _QUANTIZED_AT_LOAD[plan.weights_dtype]]
+    return arguments
+
+
+def _parallel_arguments(plan: ResolvedPlan) -> list[str]:
+    arguments = ["--tensor-parallel-size", str(plan.tp)]
+    if plan.pp > 1:
+        arguments += ["--pipeline-parallel-size", str(plan.pp)]
+    if plan.dp > 1:
+        arguments += ["--data-parallel-size", str(plan.dp)]
+    if plan.ep > 1:
+        arguments.append("--enable-expert-parallel")
+    if plan.placement.spans_nodes:
+        arguments += ["--distributed-executor-backend", "ray"]
+        if plan.dp > 1:
+            arguments += ["--data-parallel-backend", "ray"]
+    return arguments
+
+
+def _limit_arguments(plan: ResolvedPlan, model: ModelSpec, engine: EngineSpec) -> list[str]:
+    kv = "auto" if plan.kv_dtype == model.dtype else _DTYPES.get(plan.kv_dtype, plan.kv_dtype)
+    arguments = [
+        *("--kv-cache-dtype", kv),
+        *("--gpu-memory-utilization", f"{plan.kv_memory_frac:g}"),
+        *("--block-size", str(plan.block_tokens)),
+        *("--max-model-len", str(plan.max_model_len)),
+        *("--max-num-seqs", str(plan.max_num_seqs)),
+        *("--max-num-batched-tokens", str(plan.max_num_batched_tokens)),
+        "--no-enable-prefix-caching",
+    ]
+    if not plan.chunked_prefill:
+        arguments.append("--no-enable-chunked-prefill")
+    version = tuple(int(part) for part in engine.version.split("."))
+    if engine.async_scheduling and _ASYNC_FLAG <= version < _ASYNC_BY_DEFAULT:
+        arguments.append("--async-scheduling")
+    if not engine.async_scheduling and version >= _ASYNC_BY_DEFAULT:
+        arguments.append("--no-async-scheduling")
+    return arguments
+
+
+def _environment(plan: ResolvedPlan, replica: int) -> str:
+    """Restricts a replica to its devices where several share a node."""
+    placement = plan.placement
+    if placement.spans_nodes or plan.gpus_per_replica == placement.node_devices:
+        return ""
+    local = [device % placement.node_devices for device in placement.replica_devices(replica)]
+    return f"CUDA_VISIBLE_DEVICES={','.join(map(str, local))} "
+
+
+def _notes(plan: ResolvedPlan, model: ModelSpec, engine: EngineSpec) -> list[str]:
+    notes = [f"# vLLM {engine.version}: {plan.label}, {plan.n_gpus} GPUs"]
+    if plan.replicas > 1:
+        notes.append(f"# {plan.replicas} replicas behind a router ({plan.router}); ports from {_FIRST_PORT}")
+    converted = plan.weights_dtype in _QUANTIZED_AT_LOAD and model.weights_dtype in _DTYPES
+    if plan.weights_dtype != model.weights_dtype and plan.weights_dtype not in _DTYPES and not converted:
+        notes.append(f"# take a checkpoint of this model in {plan.weights_dtype}")
+    if plan.weights_dtype in _DTYPES and model.weights_dtype not in _DTYPES:
+        notes.append(f"# take a checkpoint of this model in {plan.weights_dtype}")
+    if plan.clock < 1.0:
+        notes.append(f"# lock the GPU clock at {plan.clock:g} of its highest first (nvidia-smi --lock-gpu-clocks)")
+    if plan.placement.spans_nodes:
+        notes.append("# each replica spans nodes: start Ray on all of them first")
+    return notes

@@ -1,0 +1,219 @@
+"""Plans with every field known, and plans that cannot run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sim.core import Reason
+from sim.hardware import CommGroup
+from sim.models import Shard
+from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
+from sim.plans.placement import Placement
+from sim.plans.spec import PlanSpec
+
+ShapeKey = tuple[int, int, int, int, int, str, str]
+
+
+@dataclass(frozen=True)
+class PlanShape:
+    """What of a plan does not depend on its replicas, limits and clock.
+
+    Attributes:
+        tp: Tensor-parallel ranks.
+        pp: Pipeline stages.
+        dp: Attention-data-parallel ranks.
+        ep: Expert-parallel ranks.
+        moe_tp: Tensor-parallel ranks inside an expert.
+        weights_dtype: Format of the linear layers.
+        kv_dtype: Format of the KV cache.
+        compute_dtype: Format in which the device multiplies.
+        shards: One rank's part of the model per stage.
+        groups: Communication groups of one rank by name, per stage.
+        placement: Devices of every rank.
+        memory: Memory of the stages.
+    """
+
+    tp: int
+    pp: int
+    dp: int
+    ep: int
+    moe_tp: int
+    weights_dtype: str
+    kv_dtype: str
+    compute_dtype: str
+    shards: tuple[Shard, ...]
+    groups: tuple[Mapping[str, CommGroup], ...]
+    placement: Placement
+    memory: MemoryModel
+
+    @property
+    def key(self) -> ShapeKey:
+        """What two plans must share to have the same shape."""
+        return (self.tp, self.pp, self.dp, self.ep, self.moe_tp, self.weights_dtype, self.kv_dtype)
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """A plan that cannot run.
+
+    Attributes:
+        plan: The plan as asked for.
+        label: Short text.
+        reasons: Why, at least one.
+    """
+
+    plan: PlanSpec
+    label: str
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class ResolvedPlan:
+    """A plan that can run, with every field known.
+
+    Attributes:
+        shape: Ranks, formats, shards, placement and memory per token.
+        label: Short text: ranks, and what differs from the defaults.
+        replicas: Engines behind the router.
+        max_num_seqs: Most sequences that run at once, per data-parallel rank.
+        max_num_batched_tokens: Most tokens of an iteration, per data-parallel rank.
+        max_model_len: Longest request [tokens].
+        max_model_len_given: Whether the user gave it.
+        kv_memory_frac: Share of device memory for weights, activations and KV cache.
+        clock: GPU clock over the highest.
+        router: Name of the router.
+        scheduler: Name of the scheduling policy.
+        chunked_prefill: Whether prompts may be split over iterations.
+        block_tokens: Tokens per KV block.
+        kv_blocks: KV blocks per data-parallel rank.
+        watermark_blocks: Blocks that admission leaves free, per data-parallel rank.
+        tightest: The stage that sets the number of KV blocks.
+    """
+
+    shape: PlanShape
+    label: str
+    replicas: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int
+    max_model_len_given: bool
+    kv_memory_frac: float
+    clock: float
+    router: str
+    scheduler: str
+    chunked_prefill: bool
+    block_tokens: int
+    kv_blocks: int
+    watermark_blocks: int
+    tightest: StageMemory
+
+    @property
+    def tp(self) -> int:
+        """Tensor-parallel ranks."""
+        return self.shape.tp
+
+    @property
+    def pp(self) -> int:
+        """Pipeline stages."""
+        return self.shape.pp
+
+    @property
+    def dp(self) -> int:
+        """Attention-data-parallel ranks of one engine."""
+        return self.shape.dp
+
+    @property
+    def ep(self) -> int:
+        """Expert-parallel ranks."""
+        return self.shape.ep
+
+    @property
+    def moe_tp(self) -> int:
+        """Tensor-parallel ranks inside an expert."""
+        return self.shape.moe_tp
+
+    @property
+    def weights_dtype(self) -> str:
+        """Format of the linear layers."""
+        return self.shape.weights_dtype
+
+    @property
+    def kv_dtype(self) -> str:
+        """Format of the KV cache."""
+        return self.shape.kv_dtype
+
+    @property
+    def compute_dtype(self) -> str:
+        """Format in which the device multiplies."""
+        return self.shape.compute_dtype
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """One rank's part of the model per stage."""
+        return self.shape.shards
+
+    @property
+    def stage_groups(self) -> tuple[Mapping[str, CommGroup], ...]:
+        """Communication groups of one rank by name (`tp`, `dp`, `ep`, `pp`), per stage."""
+        return self.shape.groups
+
+    @property
+    def placement(self) -> Placement:
+        """Devices of every rank."""
+        return self.shape.placement
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs of one engine."""
+        return self.shape.dp * self.shape.tp * self.shape.pp
+
+    @property
+    def n_gpus(self) -> int:
+        """GPUs in all."""
+        return self.replicas * self.gpus_per_replica
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that the KV cache of one data-parallel rank holds."""
+        return self.kv_blocks * self.block_tokens
+
+    @property
+    def memory(self) -> MemoryFootprint:
+        """Memory of a device of the tightest stage by class."""
+        return self.shape.memory.footprint(
+            self.tightest,
+            tokens=self.max_num_batched_tokens,
+            rows=self.max_num_seqs,
+            kv_blocks=self.kv_blocks,
+            block_tokens=self.block_tokens,
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is allowed but worth knowing."""
+        notes = []
+        placement = self.shape.placement
+        if placement.slots == 0:
+            notes.append(f"tensor parallelism crosses nodes: {self.tp} ranks, {placement.domain} GPUs share a fabric")
+        elif placement.spans_nodes:
+            notes.append("each replica spans nodes")
+        if not self.max_model_len_given and self.max_model_len == self.kv_tokens:
+            notes.append(f"requests are limited to the {self.kv_tokens} tokens that the KV cache holds")
+        return tuple(notes)
+
+    @property
+    def shape_key(self) -> tuple[ShapeKey, float]:
+        """Equal for plans whose operators cost the same: all but replicas and limits."""
+        return self.shape.key, self.clock
+
+    @property
+    def cost_key(self) -> tuple[Any, ...]:
+        """Equal for plans whose iterations cost the same: all but replicas, router and scheduler."""
+        return (*self.shape_key, self.max_num_seqs, self.max_num_batched_tokens, self.max_model_len)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field of `PlanSpec`, so that the answer can be written back into a scenario."""
+        own = {name: getattr(self, name) for name in PlanSpec.model_fields if name != "cp"}
+        return {name: own.get(name, 1) for name in PlanSpec.model_fields}

@@ -1,0 +1,237 @@
+"""From what a user says to a plan with every field known, or the reasons why it cannot run.
+
+Start at `resolve`. A search uses one `Resolver` for all its plans: what depends only on the ranks and formats of a
+plan (divisibility, shards, placement, memory per token) is worked out once and shared, so that each further plan
+costs a few additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sim.core import InfeasibleError, Reason
+from sim.hardware import Cluster, Device
+from sim.models import ModelSpec, compute_dtype, stages
+from sim.plans.engine import EngineSpec
+from sim.plans.memory import MemoryModel, StageMemory, memory_model
+from sim.plans.placement import place, stage_groups
+from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan, ShapeKey
+from sim.plans.spec import PlanSpec, plan_label
+from sim.plans.validity import dtype_reasons, parallel_reasons, placement_reasons
+
+
+class Resolver:
+    """Resolves the plans of one model, engine and cluster.
+
+    Args:
+        model: The model.
+        engine: The engine profile.
+        cluster: The cluster.
+    """
+
+    def __init__(self, *, model: ModelSpec, engine: EngineSpec, cluster: Cluster) -> None:
+        self.model = model
+        self.engine = engine
+        self.cluster = cluster
+        limits = default_limits(engine, cluster.device)
+        self.defaults: dict[str, Any] = {
+            "max_num_seqs": limits[0],
+            "max_num_batched_tokens": limits[1],
+            "kv_memory_frac": engine.kv_memory_frac.value,
+            "weights_dtype": model.weights_dtype,
+            "kv_dtype": engine.kv_dtype,
+            "router": engine.router,
+            "scheduler": engine.scheduler,
+        }
+        self._shapes: dict[tuple[int, ShapeKey], PlanShape | tuple[Reason, ...]] = {}
+
+    def resolve(self, plan: PlanSpec) -> ResolvedPlan | Infeasible:
+        """The plan with every field known, or why it cannot run."""
+        given = {name: value for name, value in plan if value is not None}
+        fields = {**self.defaults, **given}
+        key = self._key(fields)
+        shape = self._shape(key, fields.get("cp", 1))
+        replicas: int = fields.get("replicas", 1)
+        if isinstance(shape, tuple):
+            return self._refuse(plan, given, [*shape, *self._placement_reasons(key, replicas)])
+        if replicas > shape.placement.max_replicas or not shape.groups:
+            return self._refuse(plan, given, list(self._placement_reasons(key, replicas)))
+        return self._limits(plan, given, fields, shape, replicas)
+
+    def _key(self, fields: Mapping[str, Any]) -> ShapeKey:
+        dp, tp, pp = fields.get("dp", 1), fields.get("tp", 1), fields.get("pp", 1)
+        ep, moe_tp = fields.get("ep"), fields.get("moe_tp")
+        ranks = dp * tp if self.model.is_moe else 1
+        if ep is None:
+            ep = max(1, ranks // moe_tp) if moe_tp is not None else 1
+        if moe_tp is None:
+            moe_tp = max(1, ranks // ep)
+        return (tp, pp, dp, ep, moe_tp, fields["weights_dtype"], fields["kv_dtype"])
+
+    def _shape(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
+        found = self._shapes.get((cp, key))
+        if found is None:
+            found = self._shapes[cp, key] = self._build(key, cp)
+        return found
+
+    def _build(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
+        tp, pp, dp, ep, moe_tp, weights, kv = key
+        model, engine, cluster = self.model, self.engine, self.cluster
+        device = cluster.device
+        reasons = [
+            *parallel_reasons(model, engine, dp=dp, tp=tp, pp=pp, cp=cp, ep=ep, moe_tp=moe_tp),
+            *dtype_reasons(model, engine, device, weights=weights, kv=kv, tp=tp, moe_tp=moe_tp),
+        ]
+        if reasons:
+            return _distinct(reasons)
+        shards = stages(model, pp=pp, tp=tp, ep=ep, moe_tp=moe_tp, dp=dp, weights_dtype=weights, kv_dtype=kv)
+        placement = place(cluster, tp=tp, dp=dp, pp=pp)
+        placeable = placement.max_replicas > 0 and (placement.compact or cluster.node.nic is not None)
+        return PlanShape(
+            *key,
+            compute_dtype=device.compute_rate(compute_dtype(weights))[1],
+            shards=shards,
+            groups=stage_groups(cluster, placement, moe_tp=moe_tp) if placeable else (),
+            placement=placement,
+            memory=memory_model(model, shards, device, engine),
+        )
+
+    def _placement_reasons(self, key: ShapeKey, replicas: int) -> Iterator[Reason]:
+        tp, pp, dp, *_ = key
+        return placement_reasons(self.cluster, place(self.cluster, tp=tp, dp=dp, pp=pp), replicas)
+
+    def label(self, given: Mapping[str, Any]) -> str:
+        """Short text for plan fields: ranks, and what differs from the defaults."""
+        return plan_label({k: v for k, v in given.items() if k not in self.defaults or v != self.defaults[k]})
+
+    def _refuse(self, plan: PlanSpec, given: Mapping[str, Any], reasons: list[Reason]) -> Infeasible:
+        return Infeasible(plan, self.label(given), tuple(reasons))
+
+    def _limits(
+        self, plan: PlanSpec, given: Mapping[str, Any], fields: Mapping[str, Any], shape: PlanShape, replicas: int
+    ) -> ResolvedPlan | Infeasible:
+        tokens, rows, frac = fields["max_num_batched_tokens"], fields["max_num_seqs"], fields["kv_memory_frac"]
+        block = self.engine.block_tokens.value
+        blocks, tightest = shape.memory.kv_blocks(tokens=tokens, rows=rows, frac=frac, block_tokens=block)
+        asked = fields.get("max_model_len")
+        length = min(self.model.max_position_embeddings, max(0, blocks) * block) if asked is None else asked
+        reasons = [
+            *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=blocks),
+            *_limit_reasons(self.model, self.engine, tokens=tokens, rows=rows, length=length, capacity=blocks * block),
+        ]
+        if reasons:
+            return self._refuse(plan, given, reasons)
+        return ResolvedPlan(
+            shape=shape,
+            label=self.label(given),
+            replicas=replicas,
+            max_num_seqs=rows,
+            max_num_batched_tokens=tokens,
+            max_model_len=length,
+            max_model_len_given=asked is not None,
+            kv_memory_frac=frac,
+            clock=fields.get("clock", 1.0),
+            router=fields["router"],
+            scheduler=fields["scheduler"],
+            chunked_prefill=self.engine.chunked_prefill,
+            block_tokens=block,
+            kv_blocks=blocks,
+            watermark_blocks=int(self.engine.watermark_frac.value * blocks),
+            tightest=tightest,
+        )
+
+
+def _distinct(reasons: list[Reason]) -> tuple[Reason, ...]:
+    """Reasons without repetitions: layer groups of one model often fail alike."""
+    return tuple({(reason.code, reason.message): reason for reason in reasons}.values())
+
+
+def _memory_reasons(
+    memory: MemoryModel, stage: StageMemory, *, tokens: int, rows: int, frac: float, blocks: int
+) -> Iterator[Reason]:
+    outside = 0.0 if memory.graphs_in_budget else memory.graph_bytes
+    if memory.visible_bytes * frac + outside > memory.device_bytes:
+        yield Reason(
+            "memory",
+            f"a memory fraction of {frac:g} leaves no room for {_gib(outside)} of CUDA graphs",
+            {"kv_memory_frac": frac, "graphs_bytes": outside, "device_bytes": memory.device_bytes},
+        )
+    if blocks > 0:
+        return
+    activations = memory.activation_bytes(stage, tokens=tokens, rows=rows)
+    budget = memory.visible_bytes * frac
+    yield Reason(
+        "memory",
+        f"weights {_gib(stage.weights_bytes)}, activations {_gib(activations)} and runtime "
+        f"{_gib(memory.runtime_bytes)} leave no KV block in {_gib(budget)} "
+        f"({frac:g} of a GPU with {_gib(memory.device_bytes)})",
+        {
+            "weights_bytes": stage.weights_bytes,
+            "activations_bytes": activations,
+            "runtime_bytes": memory.runtime_bytes,
+            "graphs_bytes": memory.graph_bytes,
+            "budget_bytes": budget,
+            "device_bytes": memory.device_bytes,
+        },
+    )
+
+
+def _gib(value: float) -> str:
+    return f"{value / 2**30:.1f} GiB"
+
+
+def _limit_reasons(
+    model: ModelSpec, engine: EngineSpec, *, tokens: int, rows: int, length: int, capacity: int
+) -> Iterator[Reason]:
+    if tokens < rows:
+        yield Reason(
+            "budget",
+            f"max_num_batched_tokens {tokens} is less than max_num_seqs {rows}: {engine.name} refuses to start",
+            {"max_num_batched_tokens": tokens, "max_num_seqs": rows},
+        )
+    if not engine.chunked_prefill and tokens < length:
+        yield Reason(
+            "budget",
+            f"without chunked prefill max_num_batched_tokens {tokens} must hold a prompt of {length} tokens",
+            {"max_num_batched_tokens": tokens, "max_model_len": length},
+        )
+    if length > model.max_position_embeddings:
+        yield Reason(
+            "context",
+            f"max_model_len {length} is beyond the {model.max_position_embeddings} tokens of {model.name}",
+            {"max_model_len": length, "model_tokens": model.max_position_embeddings},
+        )
+    if 0 < capacity < length:
+        yield Reason(
+            "context",
+            f"the KV cache holds {capacity} tokens, less than max_model_len {length}",
+            {"kv_tokens": capacity, "max_model_len": length},
+        )
+
+
+def default_limits(engine: EngineSpec, device: Device) -> tuple[int, int]:
+    """Default `max_num_seqs` and `max_num_batched_tokens` of an engine on a device: the first entry that fits."""
+    entry = next(
+        entry
+        for entry in engine.limits
+        if device.memory_bytes >= entry.min_memory and not device.name.startswith(entry.except_devices)
+    )
+    return entry.max_num_seqs, entry.max_num_batched_tokens
+
+
+def resolve(plan: PlanSpec, *, model: ModelSpec, engine: EngineSpec, cluster: Cluster) -> ResolvedPlan | Infeasible:
+    """The plan with every field known, or why it cannot run."""
+    return Resolver(model=model, engine=engine, cluster=cluster).resolve(plan)
+
+
+def require(plan: PlanSpec, *, model: ModelSpec, engine: EngineSpec, cluster: Cluster) -> ResolvedPlan:
+    """The plan with every field known.
+
+    Raises:
+        InfeasibleError: if it cannot run; says why with numbers.
+    """
+    found = resolve(plan, model=model, engine=engine, cluster=cluster)
+    if isinstance(found, Infeasible):
+        raise InfeasibleError(f"the plan {found.label} cannot run {model.name} on {cluster.name}", found.reasons)
+    return found

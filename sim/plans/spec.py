@@ -1,0 +1,164 @@
+"""What a user may say about an execution plan, and the space of plans a search looks at. Data only.
+
+Whatever a `PlanSpec` leaves open takes the engine's default in `sim.plans.resolver`; whatever a `PlanSpace` leaves open
+takes the range documented in `sim.plans.enumeration`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+
+from sim.core import Frac, InputError, Spec
+from sim.models import canonical_dtype
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[Frac, Field(gt=0, le=1)]
+
+
+def _format(value: str) -> str:
+    try:
+        return canonical_dtype(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+class PlanSpec(Spec):
+    """An execution plan; a field left open takes the engine's default.
+
+    One replica has `dp x tp x pp` GPUs. For mixture-of-experts models the experts are spread over the same
+    `dp x tp` ranks, as `ep x moe_tp`.
+
+    Attributes:
+        replicas: Independent engines behind a router; 1.
+        dp: Attention-data-parallel ranks inside one engine; 1.
+        tp: Tensor-parallel ranks; 1.
+        pp: Pipeline stages; 1.
+        cp: Context-parallel ranks; only 1 is modelled.
+        ep: Expert-parallel ranks; 1, so that experts are divided by `moe_tp`.
+        moe_tp: Tensor-parallel ranks inside an expert; `dp x tp / ep`.
+        max_num_seqs: Most sequences that run at once, per data-parallel rank.
+        max_num_batched_tokens: Most tokens of an iteration, per data-parallel rank.
+        max_model_len: Longest prompt and output together [tokens]; the model's limit or what the KV cache holds.
+        kv_memory_frac: Share of device memory for weights, activations and KV cache.
+        weights_dtype: Format of the linear layers; the checkpoint's.
+        kv_dtype: Format of the KV cache.
+        clock: GPU clock over the highest; 1.
+        router: Name of the router between replicas.
+        scheduler: Name of the scheduling policy.
+    """
+
+    replicas: Count | None = None
+    dp: Count | None = None
+    tp: Count | None = None
+    pp: Count | None = None
+    cp: Count | None = None
+    ep: Count | None = None
+    moe_tp: Count | None = None
+    max_num_seqs: Count | None = None
+    max_num_batched_tokens: Count | None = None
+    max_model_len: Count | None = None
+    kv_memory_frac: Share | None = None
+    weights_dtype: str | None = None
+    kv_dtype: str | None = None
+    clock: Share | None = None
+    router: str | None = None
+    scheduler: str | None = None
+
+    @field_validator("weights_dtype", "kv_dtype")
+    @classmethod
+    def _known_format(cls, value: str | None) -> str | None:
+        return None if value is None else _format(value)
+
+    @property
+    def label(self) -> str:
+        """Short text of what is given, such as `2x tp4 fp8`."""
+        return plan_label({name: value for name, value in self if value is not None})
+
+
+def plan_label(given: dict[str, Any]) -> str:
+    """Short text for plan fields, degrees of 1 left out, such as `2x dp4 tp2 ep8 fp8 kv-fp8 256 seqs`."""
+    parts = [f"{given['replicas']}x"] if given.get("replicas", 1) > 1 else []
+    if given.get("dp", 1) > 1:
+        parts.append(f"dp{given['dp']}")
+    parts.append(f"tp{given.get('tp', 1)}")
+    parts += [f"{name}{given[name]}" for name in ("pp", "cp", "ep") if given.get(name, 1) > 1]
+    if "weights_dtype" in given:
+        parts.append(given["weights_dtype"])
+    if "kv_dtype" in given:
+        parts.append(f"kv-{given['kv_dtype']}")
+    if "max_num_seqs" in given:
+        parts.append(f"{given['max_num_seqs']} seqs")
+    if "max_num_batched_tokens" in given:
+        parts.append(f"{given['max_num_batched_tokens']} tokens")
+    if "max_model_len" in given:
+        parts.append(f"length {given['max_model_len']}")
+    if "kv_memory_frac" in given:
+        parts.append(f"memory {given['kv_memory_frac']:g}")
+    if given.get("clock", 1.0) != 1.0:
+        parts.append(f"clock {given['clock']:g}")
+    parts += [str(given[name]) for name in ("router", "scheduler") if name in given]
+    return " ".join(parts)
+
+
+def _listed(value: Any) -> Any:
+    """A single value as a list of one; repeated values once."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return list(dict.fromkeys(values)) if all(isinstance(v, (str, int, float)) for v in values) else values
+
+
+def _values(item: dict[str, Any]) -> list[Any]:
+    """Annotations of a space field: one value or a list of them."""
+    schema = {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
+    return [Field(min_length=1), BeforeValidator(_listed), WithJsonSchema(schema)]
+
+
+_COUNT = {"type": "integer", "minimum": 1}
+Counts = Annotated[tuple[Count, ...], *_values(_COUNT)]
+Shares = Annotated[tuple[Share, ...], *_values({"anyOf": [{"type": "number"}, {"type": "string"}]})]
+Names = Annotated[tuple[str, ...], *_values({"type": "string"})]
+
+
+class PlanSpace(Spec):
+    """Values to try per plan field, one or a list; a field left open takes a default range.
+
+    The ranges are those of `sim.plans.enumeration`. Number formats other than the checkpoint's change the
+    answers of the model, so they are tried only if listed here.
+
+    Attributes:
+        replicas: See `PlanSpec`, like all that follow.
+        dp: Attention-data-parallel ranks.
+        tp: Tensor-parallel ranks.
+        pp: Pipeline stages.
+        ep: Expert-parallel ranks; values that do not divide `dp x tp` are passed over.
+        max_num_seqs: Most sequences per rank.
+        max_num_batched_tokens: Most tokens of an iteration per rank.
+        max_model_len: Longest request [tokens].
+        kv_memory_frac: Share of device memory.
+        weights_dtype: Formats of the linear layers.
+        kv_dtype: Formats of the KV cache.
+        clock: GPU clocks over the highest.
+        router: Routers.
+        scheduler: Scheduling policies.
+    """
+
+    replicas: Counts | None = None
+    dp: Counts | None = None
+    tp: Counts | None = None
+    pp: Counts | None = None
+    ep: Counts | None = None
+    max_num_seqs: Counts | None = None
+    max_num_batched_tokens: Counts | None = None
+    max_model_len: Counts | None = None
+    kv_memory_frac: Shares | None = None
+    weights_dtype: Names | None = None
+    kv_dtype: Names | None = None
+    clock: Shares | None = None
+    router: Names | None = None
+    scheduler: Names | None = None
+
+    @field_validator("weights_dtype", "kv_dtype")
+    @classmethod
+    def _known_formats(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else tuple(dict.fromkeys(_format(name) for name in value))

@@ -1,0 +1,151 @@
+"""Whether a model can be divided as a plan says, as reasons with numbers. Memory is checked elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sim.core import InputError, Reason
+from sim.hardware import Cluster, Device
+from sim.models import GQA, Dense, LayerGroup, ModelSpec, compute_dtype
+from sim.plans.engine import EngineSpec, SupportSpec
+from sim.plans.placement import Placement
+
+_VOCABULARY_PADDING = 64
+_SCALE_BLOCK = 128
+
+
+def parallel_reasons(
+    model: ModelSpec, engine: EngineSpec, *, dp: int, tp: int, pp: int, cp: int, ep: int, moe_tp: int
+) -> Iterator[Reason]:
+    """Why this model or engine cannot be divided into these ranks."""
+    support = engine.supports
+    if cp > 1:
+        yield Reason("context_parallel", f"context parallelism is not modelled: cp {cp}", {"cp": cp})
+    if pp > 1 and not support.pipeline:
+        yield Reason("engine", f"{engine.name} has no pipeline stages: pp {pp}", {"pp": pp})
+    if pp > model.n_layers:
+        yield Reason(
+            "layers", f"{pp} pipeline stages for {model.n_layers} layers", {"pp": pp, "layers": model.n_layers}
+        )
+    padded = -(-model.vocab_size // _VOCABULARY_PADDING) * _VOCABULARY_PADDING
+    if padded % tp:
+        yield Reason("vocabulary", f"{padded} logits do not divide by tp {tp}", {"logits": padded, "tp": tp})
+    yield from _data_parallel(model, engine, dp)
+    yield from _experts(model, support, engine.name, ranks=dp * tp, ep=ep, moe_tp=moe_tp)
+    for group in model.layers:
+        yield from _attention(group, tp)
+        yield from _feed_forward(group, tp=tp, ep=ep, moe_tp=moe_tp)
+
+
+def _data_parallel(model: ModelSpec, engine: EngineSpec, dp: int) -> Iterator[Reason]:
+    allowed = engine.supports.attention_dp
+    if dp == 1 or allowed == "all" or (allowed == "moe" and model.is_moe):
+        return
+    why = "has no experts" if allowed == "moe" else f"cannot be served so by {engine.name}"
+    yield Reason("data_parallel", f"dp {dp} inside an engine: {model.name} {why}; use replicas instead", {"dp": dp})
+
+
+def _experts(
+    model: ModelSpec, support: SupportSpec, engine: str, *, ranks: int, ep: int, moe_tp: int
+) -> Iterator[Reason]:
+    if not model.is_moe:
+        if ep > 1 or moe_tp > 1:
+            yield Reason(
+                "experts", f"{model.name} has no experts: ep {ep}, moe_tp {moe_tp}", {"ep": ep, "moe_tp": moe_tp}
+            )
+        return
+    if ep * moe_tp != ranks:
+        yield Reason(
+            "expert_ranks",
+            f"ep {ep} x moe_tp {moe_tp} is not dp x tp = {ranks}",
+            {"ep": ep, "moe_tp": moe_tp, "ranks": ranks},
+        )
+    elif ep > 1 and (support.expert_parallel == "none" or (support.expert_parallel == "all_or_none" and ep != ranks)):
+        choices = "1" if support.expert_parallel == "none" else f"1 or dp x tp = {ranks}"
+        yield Reason("engine", f"{engine} takes ep {choices}, not {ep}", {"ep": ep, "ranks": ranks})
+
+
+def _attention(group: LayerGroup, tp: int) -> Iterator[Reason]:
+    attention = group.attention
+    if attention.heads % tp:
+        yield Reason(
+            "heads", f"{attention.heads} query heads do not divide by tp {tp}", {"heads": attention.heads, "tp": tp}
+        )
+    if isinstance(attention, GQA) and attention.kv_heads % tp and tp % attention.kv_heads:
+        yield Reason(
+            "kv_heads",
+            f"{attention.kv_heads} KV heads neither divide by tp {tp} nor can be copied evenly",
+            {"kv_heads": attention.kv_heads, "tp": tp},
+        )
+
+
+def _feed_forward(group: LayerGroup, *, tp: int, ep: int, moe_tp: int) -> Iterator[Reason]:
+    ffn = group.ffn
+    if isinstance(ffn, Dense):
+        if ffn.intermediate % tp:
+            yield _width("feed-forward", ffn.intermediate, "tp", tp)
+        return
+    if ffn.experts % ep:
+        yield Reason("experts", f"{ffn.experts} experts do not divide by ep {ep}", {"experts": ffn.experts, "ep": ep})
+    if ffn.intermediate % moe_tp:
+        yield _width("expert", ffn.intermediate, "moe_tp", moe_tp)
+    if ffn.shared_intermediate % tp:
+        yield _width("shared expert", ffn.shared_intermediate, "tp", tp)
+
+
+def _width(what: str, width: int, name: str, ranks: int) -> Reason:
+    return Reason("width", f"{what} width {width} does not divide by {name} {ranks}", {"width": width, name: ranks})
+
+
+def dtype_reasons(
+    model: ModelSpec, engine: EngineSpec, device: Device, *, weights: str, kv: str, tp: int, moe_tp: int
+) -> Iterator[Reason]:
+    """Why these number formats cannot be used."""
+    for what, dtype, known in (
+        ("weights", weights, engine.supports.weights_dtypes),
+        ("KV cache", kv, engine.supports.kv_dtypes),
+    ):
+        if dtype not in known:
+            yield Reason("dtype", f"{engine.name} has no {dtype} {what} (it has {', '.join(known)})")
+    try:
+        device.compute_rate(compute_dtype(weights))
+    except InputError:
+        yield Reason("dtype", f"{device.name} can neither multiply {weights} weights nor convert them")
+    if weights == "fp8_block":
+        yield from _scale_blocks(model, tp, moe_tp)
+
+
+def _scale_blocks(model: ModelSpec, tp: int, moe_tp: int) -> Iterator[Reason]:
+    for group in model.layers:
+        ffn = group.ffn
+        width = ffn.intermediate // (tp if isinstance(ffn, Dense) else moe_tp)
+        if width % _SCALE_BLOCK:
+            yield Reason(
+                "scale_blocks",
+                f"a shard of {width} columns cuts the {_SCALE_BLOCK}-wide scale blocks of fp8_block weights",
+                {"width": width, "block": _SCALE_BLOCK},
+            )
+
+
+def placement_reasons(cluster: Cluster, placement: Placement, replicas: int) -> Iterator[Reason]:
+    """Why so many replicas cannot be placed on the cluster."""
+    size = placement.tp * placement.dp * placement.pp
+    total, have = replicas * size, cluster.n_devices
+    numbers = {"needed": total, "devices": have}
+    if total > have:
+        yield Reason("ranks", f"{replicas} x {size} GPUs are needed, the cluster has {have}", numbers)
+    elif not placement.possible:
+        yield Reason(
+            "placement",
+            f"tp {placement.tp} neither fits in a domain of {placement.domain} GPUs nor fills whole ones",
+            {"tp": placement.tp, "domain": placement.domain},
+        )
+    elif replicas > placement.max_replicas:
+        yield Reason(
+            "placement",
+            f"{placement.max_replicas} replicas of {size} GPUs fit without straddling domains of {placement.domain}, "
+            f"not {replicas}",
+            {"replicas": replicas, "fit": placement.max_replicas},
+        )
+    elif not placement.compact and cluster.node.nic is None:
+        yield Reason("network", f"{size} GPUs span several {cluster.node.name}, which have no network", numbers)

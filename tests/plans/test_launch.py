@@ -1,0 +1,72 @@
+"""Launch commands, as a shell reads them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+
+from sim.core import InputError
+from sim.models import load_model
+from sim.plans import LAUNCHERS, PlanSpec, launch_command, require
+
+
+def command(fields: dict[str, object], model: str, engine, cluster) -> str:
+    spec = load_model(model)
+    plan = require(PlanSpec(**fields), model=spec, engine=engine, cluster=cluster)
+    text = launch_command(plan, model=spec, engine=engine)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    return text
+
+
+def test_one_replica_on_a_whole_node(make_cluster, engine) -> None:
+    assert command({"tp": 8}, "llama-3.1-70b", engine, make_cluster()) == (
+        "# vLLM 0.19: tp8, 8 GPUs\n"
+        "vllm serve meta-llama/Llama-3.1-70B-Instruct --tensor-parallel-size 8 --kv-cache-dtype auto "
+        "--gpu-memory-utilization 0.9 --block-size 16 --max-model-len 131072 --max-num-seqs 1024 "
+        "--max-num-batched-tokens 8192 --no-enable-prefix-caching"
+    )
+
+
+def test_replicas_have_their_own_devices_and_ports(make_cluster, engine) -> None:
+    text = command({"replicas": 2, "tp": 4, "weights_dtype": "fp8"}, "llama-3.1-70b", engine, make_cluster())
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert [line.split()[0] for line in lines] == ["CUDA_VISIBLE_DEVICES=0,1,2,3", "CUDA_VISIBLE_DEVICES=4,5,6,7"]
+    assert [shlex.split(line)[-2:] for line in lines] == [["--port", "8000"], ["--port", "8001"]]
+    assert "--quantization fp8" in text
+    assert "router (round_robin)" in text
+
+
+def test_experts_and_attention_data_parallel(make_cluster, engine) -> None:
+    text = command({"dp": 4, "tp": 2, "ep": 8, "kv_dtype": "fp8"}, "qwen3-30b-a3b", engine, make_cluster())
+    assert "--data-parallel-size 4 --enable-expert-parallel" in text
+    assert "--kv-cache-dtype fp8" in text
+
+
+def test_what_no_flag_can_say_is_noted(make_cluster, engine) -> None:
+    text = command(
+        {"tp": 8, "pp": 2, "clock": 0.7, "weights_dtype": "int4"}, "llama-3.1-405b", engine, make_cluster(nodes=2)
+    )
+    assert "--pipeline-parallel-size 2" in text
+    assert "--distributed-executor-backend ray" in text
+    assert "take a checkpoint of this model in int4" in text
+    assert "lock the GPU clock at 0.7" in text
+
+
+def test_flags_follow_the_version(make_cluster, engine) -> None:
+    old = engine.model_copy(update={"version": "0.11.2"})
+    sync = engine.model_copy(update={"async_scheduling": False})
+    assert "--async-scheduling" in command({}, "llama-3.1-8b", old, make_cluster())
+    assert "--no-async-scheduling" in command({}, "llama-3.1-8b", sync, make_cluster())
+
+
+def test_many_replicas_are_summed_up(make_cluster, engine) -> None:
+    text = command({"replicas": 40}, "llama-3.1-8b", engine, make_cluster(nodes=5))
+    assert text.splitlines()[-1].startswith("# and so on for replicas 17 to 40")
+
+
+def test_launchers_are_plugins(make_cluster, engine) -> None:
+    assert "vllm" in LAUNCHERS.names()
+    with pytest.raises(InputError, match="unknown launcher 'vlm'"):
+        command({}, "llama-3.1-8b", engine.model_copy(update={"launcher": "vlm"}), make_cluster())
