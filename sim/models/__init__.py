@@ -2,12 +2,13 @@
 
 Start in `spec` (what a model file says), then `operators` (units of work), `expand` (layers to operators for one
 rank), `shard` (which slice a rank holds, its weights and cache), `parameters` (counts and closed forms) and `hf`
-(import of a Hugging Face `config.json`).
+(import of a Hugging Face `config.json`, with one file per family of architectures).
 """
 
+from sim.models.architectures import ARCHITECTURES
 from sim.models.dtypes import ALIASES, FORMATS, bytes_per_element, canonical_dtype, compute_dtype
 from sim.models.expand import decode_operators, prefill_operators, sequence_operators, token_operators
-from sim.models.hf import ARCHITECTURES, from_config, read_config
+from sim.models.hf import from_config, read_config
 from sim.models.load import load_model
 from sim.models.operators import (
     Collective,
@@ -37,7 +38,7 @@ from sim.models.shard import (
     stages,
     weight_bytes,
 )
-from sim.models.spec import GQA, MLA, Dense, LayerGroup, ModelSpec, MoE
+from sim.models.spec import GQA, MLA, Checkpoint, Dense, FormatName, LayerGroup, ModelSpec, MoE
 
 __all__ = [
     "ALIASES",
@@ -46,11 +47,13 @@ __all__ = [
     "GQA",
     "MLA",
     "AttentionClass",
+    "Checkpoint",
     "Collective",
     "DecodeAttention",
     "Dense",
     "Elementwise",
     "Embedding",
+    "FormatName",
     "Gemm",
     "GroupedGemm",
     "LayerGroup",

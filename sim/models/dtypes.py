@@ -43,6 +43,7 @@ ALIASES: Final = {
     "float32": "fp32",
     "auto": "bf16",
     "int4_wo": "int4",
+    "int8_wo": "int8",
     "w4a16": "int4",
     "awq": "int4",
     "gptq": "int4",

@@ -1,18 +1,27 @@
 """Layers expanded into operators, as an inference engine runs them.
 
-Fusion follows vLLM: one query-key-value projection, one gate-and-up projection, norms fused with the residual add,
-activation fused with the multiplication. Communication: an all-reduce after attention and after the feed-forward block
-when they are tensor-parallel. With attention data parallelism the tokens of all ranks are gathered before the experts
-and their results reduce-scattered after them (vLLM's default all2all backend, `allgather_reducescatter`).
+Kernels are those of vLLM: one query-key-value projection, one gate-and-up projection, norms fused with the residual
+add, activation fused with the multiplication, one kernel that writes the cache. Latent attention (MLA) runs in its
+absorbed form; a prompt's expansion of keys and values has the same FLOPs per token. Not counted is that expansion of
+tokens computed in earlier chunks of the same prompt.
+
+Communication. Attention and the feed-forward block each end in an all-reduce over the tensor-parallel ranks. With
+attention data parallelism the tokens of all data-parallel ranks are gathered before the experts and the results
+reduce-scattered after them: vLLM's default for experts, `--all2all-backend allgather_reducescatter` (vLLM
+documentation, "Expert Parallel Deployment"). Between pipeline stages each rank sends its share of every tensor and the
+receivers gather the whole (`vllm/distributed/parallel_state.py`, send_tensor_dict with `all_gather_group`).
 
 Four functions separate what an iteration's cost depends on: tokens, logits rows, decode contexts, prompt chunks.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from sim.core import Array
+from sim.models.dtypes import bytes_per_element
 from sim.models.operators import (
     Collective,
     DecodeAttention,
@@ -30,132 +39,192 @@ from sim.models.shard import AttentionClass, Shard, kv_heads_per_rank, layers_of
 from sim.models.spec import GQA, MLA, Dense, ModelSpec, MoE
 
 _BYTES = 2.0
+_EXPERT_CHOICE_BYTES = 8.0  # index and weight of a chosen expert, 4 bytes each
 
 
 def token_operators(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
     """Operators that depend only on the tokens of this rank's batch, over all layers of the stage.
+
+    Layers that differ only in their window are one entry with a higher count.
 
     Args:
         model: The model.
         shard: The stage's rank.
         tokens: Tokens per attention-data-parallel rank, any shape.
     """
-    operators: list[Operator] = []
     hidden_bytes = _BYTES * model.hidden_size * tokens
-    if shard.first:
-        operators.append(Embedding(name="embedding", cause="embedding", tokens=tokens, width=model.hidden_size))
-        if shard.tp > 1:
-            operators.append(_reduce("embedding", hidden_bytes, 1))
-    else:
-        operators.append(
-            Collective(name="stage_transfer", cause="pp_comm", kind="p2p", buffer_bytes=hidden_bytes, group="pp")
-        )
-    for group, count in layers_of(model, shard):
+    operators = _entry(model, shard, tokens)
+    for (attention, ffn), count in _distinct_layers(model, shard).items():
         one = [
-            *_attention_projections(model, shard, group.attention, tokens),
-            *_feed_forward(model, shard, group.ffn, tokens),
-            Elementwise(name="add_norm", cause="elementwise", moved_bytes=4.0 * hidden_bytes, count=2),
+            *_attention(model, shard, attention, tokens),
+            *_feed_forward(model, shard, ffn, tokens),
+            _stream("add_norm", 4.0 * hidden_bytes, model.norms_per_layer),
         ]
-        operators += [repeated(op, op.count * count) for op in one]
+        operators += [repeated(operator, operator.count * count) for operator in one]
     if shard.last:
-        operators.append(Elementwise(name="final_norm", cause="elementwise", moved_bytes=2.0 * hidden_bytes))
+        operators.append(_stream("final_norm", 2.0 * hidden_bytes))
     return operators
 
 
-def _reduce(name: str, buffer_bytes: Array, count: float) -> Collective:
+def _distinct_layers(model: ModelSpec, shard: Shard) -> dict[tuple[GQA | MLA, Dense | MoE], int]:
+    """Layers of the shard by what their token-wise work depends on, and how many there are."""
+    layers: dict[tuple[GQA | MLA, Dense | MoE], int] = {}
+    for group, count in layers_of(model, shard):
+        attention = group.attention
+        if isinstance(attention, GQA):
+            attention = attention.model_copy(update={"window": None})
+        layers[attention, group.ffn] = layers.get((attention, group.ffn), 0) + count
+    return layers
+
+
+def _entry(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
+    """How the batch enters the stage: embedding, or the transfer from the stage before.
+
+    Models with RMS norms pass the residual on apart from the hidden states: two tensors.
+    """
+    hidden_bytes = _BYTES * model.hidden_size * tokens
+    operators: list[Operator]
+    if shard.first:
+        operators = [Embedding(name="embedding", cause="embedding", tokens=tokens, width=model.hidden_size)]
+        return [*operators, _reduce("embedding", hidden_bytes)] if shard.tp > 1 else operators
+    tensors = 1.0 if model.norm_bias else 2.0
+    share = hidden_bytes / shard.tp
+    operators = [
+        Collective(name="stage_transfer", cause="pp_comm", kind="p2p", buffer_bytes=share, group="pp", count=tensors)
+    ]
+    if shard.tp > 1:
+        operators.append(
+            Collective(
+                name="stage_gather",
+                cause="pp_comm",
+                kind="all_gather",
+                buffer_bytes=hidden_bytes,
+                group="tp",
+                count=tensors,
+            )
+        )
+    return operators
+
+
+def _stream(name: str, moved_bytes: Array, count: float = 1.0) -> Elementwise:
+    return Elementwise(name=name, cause="elementwise", moved_bytes=moved_bytes, count=count)
+
+
+def _reduce(name: str, buffer_bytes: Array) -> Collective:
     return Collective(
-        name=f"{name}_all_reduce",
-        cause="tp_comm",
-        kind="all_reduce",
-        buffer_bytes=buffer_bytes,
-        group="tp",
-        count=count,
+        name=f"{name}_all_reduce", cause="tp_comm", kind="all_reduce", buffer_bytes=buffer_bytes, group="tp"
     )
 
 
-def _linear_dtype(model: ModelSpec, shard: Shard) -> str:
-    return shard.weights_dtype if model.quantized == "linears" else model.dtype
+def _attention(model: ModelSpec, shard: Shard, attention: GQA | MLA, tokens: Array) -> list[Operator]:
+    """Everything in an attention block but the attention itself."""
+    operators = (
+        _latent_projections(model, shard, attention, tokens)
+        if isinstance(attention, MLA)
+        else _projections(model, shard, attention, tokens)
+    )
+    return [*operators, _reduce("attention", _BYTES * model.hidden_size * tokens)] if shard.tp > 1 else operators
 
 
-def _attention_projections(model: ModelSpec, shard: Shard, attention: GQA | MLA, tokens: Array) -> list[Operator]:
-    hidden, tp = model.hidden_size, shard.tp
-    dtype = _linear_dtype(model, shard)
+def _projections(model: ModelSpec, shard: Shard, a: GQA, tokens: Array) -> list[Operator]:
+    hidden, dtype = model.hidden_size, model.linear_dtype("attention", shard.weights_dtype)
+    queries, keys = a.heads / shard.tp * a.head_dim, float(kv_heads_per_rank(a, shard.tp) * a.head_dim)
+    operators: list[Operator] = [_attention_gemm("qkv", tokens, hidden, queries + 2.0 * keys, dtype)]
+    rotated = 2.0 * _BYTES * (queries + keys) * tokens
+    if a.qk_norm:
+        operators.append(_stream("qk_norm", rotated / 2.0, 2))
+    if not model.learned_positions:
+        operators.append(_stream("rope", rotated))
+    return [*operators, _cache_write(shard, 2.0 * keys, tokens), _attention_gemm("o", tokens, queries, hidden, dtype)]
 
-    def gemm(name: str, k: float, n: float) -> Gemm:
-        return Gemm(name=name, cause="attention_gemm", m=tokens, n=n, k=k, weights_dtype=dtype)
 
-    operators: list[Operator] = []
-    if isinstance(attention, MLA):
-        sizes = attention_matrices(attention, hidden)
-        down = sizes["kv_a"][1] + (attention.q_rank or 0)
-        operators.append(gemm("qkv_down", hidden, down))
-        if attention.q_rank is None:
-            operators.append(gemm("q", hidden, sizes["q"][1] / tp))
-        else:
-            operators.append(gemm("q_up", attention.q_rank, sizes["q_b"][1] / tp))
-        operators.append(gemm("kv_up", attention.kv_rank, sizes["kv_b"][1] / tp))
-        heads, width = attention.heads / tp, attention.nope_dim + attention.rope_dim
-        out = attention.heads * attention.v_dim / tp
-        cached = float(attention.kv_rank + attention.rope_dim)
+def _latent_projections(model: ModelSpec, shard: Shard, a: MLA, tokens: Array) -> list[Operator]:
+    hidden, tp, dtype = model.hidden_size, shard.tp, model.linear_dtype("attention", shard.weights_dtype)
+    heads, latent = a.heads / tp, float(a.kv_rank + a.rope_dim)
+    sizes = attention_matrices(a, hidden)
+    operators: list[Operator] = [_attention_gemm("qkv_down", tokens, hidden, latent + (a.q_rank or 0), dtype)]
+    norms = 2.0 * _BYTES * (a.kv_rank + (a.q_rank or 0)) * tokens
+    if a.q_rank is None:
+        operators += [_attention_gemm("q", tokens, hidden, sizes["q"][1] / tp, dtype), _stream("latent_norm", norms)]
     else:
-        heads, width = attention.heads / tp, attention.head_dim
-        kv_width = 2.0 * kv_heads_per_rank(attention, tp) * attention.head_dim
-        operators.append(gemm("qkv", hidden, heads * width + kv_width))
-        out = heads * width
-        cached = kv_width
-    rope = _BYTES * (2.0 * heads * width + 2.0 * cached) * tokens
-    operators.append(Elementwise(name="rope_and_cache", cause="elementwise", moved_bytes=rope))
-    operators.append(gemm("o", out, hidden))
-    if tp > 1:
-        operators.append(_reduce("attention", _BYTES * hidden * tokens, 1))
-    return operators
+        operators += [_stream("latent_norm", norms / 2.0, 2)]
+        operators += [_attention_gemm("q_up", tokens, a.q_rank, sizes["q_b"][1] / tp, dtype)]
+    return [
+        *operators,
+        _stream("rope", 2.0 * _BYTES * (heads + 1.0) * a.rope_dim * tokens),
+        _attention_gemm("k_up", tokens, a.kv_rank, heads * a.nope_dim, dtype),
+        _cache_write(shard, latent, tokens),
+        _attention_gemm("v_up", tokens, a.kv_rank, heads * a.v_dim, dtype),
+        _attention_gemm("o", tokens, heads * a.v_dim, hidden, dtype),
+    ]
+
+
+def _attention_gemm(name: str, m: Array, k: float, n: float, weights_dtype: str) -> Gemm:
+    return Gemm(name=name, cause="attention_gemm", m=m, n=n, k=k, weights_dtype=weights_dtype)
+
+
+def _cache_write(shard: Shard, elements: float, tokens: Array) -> Elementwise:
+    return _stream("cache_write", (_BYTES + bytes_per_element(shard.kv_dtype)) * elements * tokens)
+
+
+def _feed_forward(model: ModelSpec, shard: Shard, ffn: Dense | MoE, tokens: Array) -> list[Operator]:
+    if isinstance(ffn, MoE):
+        operators = _experts(model, shard, ffn, tokens)
+    else:
+        operators = _dense_block(model, shard, ffn.intermediate, tokens, gated=ffn.gated, name="ffn")
+    return [*operators, _reduce("ffn", _BYTES * model.hidden_size * tokens)] if shard.tp > 1 else operators
 
 
 def _dense_block(
     model: ModelSpec, shard: Shard, intermediate: float, tokens: Array, *, gated: bool, name: str
 ) -> list[Operator]:
-    dtype = _linear_dtype(model, shard)
+    dtype, hidden = model.linear_dtype("ffn", shard.weights_dtype), model.hidden_size
     width = intermediate / shard.tp
     inputs = 2.0 if gated else 1.0
     return [
-        Gemm(name=f"{name}_up", cause="ffn_gemm", m=tokens, n=inputs * width, k=model.hidden_size, weights_dtype=dtype),
-        Elementwise(name=f"{name}_act", cause="elementwise", moved_bytes=_BYTES * (inputs + 1.0) * width * tokens),
-        Gemm(name=f"{name}_down", cause="ffn_gemm", m=tokens, n=model.hidden_size, k=width, weights_dtype=dtype),
+        Gemm(name=f"{name}_up", cause="ffn_gemm", m=tokens, n=inputs * width, k=hidden, weights_dtype=dtype),
+        _stream(f"{name}_act", _BYTES * (inputs + 1.0) * width * tokens),
+        Gemm(name=f"{name}_down", cause="ffn_gemm", m=tokens, n=hidden, k=width, weights_dtype=dtype),
     ]
 
 
-def _feed_forward(model: ModelSpec, shard: Shard, ffn: Dense | MoE, tokens: Array) -> list[Operator]:
+def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Operator]:
     hidden = model.hidden_size
     hidden_bytes = _BYTES * hidden * tokens
-    if isinstance(ffn, Dense):
-        operators = _dense_block(model, shard, ffn.intermediate, tokens, gated=ffn.gated, name="ffn")
-        return [*operators, _reduce("ffn", hidden_bytes, 1)] if shard.tp > 1 else operators
-    operators = [
+    choice = (_BYTES * ffn.experts + _EXPERT_CHOICE_BYTES * ffn.top_k) * tokens
+    routed = GroupedGemm(
+        name="experts",
+        cause="moe",
+        tokens=tokens * float(shard.dp),
+        experts=ffn.experts / shard.ep,
+        total_experts=ffn.experts,
+        top_k=ffn.top_k,
+        hidden=hidden,
+        intermediate=ffn.intermediate / shard.moe_tp,
+        gated=ffn.gated,
+        weights_dtype=shard.weights_dtype,
+    )
+    operators: list[Operator] = [
         Gemm(name="router", cause="moe", m=tokens, n=ffn.experts, k=hidden, weights_dtype=model.dtype),
-        GroupedGemm(
-            name="experts",
-            cause="moe",
-            tokens=tokens * float(shard.dp),
-            experts=ffn.experts / shard.ep,
-            total_experts=ffn.experts,
-            top_k=ffn.top_k,
-            hidden=hidden,
-            intermediate=ffn.intermediate / shard.moe_tp,
-            gated=ffn.gated,
-            weights_dtype=shard.weights_dtype,
-        ),
+        Elementwise(name="top_k", cause="moe", moved_bytes=choice),
+        *_across_data_parallel("all_gather", shard, hidden_bytes),
+        routed,
+        *_across_data_parallel("reduce_scatter", shard, hidden_bytes),
     ]
     if ffn.shared_intermediate:
         operators += _dense_block(model, shard, ffn.shared_intermediate, tokens, gated=ffn.gated, name="shared")
-    if shard.dp > 1:
-        whole = hidden_bytes * float(shard.dp)
-        for kind in ("all_gather", "reduce_scatter"):
-            operators.append(
-                Collective(name=f"experts_{kind}", cause="ep_comm", kind=kind, buffer_bytes=whole, group="dp")  # type: ignore[arg-type]
-            )
-    if shard.tp > 1:
-        operators.append(_reduce("experts", hidden_bytes, 1))
+        operators.append(_stream("shared_add", 3.0 * hidden_bytes))
     return operators
+
+
+def _across_data_parallel(
+    kind: Literal["all_gather", "reduce_scatter"], shard: Shard, hidden_bytes: Array
+) -> list[Operator]:
+    """Tokens of all data-parallel ranks to each of them, or their results back."""
+    if shard.dp == 1:
+        return []
+    whole = hidden_bytes * float(shard.dp)
+    return [Collective(name=f"experts_{kind}", cause="ep_comm", kind=kind, buffer_bytes=whole, group="dp")]
 
 
 def sequence_operators(model: ModelSpec, shard: Shard, rows: Array) -> list[Operator]:
@@ -198,34 +267,21 @@ def decode_operators(
         cls: The attention class.
     """
     a = cls.attention
-    if isinstance(a, MLA):
-        operator = DecodeAttention(
+    return [
+        DecodeAttention(
             name=f"decode_attention_{cls.label}",
             cause="decode_attention",
             sequences=sequences,
             context=attended,
             q_heads=a.heads / shard.tp,
-            kv_heads=1.0,
-            head_dim=float(a.kv_rank + a.rope_dim),
-            v_dim=float(a.kv_rank),
+            kv_heads=1.0 if isinstance(a, MLA) else float(kv_heads_per_rank(a, shard.tp)),
+            head_dim=float(a.kv_rank + a.rope_dim if isinstance(a, MLA) else a.head_dim),
+            v_dim=float(a.kv_rank if isinstance(a, MLA) else a.head_dim),
             kv_dtype=shard.kv_dtype,
-            kind="mla",
+            kind=a.kind,
             count=cls.layers,
         )
-    else:
-        operator = DecodeAttention(
-            name=f"decode_attention_{cls.label}",
-            cause="decode_attention",
-            sequences=sequences,
-            context=attended,
-            q_heads=a.heads / shard.tp,
-            kv_heads=float(kv_heads_per_rank(a, shard.tp)),
-            head_dim=float(a.head_dim),
-            v_dim=float(a.head_dim),
-            kv_dtype=shard.kv_dtype,
-            count=cls.layers,
-        )
-    return [operator]
+    ]
 
 
 def prefill_operators(

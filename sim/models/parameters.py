@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sim.models.dtypes import bytes_per_element
-from sim.models.spec import GQA, MLA, Dense, LayerGroup, ModelSpec, MoE
+from sim.models.spec import GQA, MLA, Dense, ModelSpec, MoE
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,10 @@ def attention_small_parameters(attention: GQA | MLA, hidden: int) -> int:
     return count + (attention.heads if attention.sinks else 0)
 
 
-def expert_parameters(ffn: MoE, hidden: int) -> int:
-    """Parameters of one routed expert."""
+def expert_parameters(ffn: MoE, hidden: int) -> tuple[int, int]:
+    """Weights in the matrices of one routed expert, and its biases."""
     inputs = 2 if ffn.gated else 1
-    bias = inputs * ffn.intermediate + hidden if ffn.bias else 0
-    return (inputs + 1) * hidden * ffn.intermediate + bias
+    return (inputs + 1) * hidden * ffn.intermediate, (inputs * ffn.intermediate + hidden if ffn.bias else 0)
 
 
 def dense_parameters(hidden: int, intermediate: int, *, gated: bool, bias: bool = False) -> int:
@@ -81,15 +80,19 @@ def dense_parameters(hidden: int, intermediate: int, *, gated: bool, bias: bool 
     return (inputs + 1) * hidden * intermediate + (inputs * intermediate + hidden if bias else 0)
 
 
+def router_parameters(ffn: MoE, hidden: int) -> int:
+    """Parameters of the router, with its biases and the gate of the shared expert."""
+    biases = ffn.experts if ffn.bias or ffn.router_bias else 0
+    return ffn.experts * hidden + biases + (hidden if ffn.shared_gate else 0)
+
+
 def _ffn_parameters(ffn: Dense | MoE, hidden: int) -> tuple[int, int, int]:
     """Parameters outside routed experts, of all routed experts, and of the active routed ones."""
     if isinstance(ffn, Dense):
         return dense_parameters(hidden, ffn.intermediate, gated=ffn.gated, bias=ffn.bias), 0, 0
-    router = ffn.experts * hidden + (ffn.experts if ffn.bias or ffn.router_bias else 0)
-    shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated) if ffn.shared_intermediate else 0
-    gate = hidden if ffn.shared_gate else 0
-    one = expert_parameters(ffn, hidden)
-    return router + shared + gate, ffn.experts * one, ffn.top_k * one
+    shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated)
+    one = sum(expert_parameters(ffn, hidden))
+    return router_parameters(ffn, hidden) + shared, ffn.experts * one, ffn.top_k * one
 
 
 def parameter_counts(model: ModelSpec) -> ParamCounts:
@@ -109,7 +112,7 @@ def parameter_counts(model: ModelSpec) -> ParamCounts:
         ffn += group.count * outside
         experts += group.count * routed
         active_experts += group.count * active
-    norms = (2 * model.n_layers + 1) * norm
+    norms = (model.norms_per_layer * model.n_layers + 1) * norm
     fixed = embedding + lm_head + attention + ffn + norms
     return ParamCounts(fixed + experts, fixed + active_experts, embedding, lm_head, attention, ffn, experts, norms)
 
@@ -152,10 +155,3 @@ def attention_flops_per_key(model: ModelSpec) -> float:
         width = 2 * a.head_dim if isinstance(a, GQA) else a.nope_dim + a.rope_dim + a.v_dim
         total += group.count * 2.0 * a.heads * width
     return total
-
-
-def layer_parameters(group: LayerGroup, hidden: int) -> int:
-    """Parameters of one layer of the group, norms left out."""
-    matrices = attention_matrices(group.attention, hidden)
-    outside, routed, _ = _ffn_parameters(group.ffn, hidden)
-    return sum(a * b for a, b in matrices.values()) + outside + routed

@@ -9,14 +9,15 @@ from typing import Literal
 from sim.models.dtypes import bytes_per_element
 from sim.models.parameters import (
     attention_matrices,
-    attention_small_parameters,
     dense_parameters,
     expert_parameters,
     kv_elements_per_token,
+    router_parameters,
 )
-from sim.models.spec import GQA, MLA, Dense, LayerGroup, ModelSpec
+from sim.models.spec import GQA, MLA, Dense, LayerGroup, ModelSpec, MoE
 
 _PLAIN_BYTES = 2.0
+_WHOLE = ("q_a", "kv_a")  # MLA's down-projections are not divided over tensor-parallel ranks
 
 
 @dataclass(frozen=True)
@@ -128,20 +129,24 @@ def kv_heads_per_rank(attention: GQA, tp: int) -> int:
 
 def attention_classes(model: ModelSpec, shard: Shard) -> tuple[AttentionClass, ...]:
     """Attention layers of the shard grouped by window, in order of appearance."""
-    found: dict[int | None, AttentionClass] = {}
+    layers: dict[GQA | MLA, int] = {}
     for group, count in layers_of(model, shard):
-        a = group.attention
-        if isinstance(a, MLA):
-            elements = kv_elements_per_token(a)
-        else:
-            elements = 2 * kv_heads_per_rank(a, shard.tp) * a.head_dim
-        per_layer = elements * bytes_per_element(shard.kv_dtype)
-        label = f"window {a.window}" if a.window is not None else "full"
-        known = found.get(a.window)
-        layers = count + (known.layers if known is not None else 0)
-        kv_bytes = per_layer * count + (known.kv_bytes_per_token if known is not None else 0.0)
-        found[a.window] = AttentionClass(label, a.window, layers, a.kind, a, kv_bytes)
-    return tuple(found.values())
+        layers[group.attention] = layers.get(group.attention, 0) + count
+    return tuple(_attention_class(attention, count, shard) for attention, count in layers.items())
+
+
+def _attention_class(attention: GQA | MLA, layers: int, shard: Shard) -> AttentionClass:
+    window = attention.window
+    per_layer = _cached_elements(attention, shard.tp) * bytes_per_element(shard.kv_dtype)
+    label = "full" if window is None else f"window {window}"
+    return AttentionClass(label, window, layers, attention.kind, attention, layers * per_layer)
+
+
+def _cached_elements(attention: GQA | MLA, tp: int) -> int:
+    """Cached elements per token and layer on one rank; the latent of MLA is whole on each."""
+    if isinstance(attention, MLA):
+        return kv_elements_per_token(attention)
+    return 2 * kv_heads_per_rank(attention, tp) * attention.head_dim
 
 
 def kv_bytes_per_token_rank(model: ModelSpec, shard: Shard) -> float:
@@ -152,21 +157,20 @@ def kv_bytes_per_token_rank(model: ModelSpec, shard: Shard) -> float:
 def weight_bytes(model: ModelSpec, shard: Shard) -> float:
     """Weight bytes on one rank of the stage [B].
 
-    Quantised are the linear layers that the model says (`quantized`); embeddings, norms, routers and the LM head stay
-    at 2 bytes. Heads, feed-forward columns and the vocabulary are divided by tp, low-rank MLA projections are
-    replicated, experts are divided over ep and moe_tp, shared experts over tp.
+    Quantised are the linear layers that the model says (`quantized`), with the scales of block formats; embeddings,
+    norms, biases, routers and the LM head stay at 2 bytes. Divided over tp are heads, feed-forward columns, shared
+    experts and the vocabulary; over ep and moe_tp the experts. Every tp rank has the whole of norms, routers,
+    low-rank MLA projections, and of the biases that are added after a reduction.
     """
-    hidden, tp = model.hidden_size, shard.tp
-    quantised = bytes_per_element(shard.weights_dtype)
-    linear = quantised if model.quantized == "linears" else _PLAIN_BYTES
+    hidden = model.hidden_size
+    projections = bytes_per_element(model.linear_dtype("attention", shard.weights_dtype))
     norm = hidden * (2 if model.norm_bias else 1)
     total = 0.0
     for group, count in layers_of(model, shard):
-        layer = _attention_bytes(group.attention, hidden, tp, linear) + 2 * norm * _PLAIN_BYTES
-        layer += attention_small_parameters(group.attention, hidden) * _PLAIN_BYTES / tp
-        layer += _ffn_bytes(group, hidden, shard, linear, quantised)
-        total += count * layer
-    vocabulary = model.vocab_size * hidden * _PLAIN_BYTES / tp
+        plain = _attention_plain(group.attention, hidden, shard.tp) + model.norms_per_layer * norm
+        layer = projections * _attention_linear(group.attention, hidden, shard.tp) + _PLAIN_BYTES * plain
+        total += count * (layer + _ffn_bytes(model, group.ffn, shard))
+    vocabulary = model.vocab_size * hidden * _PLAIN_BYTES / shard.tp
     if shard.first:
         total += vocabulary + model.learned_positions * hidden * _PLAIN_BYTES
     if shard.last:
@@ -176,20 +180,41 @@ def weight_bytes(model: ModelSpec, shard: Shard) -> float:
     return total
 
 
-def _attention_bytes(attention: GQA | MLA, hidden: int, tp: int, linear: float) -> float:
+def _attention_linear(attention: GQA | MLA, hidden: int, tp: int) -> float:
+    """Weights of the attention projections on one rank."""
     matrices = attention_matrices(attention, hidden)
     if isinstance(attention, MLA):
-        replicated = {"q_a", "kv_a"}
-        return linear * sum(a * b / (1 if name in replicated else tp) for name, (a, b) in matrices.items())
-    columns = (attention.heads / tp + 2 * kv_heads_per_rank(attention, tp)) * attention.head_dim
+        return sum(a * b / (1 if name in _WHOLE else tp) for name, (a, b) in matrices.items())
     rows, out = matrices["o"]
-    return linear * (hidden * columns + rows / tp * out)
+    return hidden * _qkv_columns(attention, tp) + rows / tp * out
 
 
-def _ffn_bytes(group: LayerGroup, hidden: int, shard: Shard, linear: float, quantised: float) -> float:
-    ffn = group.ffn
+def _qkv_columns(attention: GQA, tp: int) -> float:
+    return (attention.heads / tp + 2 * kv_heads_per_rank(attention, tp)) * attention.head_dim
+
+
+def _attention_plain(attention: GQA | MLA, hidden: int, tp: int) -> float:
+    """Biases, norms of heads or latents, and sinks on one rank."""
+    if isinstance(attention, MLA):
+        return (attention.q_rank or 0) + attention.kv_rank
+    count = _qkv_columns(attention, tp) if attention.qkv_bias else 0.0
+    count += hidden if attention.out_bias else 0
+    count += 2 * attention.head_dim if attention.qk_norm else 0
+    return count + (attention.heads / tp if attention.sinks else 0.0)
+
+
+def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shard: Shard) -> float:
+    hidden = model.hidden_size
+    linear = bytes_per_element(model.linear_dtype("ffn", shard.weights_dtype))
+    routed = bytes_per_element(shard.weights_dtype)
     if isinstance(ffn, Dense):
-        return dense_parameters(hidden, ffn.intermediate, gated=ffn.gated, bias=ffn.bias) / shard.tp * linear
-    experts = ffn.experts / (shard.ep * shard.moe_tp) * expert_parameters(ffn, hidden) * quantised
-    shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated) / shard.tp * linear
-    return experts + shared + ffn.experts * hidden * _PLAIN_BYTES
+        inputs = 2 if ffn.gated else 1
+        bias = inputs * ffn.intermediate / shard.tp + hidden if ffn.bias else 0.0
+        weights = dense_parameters(hidden, ffn.intermediate, gated=ffn.gated) / shard.tp
+        return weights * linear + bias * _PLAIN_BYTES
+    matrices, biases = expert_parameters(ffn, hidden)
+    local = ffn.experts / shard.ep
+    down_bias = hidden if ffn.bias else 0
+    plain = local * ((biases - down_bias) / shard.moe_tp + down_bias) + router_parameters(ffn, hidden)
+    shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated) / shard.tp
+    return local * matrices / shard.moe_tp * routed + shared * linear + plain * _PLAIN_BYTES

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from sim.core import Spec
+from sim.core import InputError, Spec
 from sim.models.dtypes import canonical_dtype
+
+
+def _known_format(name: str) -> str:
+    try:
+        return canonical_dtype(name)
+    except InputError as error:
+        raise ValueError(str(error)) from None  # so that the message names the file and line of the value
+
+
+FormatName = Annotated[str, AfterValidator(_known_format)]
+"""A number format by its own name or an alias."""
 
 
 class GQA(Spec):
@@ -110,12 +122,13 @@ class MoE(Spec):
         return self
 
 
+Coverage = Literal["linears", "ffn", "experts"]
 Attention = Annotated[GQA | MLA, Field(discriminator="kind")]
 FeedForward = Annotated[Dense | MoE, Field(discriminator="kind")]
 
 
 class LayerGroup(Spec):
-    """Equal layers in a row, or, with `every`, interleaved with others.
+    """Equal layers in a row.
 
     Attributes:
         count: How many layers.
@@ -128,6 +141,36 @@ class LayerGroup(Spec):
     ffn: FeedForward
 
 
+class Checkpoint(Spec):
+    """A published copy of a model in another number format.
+
+    Attributes:
+        weights_dtype: Format of its linear layers.
+        quantized: Which linear layers are in that format.
+    """
+
+    weights_dtype: FormatName
+    quantized: Coverage = "linears"
+
+
+def _allow_repeat(schema: dict[str, Any]) -> None:
+    """Adds `{repeat: N, groups: [...]}` to the JSON Schema of a list of layer groups."""
+    group = schema["items"]
+    properties = {"repeat": {"type": "integer", "minimum": 1}, "groups": {"type": "array", "items": group}}
+    repeat = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    schema["items"] = {"anyOf": [group, repeat]}
+
+
+def _repeated(item: Mapping[str, Any]) -> list[Any]:
+    """The groups that `{repeat: N, groups: [...]}` stands for."""
+    times, groups = item["repeat"], item.get("groups")
+    if not isinstance(times, int) or isinstance(times, bool) or times < 1:
+        raise ValueError(f"repeat is a positive integer, not {times!r}")
+    if not isinstance(groups, (list, tuple)) or set(item) != {"repeat", "groups"}:
+        raise ValueError("expected {repeat: N, groups: [...]}")
+    return list(groups) * times
+
+
 class ModelSpec(Spec):
     """A decoder-only transformer.
 
@@ -138,13 +181,17 @@ class ModelSpec(Spec):
         hidden_size: Width of the residual stream.
         vocab_size: Rows of the embedding.
         max_position_embeddings: Longest context the model was made for [tokens].
-        layers: Layer groups, first to last; groups of alternating layers are written as one after the other.
+        layers: Layer groups, first to last. A file may write `{repeat: N, groups: [...]}` for N times the same groups
+            one after the other, such as layers that alternate.
         tied_embeddings: Whether LM head and embedding share weights.
         learned_positions: Rows of a learned position embedding; 0 for rotary.
         norm_bias: Whether norms have a bias (LayerNorm).
+        norms_per_layer: Norms of the residual width in a layer; Gemma also has them after attention and FFN.
         dtype: Format of activations and of weights that are not quantised.
-        weights_dtype: Format of the linear layers in the published checkpoint.
-        quantized: Which linear layers the checkpoint's format covers.
+        weights_dtype: Format of the linear layers in the published checkpoint. Embeddings, norms, biases, routers and
+            the LM head are never quantised.
+        quantized: Which linear layers `weights_dtype` covers: all, those of feed-forward blocks, or routed experts.
+        checkpoints: Copies in other formats by the Hugging Face id they are found by.
         refs: Sources of the figures.
         note: What a reader must know.
         unknown_fields: Keys of an imported config that were not used.
@@ -156,26 +203,51 @@ class ModelSpec(Spec):
     hidden_size: int = Field(gt=0)
     vocab_size: int = Field(gt=0)
     max_position_embeddings: int = Field(gt=0)
-    layers: tuple[LayerGroup, ...] = Field(min_length=1)
+    layers: tuple[LayerGroup, ...] = Field(min_length=1, json_schema_extra=_allow_repeat)
     tied_embeddings: bool = False
     learned_positions: int = Field(default=0, ge=0)
     norm_bias: bool = False
-    dtype: str = "bf16"
-    weights_dtype: str = "bf16"
-    quantized: Literal["linears", "experts"] = "linears"
+    norms_per_layer: int = Field(default=2, gt=0)
+    dtype: FormatName = "bf16"
+    weights_dtype: FormatName = "bf16"
+    quantized: Coverage = "linears"
+    checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
     unknown_fields: tuple[str, ...] = ()
 
-    @field_validator("dtype", "weights_dtype")
+    @field_validator("layers", mode="before")
     @classmethod
-    def _known_format(cls, value: str) -> str:
-        return canonical_dtype(value)
+    def _repeated_groups(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        groups: list[Any] = []
+        for item in value:
+            if isinstance(item, Mapping) and "repeat" in item:
+                groups += _repeated(item)
+            else:
+                groups.append(item)
+        return groups
+
+    @model_validator(mode="after")
+    def _one_attention_per_window(self) -> ModelSpec:
+        shapes: dict[int | None, GQA | MLA] = {}
+        for group in self.layers:
+            attention = group.attention
+            if shapes.setdefault(attention.window, attention) != attention:
+                raise ValueError("layers that attend to the same window must have the same attention")
+        return self
 
     @property
     def n_layers(self) -> int:
         """Transformer layers."""
         return sum(group.count for group in self.layers)
+
+    def linear_dtype(self, part: Literal["attention", "ffn"], weights_dtype: str) -> str:
+        """Format of the linear layers of attention, or of dense blocks and shared experts, if experts and whatever
+        else is quantised have `weights_dtype`."""
+        covered = self.quantized == "linears" or (self.quantized == part == "ffn")
+        return weights_dtype if covered else self.dtype
 
     @property
     def is_moe(self) -> bool:

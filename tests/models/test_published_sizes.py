@@ -27,6 +27,14 @@ _EXACT = {
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen3-235b-a22b": 235_093_634_560,
     "yi-34b": 34_388_917_248,
+    "mistral-nemo-12b": 12_247_782_400,
+    "mistral-small-24b": 23_572_403_200,
+    "phi-4": 14_659_507_200,
+    "gemma-7b": 8_537_680_896,
+    "gemma-2-9b": 9_241_705_984,
+    "gemma-2-27b": 27_227_128_320,
+    "opt-6.7b": 6_658_473_984,
+    "opt-13b": 12_853_473_280,
 }
 # Rounded figures of papers and model cards: (total, active, relative tolerance).
 _ROUNDED = {
@@ -42,12 +50,22 @@ _ROUNDED = {
     "qwen3-30b-a3b": (30.5e9, 3.3e9, 0.02),
     "qwen3-235b-a22b": (235e9, 22e9, 0.01),
     "mistral-large-2": (123e9, 123e9, 0.005),
+    "deepseek-v2": (236e9, 21e9, 0.02),
+    "qwen3-coder-480b-a35b": (480e9, 35e9, 0.015),
+    "glm-4.5": (355e9, 32e9, 0.06),
+    "glm-4.5-air": (106e9, 12e9, 0.12),
+    "llama-4-scout": (109e9, 17e9, 0.015),
+    "gemma-3-27b": (27e9, 27e9, 0.001),
 }
 _KV_BYTES = {
     "llama-2-7b": 524_288,
     "llama-2-13b": 819_200,
     "llama-3.1-8b": 131_072,
+    "llama-3-8b": 131_072,
     "llama-3.1-70b": 327_680,
+    "llama-2-70b": 327_680,
+    "gpt-3-175b": 4_718_592,
+    "gpt-oss-120b": 73_728,
     "opt-13b": 819_200,
     "opt-66b": 2_359_296,
     "yi-34b": 245_760,
@@ -88,6 +106,12 @@ def test_cache_bytes_per_token(name: str, kv_bytes: int) -> None:
 @pytest.mark.parametrize("name", data_names("workloads/models"))
 def test_every_shipped_model_loads_by_each_of_its_names(name: str) -> None:
     model = load_model(name)
+    assert model.name == name
     assert model.refs, "every model names its source"
     for alias in (model.hf_id, *model.aliases):
         assert load_model(alias) == model
+    for copy, checkpoint in model.checkpoints.items():
+        quantised = load_model(copy)
+        assert quantised.hf_id == copy
+        assert (quantised.weights_dtype, quantised.quantized) == (checkpoint.weights_dtype, checkpoint.quantized)
+        assert quantised.layers == model.layers
