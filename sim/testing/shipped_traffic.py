@@ -89,7 +89,7 @@ def _apex(kind: str, what: str) -> Source:
 
 SOURCES = {
     "azure-conv-2023": _azure("conv", "conversations"),
-    "azure-code-2023": _azure("code", "code completion", "stops and starts: more than half of all spans of 10 s have no arrivals"),
+    "azure-code-2023": _azure("code", "code completion", "stops and starts: most spans of 10 s have no arrivals"),
     "mooncake-conversation": _mooncake("conversation", "long conversations of the Kimi service", "36.6%", "uniform"),
     "mooncake-synthetic": _mooncake("synthetic", "a mix of public long-context data sets", "64.0%", "none"),
     "vidur-arxiv": Source(

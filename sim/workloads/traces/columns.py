@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Sequence
-from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -22,35 +20,28 @@ def read_csv(file: TraceFile, columns: Sequence[str]) -> tuple[pd.DataFrame, Int
     """The named columns of a CSV file with a header as text, and the line of each row; empty lines are skipped.
 
     Raises:
-        InputError: if a column is missing, a row has too many fields or there is no data row.
+        InputError: if a column is missing, a row has another number of fields or there is no data row.
     """
-    header = [name.strip() for name in next(csv.reader([file.text.partition("\n")[0]]))]
-    for column in columns:
-        if column not in header:
-            raise file.error(f"column {column!r} is missing", line=1, allowed=header)
+    reader = csv.reader(file.text.replace("\r\n", "\n").split("\n"), strict=True)
     try:
-        frame = pd.read_csv(
-            StringIO(file.text),
-            dtype=str,
-            names=header,
-            header=0,
-            index_col=False,
-            usecols=list(columns),
-            skip_blank_lines=False,
-            keep_default_na=False,
-            on_bad_lines="error",
-        )
-    except pd.errors.ParserError as error:
-        found = re.search(r"line (\d+)", str(error))
-        raise file.error(
-            f"not a row of {len(header)} fields", line=int(found[1]) if found else None, hint=str(error).strip()
-        ) from None
-    lines = np.arange(2, len(frame) + 2, dtype=np.int64)
-    text = frame.fillna("")
-    filled = (text != "").any(axis=1).to_numpy(dtype=np.bool_)
-    if not filled.any():
+        rows = list(reader)
+    except csv.Error as error:
+        raise file.error(f"not valid CSV: {error}", line=reader.line_num) from None
+    header = [name.strip() for name in rows[0]]
+    for name in columns:
+        if name not in header:
+            raise file.error(f"column {name!r} is missing", line=1, allowed=header)
+    width = len(header)
+    lines = [number for number, row in enumerate(rows[1:], start=2) if row]
+    filled = [row for row in rows[1:] if row]
+    if not filled:
         raise file.error("the trace has a header but no requests")
-    return text[filled], lines[filled]
+    for line, row in zip(lines, filled, strict=True):
+        if len(row) != width and (len(row) < width or any(row[width:])):
+            raise file.error(f"the row has {len(row)} fields, the header {width}", line=line)
+    at = [header.index(name) for name in columns]
+    table = {name: [row[place] for row in filled] for name, place in zip(columns, at, strict=True)}
+    return pd.DataFrame(table, dtype=object), np.array(lines, dtype=np.int64)
 
 
 def floats(file: TraceFile, values: Any, lines: Integers, name: str) -> Array:
