@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.core import InputError, build_spec, data_names, parse_yaml
+from sim.testing.shipped_servegen import NAME as SERVEGEN
+from sim.testing.shipped_servegen import refit_servegen
 from sim.testing.shipped_traffic import SOURCES, refit
 from sim.testing.workloads import check_arrivals, check_mean_rate
 from sim.workloads import RequestTable, TrafficSpec, fit_traffic, generate, load_traffic, save_traffic, traffic_yaml
@@ -51,7 +53,7 @@ def test_shipped_traffic(name: str) -> None:
     assert spec.name == name
     assert spec.description
     assert spec.ref
-    assert (spec.source == "fitted") == (name in SOURCES)
+    assert (spec.source == "fitted") == (name in {*SOURCES, SERVEGEN})
     assert spec.source == "assumed" or (spec.ref in spec.refs and spec.licence)
     check_arrivals(spec.arrivals)
     check_mean_rate(spec.arrivals, tolerance=0.05)
@@ -113,6 +115,10 @@ def traces() -> Path:
 @pytest.mark.parametrize("name", SOURCES)
 def test_shipped_traffic_matches_a_refit(name: str) -> None:
     assert refit(name, traces()) == load_traffic(name)
+
+
+def test_servegen_matches_a_refit() -> None:
+    assert refit_servegen(traces()) == load_traffic(SERVEGEN)
 
 
 @pytest.mark.parametrize(
