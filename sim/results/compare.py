@@ -145,7 +145,7 @@ _LEGEND: Final = "≈ marks a change whose 90 % interval over paired runs holds 
 def _cell(variant: Variant, path: str) -> str:
     difference = variant.difference.get(path)
     value = show_bare(variant.run.metrics, path)
-    if difference is None or difference.relative is None:
+    if difference is None or difference.relative is None or difference.value == 0:
         return value
     unsure = " ≈" if difference.sure is False else ""
     return f"{value} ({show_change(difference.relative)}{unsure})"

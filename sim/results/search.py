@@ -121,6 +121,10 @@ class SearchResult:
         """The rows of `evaluations` that were simulated."""
         return self.evaluations[self.evaluations["stage"] == "simulated"].reset_index(drop=True)
 
+    def simulated_rows(self) -> list[dict[str, Any]]:
+        """One dict per simulated plan: label, stage, plan fields and metrics by path, in the order of `evaluations`."""
+        return [{str(name): value for name, value in row.items()} for row in self.simulated.to_dict("records")]
+
     def to_json(self) -> dict[str, Any]:
         """The document that `plansim search --json` prints: plain data, finite numbers, SI units."""
         best = self.recommended

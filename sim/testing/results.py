@@ -135,7 +135,7 @@ def synthetic_search(plans: int = 24) -> SearchResult:
     rng = stream(1, "search")
     runs = [
         synthetic_run(
-            label=f"{2 if i % 2 else 1}x tp{2 ** (i % 4)} {128 * (1 + i // 8)} seqs",
+            label=f"{2 if i % 2 else 1}x tp{2 ** (i % 4)} {64 * (1 + i // 4)} seqs",
             n_gpus=2 * 2 ** (i % 3),
             speed=float(rng.uniform(0.4, 1.6)),
             goodput=float(rng.uniform(0.2, 1.4)),
@@ -148,12 +148,12 @@ def synthetic_search(plans: int = 24) -> SearchResult:
     ]
     objectives = [resolve_metric(name) for name in ("goodput_max_per_gpu", "ttft_s.p99", "tpot_s.p99", "cost")]
     front = [each for each in simulated if not any(_beats(other.metrics, each.metrics) for other in simulated)]
-    best = front[0] if front else None
+    best = min(front, key=lambda each: each.metrics["cost_usd_per_million_output_tokens"], default=None)
     reasons = ("memory", "weights need 141 GB per GPU, 80 GB are there"), ("heads", "64 heads do not divide by 3 ranks")
     return SearchResult(
         front=front,
         recommended=best,
-        why="cheapest of the plans on the front that attain the SLO, on 4 GPUs" if best else "no plan could run",
+        why="cheapest of the plans on the front that attain the SLO, on few GPUs" if best else "no plan could run",
         space={"generated": 114, "feasible": 84, "infeasible": {"memory": 20, "heads": 10}, "screened": 84}
         | {"simulated": plans},
         rejected=rejected_frame((f"tp{i}", *reasons[i % 3 == 2]) for i in range(30)),
@@ -166,12 +166,11 @@ def synthetic_search(plans: int = 24) -> SearchResult:
 
 
 def _beats(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    a = (-one["goodput_max_requests_per_s_per_gpu"], one["ttft_s"]["p99"], one["cost_usd_per_million_output_tokens"])
-    b = (
-        -other["goodput_max_requests_per_s_per_gpu"],
-        other["ttft_s"]["p99"],
-        other["cost_usd_per_million_output_tokens"],
-    )
+    def costs(metrics: Mapping[str, Any]) -> tuple[float, ...]:
+        goodput, cost = metrics["goodput_max_requests_per_s_per_gpu"], metrics["cost_usd_per_million_output_tokens"]
+        return -goodput, metrics["ttft_s"]["p99"], metrics["tpot_s"]["p99"], cost
+
+    a, b = costs(one), costs(other)
     return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
 
 

@@ -1,0 +1,30 @@
+"""Reports: figures, terminal tables and the HTML page, all functions of results.
+
+Start in `html` (the page: verdict, evidence, what it rests on), `pareto` and `figures` (plotly figures, returned and
+never shown), `tables` (the terminal) and `explain` (why the other plans lost). plotly is imported when the first figure
+is made, not before.
+"""
+
+from sim.report.explain import Loss, what_changed, why_lost
+from sim.report.figures import breakdown_bar, difference_plot, latency_cdf, memory_bar, rejected_bar
+from sim.report.html import html_report, html_text
+from sim.report.pareto import pareto, pareto_views
+from sim.report.tables import compare_tables, run_tables, search_tables
+
+__all__ = [
+    "Loss",
+    "breakdown_bar",
+    "compare_tables",
+    "difference_plot",
+    "html_report",
+    "html_text",
+    "latency_cdf",
+    "memory_bar",
+    "pareto",
+    "pareto_views",
+    "rejected_bar",
+    "run_tables",
+    "search_tables",
+    "what_changed",
+    "why_lost",
+]
