@@ -7,6 +7,7 @@ are given, never drawn, and nothing depends on the clock: the same result makes 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -21,6 +22,7 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
     "form-action 'none'"
 )
+_BRACKETS: Final = re.compile(r"\[.*?\]")
 
 
 def document(*, title: str, body: Sequence[str]) -> str:
@@ -132,7 +134,8 @@ def table(
         )
         return f"<tr{style}>{inner}</tr>"
 
-    top = f"<thead>{line(head, 'th')}</thead>" if any(head) else ""
+    heads = [_BRACKETS.sub(lambda unit: unit[0].replace(" ", "\u00a0"), name) for name in head]
+    top = f"<thead>{line(heads, 'th')}</thead>" if any(heads) else ""
     body = "\n".join(line(row, "td", ' class="chosen"' if i == chosen else "") for i, row in enumerate(rows))
     name = f' aria-label="{escape(label)}"' if label else ""
     return f'<div class="scroll"><table{name}>{top}<tbody>\n{body}\n</tbody></table></div>'

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any, Final
 
-from sim.core import to_yaml
+from sim.core import parse_quantity, to_yaml
 from sim.report import page
 from sim.report.figures import breakdown_bar, latency_cdf, memory_bar
 from sim.report.tables import memory_rows
@@ -81,7 +81,7 @@ def scenario_sentence(scenario: Mapping[str, Any]) -> str:
     if isinstance(traffic, Mapping):
         source = f"traffic {traffic.get('name', 'written inline')}"
     if not trace and work.get("rate") is not None:
-        source += f" at {show(float(work['rate']), 'req/s')}"
+        source += f" at {show(parse_quantity(work['rate'], 'per_s', require_unit=False), 'req/s')}"
     if work.get("concurrency"):
         source += f", {work['concurrency']} requests in flight"
     parts = [str(scenario.get("model", "")), f"on {cluster}" if cluster else ""]

@@ -57,7 +57,10 @@ def _search_header(result: SearchResult) -> str:
         page.command(best.launch) if best.launch else "",
         f"<h3>The question</h3>{about}{looked}",
     ]
-    title = f"Run {best.label} on {show_metric(best.metrics, 'n_gpus')} GPUs"
+    gpus = show_metric(best.metrics, "n_gpus")
+    title = (
+        f"Run {best.label} on {gpus} GPUs" if kind != "bad" else f"No plan attains the SLO; {best.label} comes closest"
+    )
     return header(eyebrow=eyebrow, title=title, kind=kind, parts=parts)
 
 

@@ -33,8 +33,13 @@ LATENCIES: Final = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
 _OWN_SCALE: Final = frozenset({"s", "s/tok", "1", "bytes", "J"})
 
 
-def figures(value: float) -> str:
-    """A number with three significant figures, no exponent where it can be avoided, thousands apart."""
+def figures(value: float, *, pad: bool = False) -> str:
+    """A number with three significant figures, no exponent where it can be avoided, thousands apart.
+
+    Args:
+        value: The number.
+        pad: Keep zeros at the end, so that the numbers of a column look alike.
+    """
     if value == 0:
         return "0"
     if abs(value) >= 999.5:
@@ -43,46 +48,55 @@ def figures(value: float) -> str:
         return f"{value:.2e}"
     decimals = max(0, 2 - math.floor(math.log10(abs(value) * (1 + 1e-9))))
     text = f"{value:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return text if pad or "." not in text else text.rstrip("0").rstrip(".")
 
 
-def _seconds(value: float) -> str:
+def _seconds(value: float, pad: bool) -> str:
     if abs(value) >= 999.5:
         return f"{value:,.0f} s"
     for factor, unit in ((1.0, "s"), (1e-3, "ms")):
         if abs(value) >= factor * 0.9995:
-            return f"{figures(value / factor)} {unit}"
-    return f"{figures(value / 1e-6)} µs" if value else "0 s"
+            return f"{figures(value / factor, pad=pad)} {unit}"
+    return f"{figures(value / 1e-6, pad=pad)} µs" if value else "0 s"
 
 
-_SHOWN: Final[dict[str, Callable[[float], str]]] = {
-    "s": _seconds,
-    "s/tok": lambda value: f"{_seconds(value)}/tok",
-    "1": lambda value: f"{_percent(value)} %",
-    "bytes": lambda value: format_quantity(value, "bytes", digits=3),
-    "J": lambda value: format_quantity(value, "j", digits=3),
-    "": lambda value: f"{value:,.0f}" if float(value).is_integer() else figures(value),
-    "USD/h": lambda value: f"{value:,.2f} USD/h",
-    "USD/1M tok": lambda value: f"{figures(value)} USD/1M tok",
-}
-
-
-def _percent(share: float) -> str:
+def _percent(share: float, pad: bool) -> str:
     """A share in percent; just below one it keeps enough figures not to look whole."""
     percent = 100.0 * share
     if 99.0 < percent < 100.0:
         for decimals in (1, 2, 3):
             if float(text := f"{percent:.{decimals}f}") < 100.0:
-                return text.rstrip("0").rstrip(".")
-    return figures(percent)
+                return f"{text} %"
+    return f"{figures(percent, pad=pad and percent < 99.95)} %"
 
 
-def show(value: float | None, unit: str) -> str:
-    """`value` [`unit`] for people: three figures, a fitting prefix, and the unit; a dash for what is undefined."""
+def _count(value: float, pad: bool) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else figures(value, pad=pad)
+
+
+_SHOWN: Final[dict[str, Callable[[float, bool], str]]] = {
+    "s": _seconds,
+    "s/tok": lambda value, pad: f"{_seconds(value, pad)}/tok",
+    "1": _percent,
+    "bytes": lambda value, _: format_quantity(value, "bytes", digits=3),
+    "J": lambda value, _: format_quantity(value, "j", digits=3),
+    "": _count,
+    "USD/h": lambda value, _: f"{value:,.2f} USD/h",
+}
+
+
+def show(value: float | None, unit: str, *, pad: bool = False) -> str:
+    """`value` [`unit`] for people: three figures, a fitting prefix, and the unit; a dash for what is undefined.
+
+    Args:
+        value: In the unit.
+        unit: Unit of a metric; see `METRICS`.
+        pad: Keep zeros at the end, so that the numbers of a column look alike.
+    """
     if value is None or not math.isfinite(value):
         return NOTHING
     shown = _SHOWN.get(unit)
-    return f"{figures(value)} {unit}" if shown is None else shown(value)
+    return f"{figures(value, pad=pad)} {unit}" if shown is None else shown(value, pad)
 
 
 def show_metric(metrics: Mapping[str, Any], path: str) -> str:
@@ -94,8 +108,8 @@ def show_bare(metrics: Mapping[str, Any], path: str) -> str:
     """The number at `path` for a column whose head (`column_head`) names the unit."""
     value, unit = get_metric(metrics, path), metric_unit(path)
     if unit in _OWN_SCALE or value is None or not math.isfinite(value):
-        return show(value, unit)
-    return _SHOWN[""](value) if not unit else figures(value)
+        return show(value, unit, pad=True)
+    return _count(value, True) if not unit else figures(value, pad=True)
 
 
 def column_head(path: str) -> str:
@@ -117,9 +131,7 @@ def show_change(relative: float | None) -> str:
 
 def latency_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     """One row per latency: its title, then mean and percentiles as text."""
-    return [
-        [METRICS[name].title, *(show_metric(metrics, f"{name}.{part}") for part in STATISTICS)] for name in LATENCIES
-    ]
+    return [[METRICS[name].title, *(show_bare(metrics, f"{name}.{part}") for part in STATISTICS)] for name in LATENCIES]
 
 
 def headline_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
@@ -142,7 +154,7 @@ def breakdown_rows(breakdown: Mapping[str, Any], *, most: int | None = None) -> 
     if most is not None and len(parts) > most:
         rest = sum(seconds for _, seconds in parts[most - 1 :])
         parts = [*parts[: most - 1], (f"{len(parts) - most + 1} others", rest)]
-    return [[cause, show(seconds, "s"), show(seconds / total, "1")] for cause, seconds in parts]
+    return [[cause, show(seconds, "s", pad=True), show(seconds / total, "1", pad=True)] for cause, seconds in parts]
 
 
 def sorted_parts(parts: Mapping[str, float]) -> list[tuple[str, float]]:

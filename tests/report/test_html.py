@@ -110,6 +110,13 @@ def test_a_search_without_a_plan() -> None:
         assert text in words
 
 
+def test_a_search_in_which_no_plan_attains_the_slo() -> None:
+    found = synthetic_search()
+    assert found.recommended is not None
+    found.recommended.metrics = {**found.recommended.metrics, "slo_attainment_frac": 0.5}
+    assert f"<h1>No plan attains the SLO; {found.recommended.label} comes closest" in html_text(found)
+
+
 def test_a_missed_slo_is_said() -> None:
     run = synthetic_run(speed=0.5)
     words = " ".join(Page(html_text(run)).words)
@@ -151,7 +158,11 @@ def test_unwritable_report_is_an_input_error(tmp_path: Path) -> None:
         ({}, ""),
         ({"model": "m", "cluster": "c", "engine": "vllm"}, "m on c with vllm."),
         (
-            {"model": "m", "cluster": {"node": "dgx-h100", "nodes": 2}, "workload": {"traffic": "chat", "rate": 4.0}},
+            {
+                "model": "m",
+                "cluster": {"node": "dgx-h100", "nodes": 2},
+                "workload": {"traffic": "chat", "rate": "4 req/s"},
+            },
             "m on 2 x dgx-h100; traffic chat at 4 req/s.",
         ),
         ({"model": "m", "workload": {"trace": {"path": "a.csv"}, "rate": 9.0}}, "m; trace a.csv."),

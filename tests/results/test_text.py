@@ -26,6 +26,11 @@ def test_figures(value: float, text: str) -> None:
     assert figures(value) == text
 
 
+@pytest.mark.parametrize(("value", "text"), [(2, "2.00"), (20.04, "20.0"), (1234, "1,234"), (0.5, "0.500"), (0, "0")])
+def test_padded_figures(value: float, text: str) -> None:
+    assert figures(value, pad=True) == text
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
@@ -71,4 +76,4 @@ def test_breakdown_is_sorted_with_idle_last() -> None:
     parts = {"idle": 5.0, "a_b": 1.0, "c": 3.0, "zero": 0.0}
     assert sorted_parts(parts) == [("c", 3.0), ("a b", 1.0), ("idle", 5.0)]
     rows = breakdown_rows({"explains_s": 9.0, "parts": parts}, most=2)
-    assert rows == [["c", "3 s", "33.3 %"], ["2 others", "6 s", "66.7 %"]]
+    assert rows == [["c", "3.00 s", "33.3 %"], ["2 others", "6.00 s", "66.7 %"]]
