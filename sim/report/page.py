@@ -22,7 +22,9 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
     "form-action 'none'"
 )
-_BRACKETS: Final = re.compile(r"\[.*?\]")
+_NO_BREAK: Final = "\u00a0"
+_GLUED: Final = re.compile(r"(?<=\d) (?=(?:%|s|ms|µs)(?![a-z]))|(?<=\[USD/1M) ")
+"""Spaces between a number and its unit, where a line must not break."""
 
 
 def document(*, title: str, body: Sequence[str]) -> str:
@@ -134,8 +136,7 @@ def table(
         )
         return f"<tr{style}>{inner}</tr>"
 
-    heads = [_BRACKETS.sub(lambda unit: unit[0].replace(" ", "\u00a0"), name) for name in head]
-    top = f"<thead>{line(heads, 'th')}</thead>" if any(heads) else ""
+    top = f"<thead>{line(head, 'th')}</thead>" if any(head) else ""
     body = "\n".join(line(row, "td", ' class="chosen"' if i == chosen else "") for i, row in enumerate(rows))
     name = f' aria-label="{escape(label)}"' if label else ""
     return f'<div class="scroll"><table{name}>{top}<tbody>\n{body}\n</tbody></table></div>'

@@ -11,6 +11,7 @@ import pytest
 
 from sim.core import InputError
 from sim.report import html_report, html_text
+from sim.report.page import table
 from sim.report.parts import scenario_sentence
 from sim.results import RunResult, SearchResult, evaluations_frame, rejected_frame
 from sim.testing.results import synthetic_compare, synthetic_run, synthetic_search
@@ -180,3 +181,9 @@ def test_scenario_sentence(scenario: dict[str, Any], text: str) -> None:
 def test_page_is_not_larger_than_its_data_needs() -> None:
     run: RunResult = synthetic_run()
     assert len(html_text(run).encode()) < 5_200_000  # plotly.js is 4.8 MB of it
+
+
+def test_a_line_does_not_break_between_number_and_unit() -> None:
+    text = table(("Cost [USD/1M tok]",), [["+4.7 %, 12 ms and 3 s in 8 seqs, 2 starts"]])
+    assert "Cost [USD/1M\u00a0tok]" in text
+    assert "+4.7\u00a0%, 12\u00a0ms and 3\u00a0s in 8 seqs, 2 starts" in text
