@@ -126,14 +126,14 @@ def table(
         label: What the table holds, for screen readers.
     """
 
+    def kind(column: int, tag: str) -> str:
+        if column == plan:
+            return "plan" if tag == "td" else "text"
+        return "text" if column in text else "number"
+
     def line(cells: Sequence[str], tag: str, style: str = "") -> str:
-        kinds = [
-            "plan" if i == plan and tag == "td" else "text" if i in text or i == plan else "" for i in range(len(cells))
-        ]
-        inner = "".join(
-            f"<{tag}{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}>{escape(cell)}</{tag}>"
-            for cell, kind in zip(cells, kinds, strict=True)
-        )
+        glued = (escape(_GLUED.sub(_NO_BREAK, cell)) for cell in cells)
+        inner = "".join(f'<{tag} class="{kind(i, tag)}">{cell}</{tag}>' for i, cell in enumerate(glued))
         return f"<tr{style}>{inner}</tr>"
 
     top = f"<thead>{line(head, 'th')}</thead>" if any(head) else ""
