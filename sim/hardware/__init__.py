@@ -1,0 +1,34 @@
+"""Hardware: devices, memory, links, nodes and clusters as data with sources, and what groups of devices get.
+
+Start in `spec` (what the YAML files say), then `device` and `cluster` (the same as plain SI numbers), `topology` (links
+as a graph), `curves` (kernel efficiencies) and `power`.
+"""
+
+from sim.hardware.cluster import Cluster, CommGroup, Node, load_cluster, load_node
+from sim.hardware.curves import KernelCurves
+from sim.hardware.device import CollectiveCurve, Device, Link, load_device, load_link
+from sim.hardware.power import power_w
+from sim.hardware.spec import ClusterSpec, DeviceSpec, KernelsSpec, LinkSpec, NodeSpec, PriceSpec
+from sim.hardware.topology import build_graph
+
+__all__ = [
+    "Cluster",
+    "ClusterSpec",
+    "CollectiveCurve",
+    "CommGroup",
+    "Device",
+    "DeviceSpec",
+    "KernelCurves",
+    "KernelsSpec",
+    "Link",
+    "LinkSpec",
+    "Node",
+    "NodeSpec",
+    "PriceSpec",
+    "build_graph",
+    "load_cluster",
+    "load_device",
+    "load_link",
+    "load_node",
+    "power_w",
+]

@@ -1,0 +1,95 @@
+"""Kernel-efficiency curves of a device: parameters by kernel, dtype and engine, with explicit fall-backs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from sim.core import InputError, UnitError, load_data, parse_quantity
+from sim.hardware.spec import CurveSpec, KernelsSpec
+
+_CAPPED: Final = frozenset({"e", "f", "e_128"})
+_DTYPES: Final = {"fp16": "bf16", "fp4": "nvfp4", "mxfp4": "nvfp4", "int4": "w4a16", "fp32": "bf16", "tf32": "bf16"}
+_NEAREST: Final = {
+    "fp8": ("fp8_block", "int8", "bf16"),
+    "fp8_block": ("fp8", "bf16"),
+    "nvfp4": ("fp8_block", "fp8", "bf16"),
+    "int8": ("fp8", "bf16"),
+    "w8a16": ("bf16",),
+    "w4a16": ("w8a16", "bf16"),
+    "bf16": (),
+}
+
+
+@dataclass(frozen=True)
+class KernelCurves:
+    """Curves of one device family, and the generic ones for what it lacks.
+
+    Looked up in this order: the engine's own curve, one for any engine, another engine's; then the nearest dtype of
+    the family; then the same in the generic file.
+
+    Attributes:
+        name: Name of the family's file.
+    """
+
+    name: str
+
+    def get(self, kernel: str, dtype: str, engine: str) -> Mapping[str, float]:
+        """Parameters in SI units; fractions of a peak are capped at 1, so that no cost beats the roofline.
+
+        Raises:
+            InputError: if neither the family nor the generic file has such a kernel.
+        """
+        return _find(self.name, kernel, dtype, engine)[1]
+
+    def provenance(self, kernel: str, dtype: str, engine: str) -> str:
+        """Which curve `get` takes, what it stands in for (another family, dtype or engine), where it comes from."""
+        return _find(self.name, kernel, dtype, engine)[0]
+
+    def error(self, kernel: str, dtype: str, engine: str) -> tuple[float, float] | None:
+        """Median and 90th percentile of the curve's absolute relative error on held-out shapes, where known."""
+        return _find(self.name, kernel, dtype, engine)[2]
+
+
+_Found = tuple[str, Mapping[str, float], tuple[float, float] | None]
+
+
+@lru_cache(maxsize=4096)
+def _find(family: str, kernel: str, dtype: str, engine: str) -> _Found:
+    wanted = _DTYPES.get(dtype, dtype)
+    for file in dict.fromkeys((family, "generic")):
+        spec = load_data("hardware_profiles/kernels", file, KernelsSpec, kind="kernel")
+        for candidate in (wanted, *_NEAREST.get(wanted, ("bf16",))):
+            matches = [c for c in spec.curves if c.kernel == kernel and c.dtype == candidate]
+            for curve in sorted(matches, key=lambda c: (c.engine != engine, c.engine != "any")):
+                return _label(family, file, curve, dtype, engine, spec), _numbers(curve, file), _error(curve)
+    raise InputError(f"no efficiency curve for {kernel} in {dtype}", hint=f"add one to {family}.yaml or generic.yaml")
+
+
+def _label(family: str, file: str, curve: CurveSpec, dtype: str, engine: str, spec: KernelsSpec) -> str:
+    """Which curve it is, what it stands in for (a family, dtype or engine without one), and its source."""
+    lacking = [family] if file != family else []
+    lacking += [] if curve.dtype == _DTYPES.get(dtype, dtype) else [dtype]
+    lacking += [] if curve.engine in (engine, "any") else [engine]
+    stand_in = f" (stands in for {' '.join(lacking)})" if lacking else ""
+    ref = spec.refs.get(curve.ref, curve.ref)
+    return f"{file}: {curve.kernel} {curve.dtype} {curve.engine}{stand_in}, {curve.source}: {ref}"
+
+
+def _error(curve: CurveSpec) -> tuple[float, float] | None:
+    if curve.median_error is None or curve.p90_error is None:
+        return None
+    return curve.median_error, curve.p90_error
+
+
+def _numbers(curve: CurveSpec, file: str) -> Mapping[str, float]:
+    numbers = {}
+    for name, raw in curve.params.items():
+        try:
+            value = float("inf") if raw == "inf" else parse_quantity(raw, "s", require_unit=False)
+        except UnitError as error:
+            raise InputError(str(error), file=f"{file}.yaml", path=f"{curve.kernel} {curve.dtype} {name}") from None
+        numbers[name] = min(value, 1.0) if name in _CAPPED else value
+    return numbers

@@ -1,0 +1,71 @@
+"""The power law: idle at rest, the limit at most, and monotone in work and clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.core import data_names
+from sim.hardware import load_device, power_w
+
+DEVICES = st.sampled_from(data_names("hardware_profiles/devices"))
+FRACTION = st.floats(0.0, 1.0)
+CLOCK = st.floats(0.05, 1.0)
+
+
+def watts(name: str, compute: float, memory: float, clock: float = 1.0) -> float:
+    device = load_device(name).at_clock(clock)
+    return float(power_w(device, compute_frac=np.asarray(compute), memory_frac=np.asarray(memory)))
+
+
+@given(DEVICES, CLOCK)
+def test_a_device_without_work_draws_its_idle_power(name: str, clock: float) -> None:
+    assert watts(name, 0.0, 0.0, clock) == load_device(name).idle_w
+
+
+@given(DEVICES, FRACTION, FRACTION, CLOCK)
+def test_power_stays_between_idle_and_the_limit(name: str, compute: float, memory: float, clock: float) -> None:
+    device = load_device(name)
+    assert device.idle_w <= watts(name, compute, memory, clock) <= device.peak_w * (1 + 1e-12)
+
+
+def test_all_units_busy_reach_the_limit() -> None:
+    assert watts("h100-sxm", 1.0, 1.0) == pytest.approx(700)
+
+
+@given(DEVICES, FRACTION, FRACTION, FRACTION, CLOCK)
+def test_more_work_never_draws_less(name: str, low: float, high: float, other: float, clock: float) -> None:
+    low, high = sorted((low, high))
+    assert watts(name, low, other, clock) <= watts(name, high, other, clock)
+    assert watts(name, other, low, clock) <= watts(name, other, high, clock)
+
+
+@given(DEVICES, FRACTION, FRACTION, CLOCK, CLOCK)
+def test_a_lower_clock_never_draws_more(name: str, compute: float, memory: float, low: float, high: float) -> None:
+    low, high = sorted((low, high))
+    assert watts(name, compute, memory, low) <= watts(name, compute, memory, high) * (1 + 1e-12)
+
+
+def test_energy_per_operation_falls_with_the_voltage_until_its_floor() -> None:
+    """Dynamic energy per FLOP is proportional to the square of the voltage, which stops falling at 0.6 of the clock."""
+    idle = load_device("h100-sxm").idle_w
+    full, half_way, floor, below = ((watts("h100-sxm", 1.0, 0.0, c) - idle) / c for c in (1.0, 0.8, 0.6, 0.3))
+    assert half_way / full == pytest.approx(0.8**2)
+    assert floor / full == pytest.approx(0.6**2)
+    assert below == pytest.approx(floor)
+
+
+def test_memory_bound_decoding_draws_about_half_of_the_limit() -> None:
+    """POLCA (arXiv 2308.12908) and Splitwise (arXiv 2311.18677): the token phase draws 0.4 to 0.7 of the limit."""
+    assert 0.4 < watts("a100-80-sxm", 0.05, 0.8) / 400 < 0.7
+
+
+def test_power_is_computed_for_whole_arrays() -> None:
+    grid = power_w(
+        load_device("h100-sxm"), compute_frac=np.linspace(0, 1, 5)[:, None], memory_frac=np.linspace(0, 1, 3)
+    )
+    assert grid.shape == (5, 3)
+    assert np.all(np.diff(grid, axis=0) >= 0)
+    assert np.all(np.diff(grid, axis=1) >= 0)
