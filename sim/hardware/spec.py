@@ -240,7 +240,8 @@ class ClusterSpec(Spec):
         node: Name of the node.
         nodes: How many.
         devices_per_node: Use only so many devices of each node.
-        topology: Network between nodes: one switch, or a fat tree whose rails join equal device positions.
+        topology: Network between nodes: a fat tree whose leaves join equal device positions (rails), or one whose
+            leaves join the devices of a node (`switch`).
         oversubscription: Leaf downlinks over uplinks, 1 is non-blocking.
         price: Name of a price, or a price per device and hour; absent, the device's default.
         refs: Sources by key.

@@ -2,8 +2,9 @@
 
 Vertices are tuples: `("gpu", i)` for device i of the cluster, `("switch", d)` for the scale-up switch of domain d,
 `("host", n, s)` for socket s of node n, `("leaf", r)` and `("spine", 0)` for the network. Edges carry
-`bytes_per_s` per direction, `latency_s` and the link's name. A rail joins the devices of equal position in all nodes
-(rail-optimised fat tree); leaves reach each other over the spine with the stated oversubscription.
+`bytes_per_s` per direction, `latency_s` and the link's name. In a rail-optimised fat tree a leaf joins the devices of
+equal position in all nodes; without rails a leaf joins the devices of one node (top of rack). Leaves reach each other
+over the spine with the stated oversubscription.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def build_graph(
         nic: Network link at the rate of one device.
         torus: Shape of the torus of a domain.
         oversubscription: Leaf downlinks over uplinks.
-        rails: Whether there is a leaf per device position; otherwise one switch takes all devices.
+        rails: Whether there is a leaf per device position; otherwise there is one per node.
     """
     graph: nx.Graph[Vertex] = nx.Graph()
     total = nodes * devices
@@ -120,10 +121,10 @@ def _lengths(size: int, devices: int) -> list[int]:
 def _network(
     graph: nx.Graph[Vertex], nodes: int, devices: int, nic: Link, oversubscription: float, rails: bool
 ) -> None:
-    leaves = devices if rails else 1
     for node, position in product(range(nodes), range(devices)):
-        _edge(graph, ("gpu", node * devices + position), ("leaf", position % leaves), nic, nic.bytes_per_s)
+        leaf = position if rails else node
+        _edge(graph, ("gpu", node * devices + position), ("leaf", leaf), nic, nic.bytes_per_s)
+    leaves, below = (devices, nodes) if rails else (nodes, devices)
     if leaves > 1:
-        up = nic.bytes_per_s * nodes / oversubscription
         for leaf in range(leaves):
-            _edge(graph, ("leaf", leaf), ("spine", 0), nic, up)
+            _edge(graph, ("leaf", leaf), ("spine", 0), nic, nic.bytes_per_s * below / oversubscription)

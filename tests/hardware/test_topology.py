@@ -155,10 +155,15 @@ def test_uplinks_are_downlinks_over_the_oversubscription(oversubscription: float
         assert down / up == pytest.approx(oversubscription)
 
 
-def test_one_switch_takes_all_devices_without_rails() -> None:
-    found = graph(link("switch"), nodes=3, devices=8, rails=False)
-    assert {v for v in found if v[0] in ("leaf", "spine")} == {("leaf", 0)}
-    assert found.degree(("leaf", 0)) == 24
+def test_without_rails_a_leaf_joins_a_node_and_is_oversubscribed() -> None:
+    found = graph(link("switch"), nodes=3, devices=8, rails=False, oversubscription=2.0)
+    assert {v for v in found if v[0] == "leaf"} == {("leaf", node) for node in range(3)}
+    for node in range(3):
+        leaf: Vertex = ("leaf", node)
+        below = [v for v in found[leaf] if v[0] == "gpu"]
+        assert sorted(below) == [("gpu", 8 * node + i) for i in range(8)]
+        down = sum(found.edges[leaf, v]["bytes_per_s"] for v in below)
+        assert down / found.edges[leaf, ("spine", 0)]["bytes_per_s"] == pytest.approx(2.0)
 
 
 def test_one_node_has_no_network() -> None:

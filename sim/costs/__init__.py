@@ -1,0 +1,71 @@
+"""From operators to seconds: pure forms per kernel, collectives, and the model that puts them together.
+
+Start with `CostModel` (in `model`), which picks for each operator a form (`gemm`, `attention`, `moe`, `elementwise`,
+`collectives`), the device's fitted parameters (`curves`) and the arithmetic (`precision`). The forms are pure
+functions of numbers and arrays and can be used alone. `launch` holds what the host adds.
+"""
+
+from sim.costs.attention import (
+    QUERY_ROWS_PER_TILE,
+    DecodeCurve,
+    PrefillCurve,
+    PrefillTerms,
+    decode_attention_terms,
+    decode_attention_time_s,
+    join_chunks,
+    mean_attended_keys,
+    prefill_attention_terms,
+    prefill_attention_time_s,
+)
+from sim.costs.collectives import COLLECTIVES, BoundCollective, bind_collective, lower_bound_s_per_byte
+from sim.costs.elementwise import StreamCurve, stream_time_s
+from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
+from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s, exposed_host_s
+from sim.costs.model import BOUNDS, CostModel, OpCost
+from sim.costs.moe import (
+    MoeCurve,
+    Routing,
+    busiest_rank_pairs,
+    grouped_gemm_terms,
+    grouped_gemm_time_s,
+    touched_experts,
+)
+from sim.costs.numeric import p_norm
+from sim.costs.precision import Precision, precision_of
+
+__all__ = [
+    "BOUNDS",
+    "COLLECTIVES",
+    "EAGER_LAUNCH_S",
+    "QUERY_ROWS_PER_TILE",
+    "BoundCollective",
+    "CostModel",
+    "DecodeCurve",
+    "GemmCurve",
+    "MoeCurve",
+    "OpCost",
+    "Precision",
+    "PrefillCurve",
+    "PrefillTerms",
+    "Routing",
+    "StreamCurve",
+    "bind_collective",
+    "busiest_rank_pairs",
+    "decode_attention_terms",
+    "decode_attention_time_s",
+    "eager_time_s",
+    "exposed_host_s",
+    "gemm_terms",
+    "gemm_time_s",
+    "grouped_gemm_terms",
+    "grouped_gemm_time_s",
+    "join_chunks",
+    "lower_bound_s_per_byte",
+    "mean_attended_keys",
+    "p_norm",
+    "precision_of",
+    "prefill_attention_terms",
+    "prefill_attention_time_s",
+    "stream_time_s",
+    "touched_experts",
+]

@@ -1,0 +1,130 @@
+"""Efficiency parameters of a device, as the typed curves that the forms take; looked up once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sim.costs.attention import DecodeCurve, PrefillCurve
+from sim.costs.gemm import GemmCurve
+from sim.costs.moe import MoeCurve
+from sim.costs.precision import precision_of
+from sim.hardware import Device
+from sim.models import bytes_per_element
+
+INFINITE = float("inf")
+
+
+class GemmSetup(NamedTuple):
+    """What `gemm_terms` needs for one weight format: curve, rate [FLOP/s] and unpacking rate [op/s]."""
+
+    curve: GemmCurve
+    flops_per_s: float
+    dequantise_ops_per_s: float
+
+
+class MoeSetup(NamedTuple):
+    """What `grouped_gemm_terms` needs for one weight format: curve, rate [FLOP/s], bytes a weight, unpacking rate."""
+
+    curve: MoeCurve
+    flops_per_s: float
+    weight_bytes: float
+    dequantise_ops_per_s: float
+
+
+class Curves:
+    """Curves of one device and engine.
+
+    Args:
+        device: The device.
+        engine: Family of the software stack.
+        sources: Where each curve that gets used is noted, by kernel and dtype.
+    """
+
+    def __init__(self, device: Device, engine: str, sources: dict[str, str]) -> None:
+        self._device = device
+        self._engine = engine
+        self._sources = sources
+        self._gemm: dict[str, GemmSetup] = {}
+        self._moe: dict[str, MoeSetup] = {}
+        self._decode: dict[tuple[str, bool], DecodeCurve] = {}
+        self._prefill: dict[bool, PrefillCurve] = {}
+        self.matrix_rate = device.compute_rate("bf16")[0]
+
+    def gemm(self, weights_dtype: str) -> GemmSetup:
+        """Curve and rates of a dense GEMM with weights of this format."""
+        if weights_dtype not in self._gemm:
+            precision = precision_of(self._device, weights_dtype)
+            raw = self._read("gemm", precision.kernel)
+            curve = GemmCurve(
+                t0_s=raw["t0_s"],
+                e=raw["e"],
+                f=raw["f"],
+                p=raw["p"],
+                tau_s=raw["tau_s"],
+                k_s=raw["k_sat"],
+                c=raw["c"],
+            )
+            unpack = self._unpack_rate("gemm", precision.kernel, precision.weight_only)
+            self._gemm[weights_dtype] = GemmSetup(curve, precision.flops_per_s, unpack)
+        return self._gemm[weights_dtype]
+
+    def moe(self, weights_dtype: str) -> MoeSetup:
+        """Curve and rates of the experts' grouped GEMM with weights of this format."""
+        if weights_dtype not in self._moe:
+            precision = precision_of(self._device, weights_dtype)
+            raw = self._read("moe", precision.kernel)
+            curve = MoeCurve(t0_s=raw["t0_s"], e=raw["e"], f=raw["f"], p=raw["p"], c=raw["c"], m_0=raw["m_0"])
+            unpack = self._unpack_rate("moe", precision.kernel, precision.weight_only)
+            self._moe[weights_dtype] = MoeSetup(curve, precision.flops_per_s, precision.weight_bytes, unpack)
+        return self._moe[weights_dtype]
+
+    def decode(self, kv_dtype: str, *, latent: bool) -> DecodeCurve:
+        """Curve of decode attention over a cache of this format; `latent` for MLA."""
+        key = (kv_dtype, latent)
+        if key not in self._decode:
+            raw = self._read("mla_decode" if latent else "decode_attention", _cache_kernel(kv_dtype))
+            self._decode[key] = DecodeCurve(
+                t0_s=raw["t0_s"],
+                f=raw["f"],
+                p=raw["p"],
+                tau_s=raw["tau_s"],
+                lam_s=raw["lam_s"],
+                a=0.0 if latent else raw["a"],
+                e=raw["e"],
+            )
+        return self._decode[key]
+
+    def prefill(self, *, latent: bool) -> PrefillCurve:
+        """Curve of prefill attention with 16-bit products; `latent` for MLA."""
+        if latent not in self._prefill:
+            raw = self._read("mla_prefill" if latent else "prefill_attention", "bf16")
+            self._prefill[latent] = PrefillCurve(
+                t0_s=raw["t0_s"],
+                e_128=raw["e"] if latent else raw["e_128"],
+                a_h=raw["a_h"],
+                d_h=0.0 if latent else raw["d_h"],
+                tau_s=raw["tau_s"],
+                p=raw["p"],
+                c=raw["c"],
+            )
+        return self._prefill[latent]
+
+    def _read(self, kernel: str, dtype: str) -> Mapping[str, float]:
+        kernels = self._device.kernels
+        self._sources[f"{kernel} {dtype}"] = kernels.provenance(kernel, dtype, self._engine)
+        return kernels.get(kernel, dtype, self._engine)
+
+    def _unpack_rate(self, kernel: str, dtype: str, weight_only: bool) -> float:
+        """Rate of dequantisation [op/s]; inf if nothing is packed or the curve was fitted to unpacking kernels.
+
+        Where the device has no curve of such kernels, its 16-bit one stands in and unpacking comes on top.
+        """
+        kernels = self._device.kernels
+        if not weight_only or kernels.get(kernel, dtype, self._engine) != kernels.get(kernel, "bf16", self._engine):
+            return INFINITE
+        return self._device.vector_flops
+
+
+def _cache_kernel(kv_dtype: str) -> str:
+    return "bf16" if bytes_per_element(kv_dtype) >= 2.0 else "fp8"

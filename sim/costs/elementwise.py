@@ -1,0 +1,60 @@
+"""Kernels bound by bytes: norms, rotary embedding, activations, residuals, embedding look-up and sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.core import Array
+from sim.costs.numeric import Value
+
+
+@dataclass(frozen=True)
+class StreamCurve:
+    """Fixed latency and memory efficiency of a kernel that streams its operands.
+
+    Attributes:
+        t0_s: Latency of the smallest kernel inside a CUDA graph [s].
+        f: Fraction of the memory bandwidth reached.
+        launches: Kernels launched one after the other.
+        passes: How often the minimal bytes are moved.
+        source: Where the figures come from.
+    """
+
+    t0_s: float
+    f: float
+    launches: float = 1.0
+    passes: float = 1.0
+    source: str = "assumed"
+
+
+ELEMENTWISE = StreamCurve(
+    t0_s=2.0e-6,
+    f=0.77,
+    source="f: GELU and layer norm on A100 reach 1.54-1.56 of 2.04 TB/s (LLMCompass, ISCA 2024); t0: floor of small "
+    "kernels in CUDA graphs, 1.7-2.5 us (AIConfigurator core 0.12.0)",
+)
+"""One fused kernel."""
+
+EMBEDDING = StreamCurve(t0_s=2.0e-6, f=0.5, source="assumed: a gather of scattered rows, slower than a stream")
+"""Row gather."""
+
+SAMPLING = StreamCurve(
+    t0_s=2.0e-6,
+    f=0.7,
+    launches=8.0,
+    passes=2.5,
+    source="assumed: temperature sampling without sort, eight kernels, about 30 bytes a logit",
+)
+"""Conversion to fp32, temperature, softmax, noise and arg-max over the vocabulary."""
+
+
+def stream_time_s(moved_bytes: Value, *, bytes_per_s: float, curve: StreamCurve = ELEMENTWISE) -> Array:
+    """Time [s] to stream `moved_bytes` [B]: `launches t0 + passes bytes/(fB)`; zero where there are no bytes.
+
+    Assumes that the arithmetic hides behind memory, which holds below some 20 FLOPs a byte on every shipped device.
+    """
+    moved = np.asarray(moved_bytes, dtype=np.float64)
+    streaming = moved * (curve.passes / (min(curve.f, 1.0) * bytes_per_s))
+    return np.where(moved > 0.0, curve.launches * curve.t0_s + streaming, 0.0)

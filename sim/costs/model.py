@@ -1,0 +1,298 @@
+"""The cost of an operator on one device: picks the form, the curve and the rate, and keeps the parts apart.
+
+Start at `CostModel.cost`. Curves and collectives are looked up once per dtype or group and kept, so that a call costs
+a handful of numpy operations whatever the number of points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.core import Array, InputError
+from sim.costs.attention import (
+    MLA_HEADS_PER_BLOCK,
+    DecodeCurve,
+    PrefillCurve,
+    PrefillTerms,
+    block_units,
+    decode_attention_terms,
+    decode_attention_time_s,
+    prefill_attention_terms,
+    prefill_attention_time_s,
+)
+from sim.costs.collectives import BoundCollective, bind_collective
+from sim.costs.curves import Curves
+from sim.costs.elementwise import ELEMENTWISE, EMBEDDING, SAMPLING, StreamCurve, stream_time_s
+from sim.costs.gemm import gemm_terms, gemm_time_s
+from sim.costs.launch import eager_time_s
+from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
+from sim.costs.numeric import p_norm, where_positive
+from sim.hardware import CommGroup, Device
+from sim.models import (
+    Collective,
+    DecodeAttention,
+    Elementwise,
+    Embedding,
+    Gemm,
+    GroupedGemm,
+    Operator,
+    PrefillAttention,
+    Sampling,
+    bytes_per_element,
+)
+
+BOUNDS = ("compute", "memory", "network", "launch")
+"""What can bound an operator; `launch` is fixed latency."""
+
+
+@dataclass(frozen=True)
+class OpCost:
+    """Time of all executions of an operator [s] and the parts it is made of.
+
+    The parts are what each resource alone would take; they overlap, so they do not add up to the time.
+
+    Attributes:
+        time_s: Time.
+        compute_s: Arithmetic, with the serial walk of thread blocks.
+        memory_s: Device memory.
+        network_s: Links.
+        overhead_s: Fixed latency of kernels or messages.
+    """
+
+    time_s: Array
+    compute_s: Array
+    memory_s: Array
+    network_s: Array
+    overhead_s: Array
+
+    def bound(self) -> NDArray[np.str_]:
+        """The largest part of each point, one of `BOUNDS`."""
+        parts = (self.compute_s, self.memory_s, self.network_s, self.overhead_s)
+        stacked = np.stack(np.broadcast_arrays(*parts))
+        return np.asarray(np.asarray(BOUNDS)[np.argmax(stacked, axis=0)])
+
+
+class CostModel:
+    """Operators of one rank to seconds, on a device, with an engine's kernels, over the groups of its plan.
+
+    Args:
+        device: The device.
+        engine: Family of the software stack whose kernels and collectives are meant (`vllm`, `sglang`, `trtllm`).
+        groups: Communication groups by name (`tp`, `ep`, `dp`, `pp`).
+        routing: How tokens spread over experts.
+        eager_launch_s: Host time per kernel without CUDA graphs [s]; None with graphs.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        engine: str = "vllm",
+        groups: Mapping[str, CommGroup] | None = None,
+        routing: Routing = "uniform",
+        eager_launch_s: float | None = None,
+    ) -> None:
+        self.device = device
+        self.engine = engine
+        self.groups = dict(groups or {})
+        self.routing: Routing = routing
+        self.eager_launch_s = eager_launch_s
+        self.sources: dict[str, str] = {}
+        self._curves = Curves(device, engine, self.sources)
+        self._units = block_units(device.kind, device.units)
+        self._collectives: dict[tuple[str, str], BoundCollective] = {}
+        self._forms: dict[type, Callable[[Any], OpCost]] = {
+            Gemm: self._gemm,
+            GroupedGemm: self._grouped_gemm,
+            DecodeAttention: self._decode_attention,
+            PrefillAttention: self._prefill_attention,
+            Elementwise: lambda op: self._stream(op, "elementwise", ELEMENTWISE),
+            Embedding: lambda op: self._stream(op, "embedding", EMBEDDING),
+            Sampling: lambda op: self._stream(op, "sampling", SAMPLING),
+            Collective: self._collective,
+        }
+
+    def cost(self, operator: Operator) -> OpCost:
+        """Time and parts [s] of all `operator.count` executions, in the broadcast shape of the operator's fields.
+
+        Never below the roofline: `time >= max(flops/peak, bytes/bandwidth)`.
+
+        Raises:
+            InputError: if a collective names a group that the model was not given.
+        """
+        return self._forms[type(operator)](operator)
+
+    def total_s(self, operators: Iterable[Operator]) -> Array:
+        """Time [s] of all operators, one after the other."""
+        return np.asarray(sum((self.cost(operator).time_s for operator in operators), np.asarray(0.0)))
+
+    def breakdown(self, operators: Iterable[Operator]) -> dict[str, Array]:
+        """Time [s] by cause; the values add up to `total_s`."""
+        causes: dict[str, Array] = {}
+        for operator in operators:
+            time_s = self.cost(operator).time_s
+            known = causes.get(operator.cause)
+            causes[operator.cause] = time_s if known is None else np.asarray(known + time_s)
+        return causes
+
+    def prefill_terms(self, operator: PrefillAttention) -> PrefillTerms:
+        """Parts [s] of one launch (one layer) of a prefill attention, so that several chunks can share a launch."""
+        curve, rate = self._prefill_setup(operator)
+        latent = operator.kind == "mla"
+        width = operator.head_dim + operator.v_dim
+        row_bytes = width * (2.0 * operator.q_heads + operator.kv_heads * bytes_per_element(operator.kv_dtype))
+        return prefill_attention_terms(
+            operator.chunk,
+            operator.prefix,
+            q_heads=operator.q_heads,
+            flops_per_key=2.0 * operator.q_heads * width,
+            head_dim=None if latent else operator.head_dim,
+            bytes_per_row=row_bytes,
+            prefix_bytes=operator.bytes() - np.asarray(operator.chunk) * row_bytes,
+            units=self._units,
+            flops_per_s=rate,
+            bytes_per_s=self.device.memory_bytes_per_s,
+            curve=curve,
+            window=operator.window,
+        )
+
+    def prefill_curve(self, operator: PrefillAttention) -> tuple[float, float]:
+        """Fixed latency [s] of one prefill-attention launch, and the exponent that joins work and walk."""
+        curve, _ = self._prefill_setup(operator)
+        return curve.t0_s, curve.p
+
+    # ---- one method per kind of operator ----
+
+    def _gemm(self, op: Gemm) -> OpCost:
+        setup = self._curves.gemm(op.weights_dtype)
+        terms = gemm_terms(
+            op.m,
+            op.n,
+            op.k,
+            moved_bytes=op.bytes(),
+            flops_per_s=setup.flops_per_s,
+            bytes_per_s=self.device.memory_bytes_per_s,
+            curve=setup.curve,
+            dequantise_ops_per_s=setup.dequantise_ops_per_s,
+        )
+        time_s = gemm_time_s(op.m, terms, setup.curve)
+        return self._assemble(
+            op.count, time_s, terms.compute_s, terms.memory_s + terms.quantise_s, overhead_s=terms.overhead_s
+        )
+
+    def _grouped_gemm(self, op: GroupedGemm) -> OpCost:
+        setup = self._curves.moe(op.weights_dtype)
+        ep = op.total_experts / op.experts
+        pairs = busiest_rank_pairs(op.tokens, top_k=op.top_k, ep=ep, routing=self.routing)
+        as_tokens = pairs * (ep / op.top_k)
+        touched = touched_experts(as_tokens, experts=op.total_experts, top_k=op.top_k, ep=ep, routing=self.routing)
+        terms = grouped_gemm_terms(
+            pairs,
+            touched,
+            hidden=op.hidden,
+            intermediate=op.intermediate,
+            matrices=3 if op.gated else 2,
+            weight_bytes=setup.weight_bytes,
+            flops_per_s=setup.flops_per_s,
+            bytes_per_s=self.device.memory_bytes_per_s,
+            curve=setup.curve,
+            dequantise_ops_per_s=setup.dequantise_ops_per_s,
+        )
+        floor_s = op.bytes() / self.device.memory_bytes_per_s
+        time_s = np.maximum(grouped_gemm_time_s(pairs, terms, setup.curve), floor_s)
+        return self._assemble(
+            op.count,
+            time_s,
+            terms.compute_s,
+            terms.memory_s + terms.gather_s,
+            overhead_s=terms.overhead_s,
+            launches=4.0,
+        )
+
+    def _decode_attention(self, op: DecodeAttention) -> OpCost:
+        latent = op.kind == "mla"
+        curve: DecodeCurve = self._curves.decode(op.kv_dtype, latent=latent)
+        blocks = np.ceil(op.q_heads / MLA_HEADS_PER_BLOCK) if latent else op.kv_heads
+        terms = decode_attention_terms(
+            op.sequences,
+            op.context,
+            flops=op.flops(),
+            moved_bytes=op.bytes(),
+            blocks=np.asarray(op.sequences) * blocks,
+            head_dim=op.head_dim,
+            units=self._units,
+            flops_per_s=self._curves.matrix_rate,
+            bytes_per_s=self.device.memory_bytes_per_s,
+            curve=curve,
+        )
+        time_s = decode_attention_time_s(op.sequences, terms, curve)
+        compute_s = np.maximum(terms.compute_s, terms.blocks_s)
+        return self._assemble(op.count, time_s, compute_s, terms.memory_s, overhead_s=terms.overhead_s)
+
+    def _prefill_attention(self, op: PrefillAttention) -> OpCost:
+        curve, _ = self._prefill_setup(op)
+        terms = self.prefill_terms(op)
+        memory_s = np.maximum(terms.moved_s, op.bytes() / self.device.memory_bytes_per_s)
+        time_s = np.maximum(prefill_attention_time_s(terms, curve), where_positive(op.chunk, memory_s))
+        compute_s = p_norm(terms.work_s, terms.walk_s, curve.p)
+        return self._assemble(op.count, time_s, compute_s, memory_s, overhead_s=np.asarray(curve.t0_s))
+
+    def _stream(self, op: Elementwise | Embedding | Sampling, name: str, curve: StreamCurve) -> OpCost:
+        self.sources.setdefault(name, curve.source)
+        moved = op.bytes()
+        time_s = stream_time_s(moved, bytes_per_s=self.device.memory_bytes_per_s, curve=curve)
+        overhead_s = np.asarray(curve.launches * curve.t0_s)
+        memory_s = np.maximum(time_s - overhead_s, 0.0)
+        return self._assemble(
+            op.count, time_s, np.asarray(0.0), memory_s, overhead_s=overhead_s, launches=curve.launches
+        )
+
+    def _collective(self, op: Collective) -> OpCost:
+        bound = self._bound_collective(op.kind, op.group)
+        time_s = bound.time_s(np.asarray(op.buffer_bytes, dtype=np.float64))
+        fixed_s = np.minimum(time_s, bound.fixed_s)
+        return self._assemble(
+            op.count, time_s, np.asarray(0.0), np.asarray(0.0), network_s=time_s - fixed_s, overhead_s=fixed_s
+        )
+
+    # ---- helpers ----
+
+    def _assemble(
+        self,
+        count: float,
+        time_s: Array,
+        compute_s: Array,
+        memory_s: Array,
+        *,
+        overhead_s: Array,
+        network_s: Array | None = None,
+        launches: float = 1.0,
+    ) -> OpCost:
+        """The cost of `count` executions; in eager mode none is shorter than its launches."""
+        if self.eager_launch_s is not None:
+            launch_s = eager_time_s(0.0, launches=where_positive(time_s, launches), launch_s=self.eager_launch_s)
+            time_s, overhead_s = np.maximum(time_s, launch_s), np.maximum(overhead_s, launch_s)
+        none = np.asarray(0.0) if network_s is None else network_s
+        return OpCost(time_s * count, compute_s * count, memory_s * count, none * count, overhead_s * count)
+
+    def _prefill_setup(self, op: PrefillAttention) -> tuple[PrefillCurve, float]:
+        return self._curves.prefill(latent=op.kind == "mla"), self._curves.matrix_rate
+
+    def _bound_collective(self, kind: str, name: str) -> BoundCollective:
+        key = (kind, name)
+        if key not in self._collectives:
+            group = self.groups.get(name)
+            if group is None:
+                raise InputError(
+                    f"{kind} over group {name!r}, which the plan does not have", allowed=sorted(self.groups)
+                )
+            bound = bind_collective(kind, group, engine=self.engine)
+            self._collectives[key] = bound
+            if bound.names:
+                self.sources[f"{kind} over {name}"] = bound.source
+        return self._collectives[key]

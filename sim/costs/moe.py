@@ -1,0 +1,124 @@
+"""Mixture-of-experts feed-forward (grouped GEMM): touched experts, loads of the ranks and the M7 form.
+
+Start at `grouped_gemm_terms`. Routing is either `uniform` (every token picks its experts independently and uniformly
+at random: the best that an untrained or well balanced router gives) or `balanced` (every expert gets the same number
+of tokens, as kernel benchmarks force it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from sim.core import Array
+from sim.costs.gemm import DEQUANTISE_OPS_PER_WEIGHT, DEQUANTISE_TILE_ROWS
+from sim.costs.numeric import Value, p_norm, where_positive
+
+Routing = Literal["uniform", "balanced"]
+
+
+@dataclass(frozen=True)
+class MoeCurve:
+    """Parameters of the M7 form for one device, dtype and kernel.
+
+    Attributes:
+        t0_s: Latency of the smallest call: permute, two grouped GEMMs, finalise [s].
+        e: Fraction of the dense peak that large token counts reach.
+        f: Fraction of the memory bandwidth while expert weights stream.
+        p: Exponent that joins compute and memory time.
+        c: Bytes per routed pair and hidden element to permute, quantise, gather and finalise.
+        m_0: Padded rows per touched expert.
+    """
+
+    t0_s: float
+    e: float
+    f: float
+    p: float
+    c: float
+    m_0: float
+
+
+class MoeTerms(NamedTuple):
+    """Parts of a grouped GEMM's time [s]; `time = overhead + gather + ||compute, memory||_p`."""
+
+    compute_s: Array
+    memory_s: Array
+    gather_s: Array
+    overhead_s: Array
+
+
+def touched_experts(
+    tokens: Value, *, experts: float, top_k: float, ep: float = 1.0, routing: Routing = "uniform"
+) -> Array:
+    """Expected number of one rank's experts that get at least one of `tokens` tokens of the whole group.
+
+    Uniform: `E (1 - (1 - k/E_total)^T)` with `E = E_total/ep`, from `P(active) = 1 - (1 - k/E)^T`: a token picks k
+    different experts, tokens are independent. Balanced: `min(E, T k/ep)`.
+    """
+    local = experts / ep
+    if routing == "balanced":
+        return np.minimum(local, np.asarray(tokens) * (top_k / ep))
+    missed = 1.0 - min(top_k / experts, 1.0)
+    return np.asarray(local * (1.0 - missed ** np.asarray(tokens, dtype=np.float64)))
+
+
+def busiest_rank_pairs(tokens: Value, *, top_k: float, ep: float = 1.0, routing: Routing = "uniform") -> Array:
+    """Expected (token, expert) pairs on the busiest of `ep` ranks, which all others wait for.
+
+    Mean `T k/ep`; under uniform routing the load of a rank is close to Poisson, and the largest of `ep` such loads is
+    about `mean (1 + cv sqrt(2 ln ep))` with `cv = 1/sqrt(mean)` (Gumbel approximation of a normal maximum), never
+    more than all pairs.
+    """
+    mean = np.asarray(tokens, dtype=np.float64) * (top_k / ep)
+    if routing == "balanced" or ep <= 1.0:
+        return mean
+    return np.asarray(np.minimum(mean * ep, mean + np.sqrt(2.0 * np.log(ep) * mean)))
+
+
+def grouped_gemm_terms(
+    pairs: Value,
+    touched: Value,
+    *,
+    hidden: float,
+    intermediate: float,
+    matrices: int,
+    weight_bytes: float,
+    flops_per_s: float,
+    bytes_per_s: float,
+    curve: MoeCurve,
+    dequantise_ops_per_s: float = float("inf"),
+) -> MoeTerms:
+    """Compute, memory, gather and fixed time [s] of one rank's experts; broadcast over `pairs` and `touched`.
+
+    `t = t0 + c A h/B + || 2 g h i (A + m_0 U)/(eP), U g h i w/(fB) ||_p` with A pairs on this rank, U touched
+    experts, g matrices an expert (3 when gated, else 2). The M7 form; 5-10 % median error on the MoE tables of NVIDIA
+    AIConfigurator core 0.12.0, with tails of 20-45 % where a library switches kernels.
+
+    Args:
+        pairs: Routed (token, expert) pairs on the rank.
+        touched: Experts of the rank with at least one token.
+        hidden: Model width h.
+        intermediate: Width i of one expert on this rank.
+        matrices: Weight matrices per expert.
+        weight_bytes: Bytes per weight, block scales included.
+        flops_per_s: Dense peak of the dtype the product is computed in [FLOP/s].
+        bytes_per_s: Memory bandwidth [B/s].
+        curve: Fitted parameters.
+        dequantise_ops_per_s: Vector rate that unpacks weights [op/s]; inf when nothing is to be unpacked.
+    """
+    weights = matrices * hidden * intermediate
+    rows = pairs + curve.m_0 * np.asarray(touched)
+    compute_s = 2.0 * weights * rows / (min(curve.e, 1.0) * flops_per_s)
+    unpacked = weights * np.maximum(touched, np.divide(pairs, DEQUANTISE_TILE_ROWS))
+    compute_s = compute_s + DEQUANTISE_OPS_PER_WEIGHT * unpacked / dequantise_ops_per_s
+    memory_s = np.asarray(touched) * (weights * weight_bytes / (min(curve.f, 1.0) * bytes_per_s))
+    gather_s = np.asarray(pairs) * (curve.c * hidden / bytes_per_s)
+    return MoeTerms(np.asarray(compute_s), memory_s, gather_s, np.broadcast_to(curve.t0_s, np.shape(compute_s)))
+
+
+def grouped_gemm_time_s(pairs: Value, terms: MoeTerms, curve: MoeCurve) -> Array:
+    """Time [s] of the experts of one layer from its parts; zero where there are no pairs."""
+    joined = p_norm(terms.compute_s, terms.memory_s, curve.p)
+    return where_positive(pairs, terms.overhead_s + terms.gather_s + joined)

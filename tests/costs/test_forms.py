@@ -1,0 +1,239 @@
+"""The kernel forms on their own: limits that follow from the formula, and monotonicity in every direction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.costs.attention import (
+    DecodeCurve,
+    PrefillCurve,
+    PrefillTerms,
+    block_units,
+    decode_attention_terms,
+    decode_attention_time_s,
+    join_chunks,
+    mean_attended_keys,
+    prefill_attention_terms,
+    prefill_attention_time_s,
+)
+from sim.costs.elementwise import StreamCurve, stream_time_s
+from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
+from sim.costs.launch import eager_time_s, exposed_host_s
+from sim.costs.moe import MoeCurve, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
+from sim.costs.numeric import Value, p_norm
+
+PEAK, BANDWIDTH = 989e12, 3350e9
+GEMM = GemmCurve(t0_s=2.5e-6, e=0.82, f=0.84, p=2.9, tau_s=1.9e-9, k_s=2900.0)
+DECODE = DecodeCurve(t0_s=10.8e-6, f=0.93, p=1.3, tau_s=3.7e-6, lam_s=0.78e-6, a=0.41)
+PREFILL = PrefillCurve(t0_s=12.8e-6, e_128=0.69, a_h=33.0, d_h=41.0, tau_s=8.8e-9, p=1.5, c=1.0)
+MOE = MoeCurve(t0_s=20e-6, e=1.0, f=0.96, p=2.2, c=17.0, m_0=130.0)
+sizes = st.floats(1e-9, 1e6)
+
+
+@given(sizes, sizes, st.floats(1.0, 50.0))
+def test_p_norm_lies_between_the_larger_term_and_the_sum(x: float, y: float, p: float) -> None:
+    joined = float(p_norm(x, y, p))
+    assert max(x, y) <= joined <= (x + y) * (1 + 1e-12)
+    assert joined == pytest.approx((x**p + y**p) ** (1 / p), rel=1e-9)
+
+
+def test_p_norm_limits() -> None:
+    assert p_norm(3.0, 4.0, np.inf) == 4.0
+    assert p_norm(3.0, 4.0, 1.0) == 7.0
+    assert p_norm(0.0, 0.0, 2.0) == 0.0
+
+
+def gemm(m: float, n: float = 8192, k: float = 8192, **changes: float) -> float:
+    rate, bandwidth = changes.get("peak", PEAK), changes.get("bandwidth", BANDWIDTH)
+    unpack = changes.get("unpack", np.inf)
+    terms = gemm_terms(
+        m,
+        n,
+        k,
+        moved_bytes=changes.get("weight_bytes", 2.0) * n * k + 2.0 * m * (n + k),
+        flops_per_s=rate,
+        bytes_per_s=bandwidth,
+        curve=GEMM,
+        dequantise_ops_per_s=unpack,
+    )
+    return float(gemm_time_s(m, terms, GEMM))
+
+
+def test_large_gemm_reaches_its_fraction_of_the_peak() -> None:
+    assert 2 * 65536 * 8192**2 / gemm(65536) / PEAK == pytest.approx(0.82, rel=0.02)
+
+
+def test_small_gemm_streams_its_weights() -> None:
+    floor = 2 * 8192**2 / (0.84 * BANDWIDTH)
+    assert floor < gemm(1) < 1.25 * floor
+
+
+def test_no_rows_no_launch() -> None:
+    assert gemm(0) == 0.0
+
+
+def test_weight_only_formats_save_bytes_but_pay_to_unpack_at_many_rows() -> None:
+    assert gemm(1, weight_bytes=0.5, unpack=67e12) < 0.6 * gemm(1)
+    assert gemm(8192, weight_bytes=0.5, unpack=67e12) > gemm(8192)
+
+
+@given(st.floats(1, 1e5), st.floats(64, 3e4), st.floats(64, 3e4), st.floats(1.0, 10.0))
+def test_gemm_is_monotone(m: float, n: float, k: float, more: float) -> None:
+    assert gemm(m * more, n, k) >= gemm(m, n, k)
+    assert gemm(m, n * more, k) >= gemm(m, n, k)
+    assert gemm(m, n, k, peak=PEAK * more) <= gemm(m, n, k)
+    assert gemm(m, n, k, bandwidth=BANDWIDTH * more) <= gemm(m, n, k)
+
+
+def decode(sequences: float, context: float, units: float = 132.0) -> float:
+    attended = sequences * context
+    terms = decode_attention_terms(
+        sequences,
+        attended,
+        flops=4 * attended * 8 * 128,
+        moved_bytes=attended * 1 * 2 * 128 * 2,
+        blocks=sequences,
+        head_dim=128.0,
+        units=units,
+        flops_per_s=PEAK,
+        bytes_per_s=BANDWIDTH,
+        curve=DECODE,
+    )
+    return float(decode_attention_time_s(sequences, terms, DECODE))
+
+
+@given(st.floats(1, 512), st.floats(1, 1e5), st.floats(1, 4))
+def test_decode_attention_grows_with_sequences_and_context(sequences: float, context: float, more: float) -> None:
+    assert decode(sequences * more, context) >= decode(sequences, context)
+    assert decode(sequences, context * more) >= decode(sequences, context)
+
+
+def test_decode_attention_of_a_large_cache_is_bandwidth_bound() -> None:
+    moved = 256 * 131072 * 512
+    assert moved / decode(256, 131072) / BANDWIDTH == pytest.approx(0.93, rel=0.03)
+
+
+def test_nothing_to_decode_takes_no_time() -> None:
+    assert decode(0, 0) == 0.0
+
+
+@given(st.integers(1, 300), st.integers(0, 300), st.one_of(st.none(), st.integers(1, 400)))
+def test_mean_attended_keys_equals_the_count(chunk: int, prefix: int, window: int | None) -> None:
+    seen = [min(prefix + j + 1, window or 10**9) for j in range(chunk)]
+    assert float(mean_attended_keys(chunk, prefix, window)) == pytest.approx(np.mean(seen))
+
+
+def prefill(chunk: float, prefix: float = 0.0, window: float | None = None) -> float:
+    return float(prefill_attention_time_s(prefill_parts(chunk, prefix, window), PREFILL))
+
+
+def prefill_parts(
+    chunk: Value, prefix: Value = 0.0, window: float | None = None, *, curve: PrefillCurve = PREFILL
+) -> PrefillTerms:
+    return prefill_attention_terms(
+        chunk,
+        prefix,
+        q_heads=8.0,
+        flops_per_key=4.0 * 8 * 128,
+        head_dim=128.0,
+        bytes_per_row=(2 * 8 + 2 * 1) * 128 * 2.0,
+        prefix_bytes=np.asarray(prefix) * 2 * 128 * 2.0,
+        units=132.0,
+        flops_per_s=PEAK,
+        bytes_per_s=BANDWIDTH,
+        curve=curve,
+        window=window,
+    )
+
+
+@given(st.integers(1, 20000), st.integers(0, 50000), st.integers(0, 5000))
+def test_prefill_attention_grows_with_chunk_and_prefix(chunk: int, prefix: int, more: int) -> None:
+    assert prefill(chunk + more, prefix) >= prefill(chunk, prefix)
+    assert prefill(chunk, prefix + more) >= prefill(chunk, prefix)
+    assert prefill(chunk, prefix, window=1024) <= prefill(chunk, prefix) * (1 + 1e-12)
+
+
+def test_chunks_in_one_launch_share_the_fixed_time_and_the_walk() -> None:
+    chunks, prefixes = np.array([512.0, 512.0, 2048.0]), np.array([0.0, 4096.0, 0.0])
+    together = float(prefill_attention_time_s(join_chunks(prefill_parts(chunks, prefixes)), PREFILL))
+    apart = [prefill(c, p) for c, p in zip(chunks, prefixes, strict=True)]
+    assert max(apart) < together < sum(apart)
+
+
+def test_one_long_prompt_costs_no_less_in_two_chunks() -> None:
+    assert prefill(8192) < prefill(4096) + prefill(4096, 4096)
+
+
+@pytest.mark.parametrize("passes", [0.05, 1.0, 3.0])
+def test_a_cached_prefix_is_read_once_whatever_the_passes_over_new_rows(passes: float) -> None:
+    curve = replace(PREFILL, c=passes)
+    more = prefill_parts(64.0, 8192.0, curve=curve).moved_s - prefill_parts(64.0, 0.0, curve=curve).moved_s
+    assert float(more) == pytest.approx(8192 * 2 * 128 * 2.0 / BANDWIDTH)
+
+
+def test_blocks_spread_over_gpu_multiprocessors_and_nothing_else() -> None:
+    assert block_units("gpu", 108) == 108
+    assert block_units("edge", 16) == 16
+    assert block_units("tpu", 1) == block_units("cpu", 96) == block_units("dataflow", 900_000) == 132
+
+
+def test_touched_experts_grow_from_top_k_to_all() -> None:
+    assert float(touched_experts(1, experts=128, top_k=8)) == pytest.approx(8.0)
+    assert float(touched_experts(1e5, experts=128, top_k=8, ep=8)) == pytest.approx(16.0)
+    assert float(touched_experts(4, experts=128, top_k=8, routing="balanced")) == 32.0
+
+
+def test_touched_experts_equal_a_random_draw() -> None:
+    draw = np.random.default_rng(0)
+    counts = [len(set(np.concatenate([draw.permutation(64)[:6] for _ in range(20)]))) for _ in range(400)]
+    assert float(touched_experts(20, experts=64, top_k=6)) == pytest.approx(np.mean(counts), rel=0.01)
+
+
+def test_busiest_rank_equals_a_random_draw() -> None:
+    draw = np.random.default_rng(1)
+    loads = [np.bincount(draw.integers(0, 8, 2000), minlength=8).max() for _ in range(500)]
+    assert float(busiest_rank_pairs(1000, top_k=2, ep=8)) == pytest.approx(np.mean(loads), rel=0.05)
+    assert float(busiest_rank_pairs(1000, top_k=2, ep=8, routing="balanced")) == 250.0
+
+
+@given(st.integers(1, 20000), st.integers(0, 20000))
+def test_experts_never_get_faster_with_more_tokens(tokens: int, more: int) -> None:
+    times = []
+    for count in (tokens, tokens + more):
+        pairs, touched = busiest_rank_pairs(count, top_k=8, ep=4), touched_experts(count, experts=128, top_k=8, ep=4)
+        terms = grouped_gemm_terms(
+            pairs,
+            touched,
+            hidden=4096,
+            intermediate=1536,
+            matrices=3,
+            weight_bytes=2.0,
+            flops_per_s=PEAK,
+            bytes_per_s=BANDWIDTH,
+            curve=MOE,
+        )
+        times.append(float(grouped_gemm_time_s(pairs, terms, MOE)))
+    assert times[1] >= times[0] * (1 - 1e-12)
+
+
+def test_streaming_kernels() -> None:
+    curve = StreamCurve(t0_s=2e-6, f=0.5, launches=3, passes=2)
+    assert float(stream_time_s(1e6, bytes_per_s=1e12, curve=curve)) == pytest.approx(6e-6 + 4e-6)
+    assert float(stream_time_s(0.0, bytes_per_s=1e12, curve=curve)) == 0.0
+
+
+def test_eager_launches_hide_behind_long_kernels_only() -> None:
+    assert eager_time_s(1e-3, launches=10, launch_s=5e-6) == 1e-3
+    assert eager_time_s(1e-6, launches=10, launch_s=5e-6) == pytest.approx(5e-5)
+
+
+def test_host_time_hides_behind_the_device_when_overlapped() -> None:
+    host = {"sequences": 100.0, "base_s": 1e-3, "per_sequence_s": 1e-5}
+    assert exposed_host_s(5e-3, overlapped=False, **host) == pytest.approx(2e-3)
+    assert exposed_host_s(5e-3, overlapped=True, **host) == 0.0
+    assert exposed_host_s(5e-4, overlapped=True, **host) == pytest.approx(1.5e-3)
