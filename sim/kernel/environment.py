@@ -8,6 +8,7 @@ given, not a sum of delays that would drift in the last digit.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from enum import IntEnum
 from heapq import heappush
 from typing import Any
@@ -61,10 +62,33 @@ class Kernel(simpy.Environment):
             raise ValueError(f"an event at {time_s} s cannot be set at {self._now} s: time never runs backwards")
         return Alarm(self, time_s, priority, action)
 
+    def close(self) -> None:
+        """Cancels everything that is still to come, so that nothing keeps the actors of a finished run alive."""
+        for *_, event in self._queue:
+            if isinstance(event, Alarm):
+                event.cancel()
+        self._queue.clear()
+
     def spawn(self, generator: Generator[Event, Any, Any]) -> Process:
         """A simpy process that runs `generator`."""
         return self.process(generator)
 
-    def run_all(self, *, until_s: float | None = None) -> None:
-        """Runs until nothing is left to happen, or until `until_s` [s]."""
-        self.run(until=until_s)
+    def stop(self) -> None:
+        """Ends `run_all` after the event that is being handled."""
+        self._stopped = True
+        self.at(self._now, _raise_stop, priority=-1)
+
+    def run_all(self, *, until_s: float | None = None) -> bool:
+        """Runs until nothing is left to happen, or until `until_s` [s]; True if `stop` ended it early."""
+        self._stopped = False
+        with suppress(_StopRun):
+            self.run(until=until_s)
+        return self._stopped
+
+
+class _StopRun(Exception):  # noqa: N818 - control flow, never seen outside
+    """Leaves simpy's loop."""
+
+
+def _raise_stop() -> None:
+    raise _StopRun

@@ -213,6 +213,11 @@ class ResolvedPlan:
         """Equal for plans whose iterations cost the same: all but replicas, router and scheduler."""
         return (*self.shape_key, self.max_num_seqs, self.max_num_batched_tokens, self.max_model_len)
 
+    @property
+    def behaviour_key(self) -> tuple[Any, ...]:
+        """Equal for plans that differ only in slots and KV blocks, so alike while neither is scarce."""
+        return (*self.shape_key, self.replicas, self.max_num_batched_tokens, self.router, self.scheduler)
+
     def to_dict(self) -> dict[str, Any]:
         """Every field of `PlanSpec`, so that the answer can be written back into a scenario."""
         own = {name: getattr(self, name) for name in PlanSpec.model_fields if name != "cp"}

@@ -2,26 +2,35 @@
 
 Start in `deployment.serve`, then `replica` (the engine loop and its leaps), `schedulers` (who gets which tokens),
 `kv` (paged blocks) and `compiled` (operators and collectives compiled into piecewise affine iteration costs).
+`steady` has the coarse times that the analytic screen of a search works with, `probe` ends hopeless runs early.
 """
 
-from sim.serving.deployment import ClosedLoop, OpenLoop, ServingRun, serve
+from sim.serving.compiled import CompiledCost
+from sim.serving.deployment import ClosedLoop, Headroom, OpenLoop, ServingRun, serve
 from sim.serving.iteration import ConstantCost, DecodeRow, IterationCost
-from sim.serving.records import ReplicaRecord
+from sim.serving.probe import slo_breaker
+from sim.serving.records import LEAP_COLUMNS, ReplicaRecord
 from sim.serving.replica import EngineLimits, Replica
 from sim.serving.requests import RequestLog
 from sim.serving.routers import ROUTERS, Fleet, Router
 from sim.serving.schedulers import SCHEDULERS, Chunk, EngineState, Scheduler
+from sim.serving.stages import EngineTiming, StageCosts
+from sim.serving.steady import SteadyCurves
 
 __all__ = [
+    "LEAP_COLUMNS",
     "ROUTERS",
     "SCHEDULERS",
     "Chunk",
     "ClosedLoop",
+    "CompiledCost",
     "ConstantCost",
     "DecodeRow",
     "EngineLimits",
     "EngineState",
+    "EngineTiming",
     "Fleet",
+    "Headroom",
     "IterationCost",
     "OpenLoop",
     "Replica",
@@ -30,5 +39,8 @@ __all__ = [
     "Router",
     "Scheduler",
     "ServingRun",
+    "StageCosts",
+    "SteadyCurves",
     "serve",
+    "slo_breaker",
 ]

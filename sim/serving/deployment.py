@@ -52,12 +52,46 @@ class ServingRun:
         records: Every replica's leaps.
         replicas: The replicas as the run left them.
         duration_s: From time zero to the last event [s].
+        stopped: Whether `stop_when` ended it before all requests were served.
     """
 
     log: RequestLog
     records: list[ReplicaRecord]
     replicas: list[Replica] = field(repr=False)
     duration_s: float
+    stopped: bool
+
+    def headroom(self) -> Headroom:
+        """What the run left unused."""
+        return Headroom(
+            max(replica.peak_running for replica in self.replicas),
+            max(replica.kv.peak for replica in self.replicas),
+            any(record.preemptions for record in self.records),
+        )
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """The most that any replica of a run had in use: tells which other limits give the very same run.
+
+    Attributes:
+        running: Requests running at once in a replica.
+        blocks: KV blocks in use in a replica.
+        preempted: Whether any request was preempted.
+    """
+
+    running: int
+    blocks: int
+    preempted: bool
+
+    def within(self, limits: EngineLimits, *, largest_blocks: int) -> bool:
+        """Whether no slot or block limit could matter: one slot and the largest request's blocks were always free.
+
+        If it holds for the limits of the run and for others that differ only in slots and blocks, then no check that a
+        scheduler can make of either comes out differently, and both runs are the same.
+        """
+        free = limits.kv_blocks - limits.watermark_blocks - self.blocks
+        return not self.preempted and self.running < limits.max_sequences and free >= largest_blocks
 
 
 class Deployment:
@@ -72,7 +106,7 @@ class Deployment:
         self._frontend_s = frontend_s
         self._max_model_len = max_model_len
         self._held: deque[int] = deque()
-        self._listener: Callable[[int], None] | None = None
+        self._listeners: list[Callable[[int], None]] = []
         self._choose: Callable[[int], int | None]
 
     def build(
@@ -106,7 +140,7 @@ class Deployment:
 
     def listen(self, listener: Callable[[int], None]) -> None:
         """Calls `listener` with every request that ends, finished or rejected."""
-        self._listener = listener
+        self._listeners.append(listener)
 
     def send(self, request: int) -> None:
         """The client sends `request` now; the engine sees it `frontend_s` later."""
@@ -125,8 +159,7 @@ class Deployment:
             if room < 1:
                 log.status[request] = REJECTED
                 log.output[request] = 0
-                if self._listener is not None:
-                    self._listener(request)
+                self._ended(request)
                 return
             if log.output[request] > room:
                 log.output[request] = room
@@ -149,8 +182,17 @@ class Deployment:
             target = self._choose(self._held[0])
             if target is not None:
                 self._dispatch(self._held.popleft(), target)
-        if self._listener is not None:
-            self._listener(request)
+        self._ended(request)
+
+    def close(self) -> None:
+        """Lets go of listeners and replicas: a finished run is freed when its result is, not when cycles are sought."""
+        self._listeners.clear()
+        for replica in self.replicas:
+            replica.on_finish = None
+
+    def _ended(self, request: int) -> None:
+        for listener in self._listeners:
+            listener(request)
 
 
 class _Source(Protocol):
@@ -219,6 +261,7 @@ def serve(
     seed: int = 0,
     leap: bool = True,
     until_s: float | None = None,
+    stop_when: Callable[[int], bool] | None = None,
 ) -> ServingRun:
     """Serves all requests of `log` on one replica per entry of `costs`.
 
@@ -234,6 +277,7 @@ def serve(
         seed: Seed of the router's random stream.
         leap: Whether engines leap over unchanged iterations.
         until_s: Stop at this time [s] even if requests are left; None runs to the end.
+        stop_when: Asked with every request that ends; True stops the run there.
 
     Raises:
         InputError: if a policy's name is unknown.
@@ -246,8 +290,14 @@ def serve(
         source = _OpenSource(kernel, deployment, log, load, frontend_s)
     else:
         source = _ClosedSource(deployment, len(log), load)
+    if stop_when is not None:
+        deployment.listen(lambda request: kernel.stop() if stop_when(request) else None)
     source.start()
-    kernel.run_all(until_s=until_s)
+    stopped = kernel.run_all(until_s=until_s)
     for replica in deployment.replicas:
         replica.stop()
-    return ServingRun(log, [replica.record for replica in deployment.replicas], deployment.replicas, kernel.now)
+    kernel.close()
+    deployment.close()
+    return ServingRun(
+        log, [replica.record for replica in deployment.replicas], deployment.replicas, kernel.now, stopped
+    )

@@ -6,6 +6,7 @@ first + growth, ..., each seen by n sequences, and are expanded by numpy only wh
 
 from __future__ import annotations
 
+from array import array
 from typing import Final
 
 import numpy as np
@@ -28,7 +29,8 @@ LEAP_COLUMNS: Final = {
     "attended_growth": "tokens",
 }
 """Columns of a leap and their units. Iteration j of a leap lasts `first_s + growth_s j` and attends to
-`attended + attended_growth j` keys per layer while decoding `decoding` sequences; `base` is the cost model's code of its tokens and rows."""
+`attended + attended_growth j` keys per layer while decoding `decoding` sequences; `base` is the cost model's code of
+its tokens and rows."""
 
 _COUNTS = ("iterations", "decoding", "base", "prompts", "prompt_tokens")
 
@@ -42,15 +44,15 @@ class ReplicaRecord:
 
     def __init__(self) -> None:
         self.preemptions = 0
-        self._rows: list[tuple[float, ...]] = []
+        self._values = array("d")
         self._gaps: list[float] = []
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._values) // len(LEAP_COLUMNS)
 
     def ran(self, *row: float) -> None:
         """Records a leap: values in the order of `LEAP_COLUMNS`."""
-        self._rows.append(row)
+        self._values.extend(row)
 
     def gap(self, seconds: float) -> None:
         """Records one token gap that spans more than an iteration (a preempted request's)."""
@@ -58,7 +60,7 @@ class ReplicaRecord:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per leap; see `LEAP_COLUMNS`."""
-        data = np.array(self._rows, dtype=np.float64).reshape(-1, len(LEAP_COLUMNS))
+        data = np.array(self._values, dtype=np.float64).reshape(-1, len(LEAP_COLUMNS))
         frame = pd.DataFrame(data, columns=list(LEAP_COLUMNS))
         return frame.astype(dict.fromkeys(_COUNTS, np.int64))
 

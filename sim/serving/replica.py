@@ -129,7 +129,8 @@ class Replica:
         self._cost = cost
         self._scheduler = scheduler
         self._log = log
-        self._on_finish = on_finish
+        self.on_finish: Callable[[int], None] | None = on_finish
+        self.peak_running = 0
         self._leap = leap
         self._running: dict[int, None] = {}
         self._iteration = 0
@@ -180,6 +181,8 @@ class Replica:
         self.kv.take(self.kv.blocks_for(tokens))
         self.partial[request] = 0
         self._running[request] = None
+        if len(self._running) > self.peak_running:
+            self.peak_running = len(self._running)
         log = self._log
         log.status[request] = RUNNING
         if log.scheduled_s[request] != log.scheduled_s[request]:
@@ -301,7 +304,8 @@ class Replica:
         del self._running[request]
         self._log.finish_s[request] = now
         self._log.status[request] = FINISHED
-        self._on_finish(request)
+        if self.on_finish is not None:
+            self.on_finish(request)
 
     def _leave_decoding(self, request: int) -> None:
         """Takes a sequence out of the decoding set and frees its blocks."""

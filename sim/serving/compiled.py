@@ -1,0 +1,349 @@
+"""Operators and collectives of a plan, compiled into a piecewise affine iteration cost.
+
+Done once per (model, plan shape, device, engine) with vectorised numpy; the engine then only looks numbers up.
+
+- What depends on the tokens of an iteration (projections, FFN or experts, norms, collectives) is tabulated for every
+  token count, what depends on logits rows (LM head, sampling) for every row count.
+- Decode attention is evaluated on a grid of mean contexts for every batch and interpolated linearly between them, so
+  it is piecewise affine in attended tokens with the grid as exact break points.
+- Prefill attention has three parts per chunk (work, serial walk, bytes), each tabulated by chunk length and linear in
+  the prefix; chunks of one launch are joined as the kernel form says.
+
+Groups. Attention-data-parallel ranks advance in lock step and pipeline stages are kept busy by as many micro-batches
+("lanes"). Both are folded into one engine: an iteration of the folded engine is one cycle in which every sequence of
+every group gets its token. A group gets the rounded-up share of sequences and rows; prompts go to groups whole, so the
+fullest group has the longest chunk or an even share, whichever is more; its sequences have the mean context. A cycle
+lasts as long as one micro-batch takes through all stages; with all lanes full, the slowest stage counts for every one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from sim.core import Array
+from sim.costs import QUERY_ROWS_PER_TILE, CostModel
+from sim.models import AttentionClass, ModelSpec, Operator, decode_operators, prefill_operators
+from sim.serving.iteration import DecodeRow
+from sim.serving.schedulers import Chunk
+from sim.serving.stages import EngineTiming, StageCosts, Stages
+
+_CONTEXT_STEP = 1.15
+_FIRST_CONTEXT = 8.0
+_EXACT_TOKENS = 512
+_TOKEN_STEP = 1.02
+
+
+def _token_grid(limit: int) -> Array:
+    """Token counts at which operators are evaluated: all small ones, then geometric, to the first at `limit` or beyond.
+
+    The points do not depend on the limit, so that plans which differ only in limits they never reach cost the same.
+    """
+    exact = np.arange(1, min(_EXACT_TOKENS, limit) + 1, dtype=np.float64)
+    if limit <= _EXACT_TOKENS:
+        return exact
+    count = int(np.ceil(np.log(limit / _EXACT_TOKENS) / np.log(_TOKEN_STEP)))
+    return np.concatenate([exact, np.ceil(_EXACT_TOKENS * _TOKEN_STEP ** np.arange(1, count + 1))])
+
+
+def _padded(counts: Array, sizes: Sequence[int]) -> Array:
+    """Token counts as the device computes them: padded to the next captured graph where there is one."""
+    if not sizes:
+        return counts
+    captured = np.asarray(sorted(sizes), dtype=np.float64)
+    index = np.searchsorted(captured, counts)
+    return np.where(counts <= captured[-1], captured[np.minimum(index, len(captured) - 1)], counts)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Times by count 0..limit: total, and by cause; count 0 is free."""
+
+    total_s: list[float]
+    causes: dict[str, Array]
+    bytes_per_rank: Array
+
+
+def _tabulate(parts: Sequence[tuple[float, CostModel, list[Operator]]], grid: Array, at: Array) -> _Table:
+    """Weighted sum of operators, evaluated on `grid`, interpolated at the counts `at` (index 0 means no work)."""
+    causes: dict[str, Array] = {}
+    moved = np.zeros_like(grid)
+    for weight, costs, operators in parts:
+        for cause, seconds in costs.breakdown(operators).items():
+            causes[cause] = causes.get(cause, 0.0) + weight * np.broadcast_to(seconds, grid.shape)
+        for operator in operators:
+            moved = moved + weight / len(parts) * operator.count * np.broadcast_to(operator.bytes(), grid.shape)
+    spread = {cause: np.concatenate([[0.0], np.interp(at, grid, seconds)]) for cause, seconds in causes.items()}
+    total = sum(spread.values(), np.zeros(len(at) + 1))
+    return _Table(total.tolist(), spread, np.concatenate([[0.0], np.interp(at, grid, moved)]))
+
+
+@dataclass(frozen=True)
+class _PrefillTable:
+    """Prefill attention of one class: per chunk length, `(at prefix 0, growth per prefix token)` of each part [s]."""
+
+    work: tuple[list[float], list[float]]
+    walk: tuple[list[float], list[float]]
+    moved: tuple[list[float], list[float]]
+    t0_s: float
+    p: float
+
+
+class CompiledCost:
+    """Iteration cost of one replica; implements `IterationCost`.
+
+    Args:
+        model: The model.
+        stages: Its pipeline stages, first to last, for one rank each.
+        dp: Attention-data-parallel ranks that advance in lock step.
+        max_sequences: Most sequences of one rank.
+        token_budget: Most tokens of one rank's iteration.
+        max_context: Longest sequence [tokens].
+        timing: Host times of the engine.
+    """
+
+    def __init__(
+        self,
+        model: ModelSpec,
+        stages: Sequence[StageCosts],
+        *,
+        dp: int,
+        max_sequences: int,
+        token_budget: int,
+        max_context: int,
+        timing: EngineTiming,
+    ) -> None:
+        self._stages = Stages(model, stages)
+        self._dp = dp
+        self._pp = len(stages)
+        self._timing = timing
+        self._max_context = max_context
+        self._row_limit = max_sequences
+        self._token_limit = token_budget + max_sequences
+        classes = self._stages.classes
+        self.windows = tuple(cls.window for cls in classes)
+        layers = sum(cls.layers for cls in classes)
+        self.weights = tuple(cls.layers / layers for cls in classes)
+        self._tables: dict[bool, tuple[_Table, _Table]] = {}
+        self._rows: dict[tuple[int, int], DecodeRow] = {}
+        self._grids: dict[int, tuple[Array, Array]] = {}
+        self._decode_base: dict[int, tuple[float, int]] = {}
+        self._prefill = [self._prefill_table(cls) for cls in classes]
+
+    # ---- groups ----
+
+    def _lanes(self, sequences: int) -> int:
+        """Micro-batches in flight: one per stage, but no more than one rank has sequences."""
+        return min(self._pp, max(1, -(-sequences // self._dp)))
+
+    def _table(self, full: bool) -> tuple[_Table, _Table]:
+        """Token table and row table; `full` if every pipeline lane is in use."""
+        if full not in self._tables:
+            stages, weighted = self._stages, self._stages.weighted(full)
+            grid = _token_grid(self._token_limit)
+            counts = np.arange(1, self._token_limit + 1, dtype=np.float64)
+            tokens = _tabulate(
+                [(w, s.costs, stages.token_operators(s, grid)) for w, s in weighted],
+                grid,
+                _padded(counts, self._timing.graph_sizes),
+            )
+            rows_grid = _token_grid(self._row_limit + 1)
+            rows = _tabulate(
+                [(w, s.costs, stages.row_operators(s, rows_grid)) for w, s in weighted],
+                rows_grid,
+                np.arange(1, self._row_limit + 2, dtype=np.float64),
+            )
+            self._tables[full] = tokens, rows
+        return self._tables[full]
+
+    def _share(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[int, int, bool]:
+        """Tokens and rows of the fullest group, and whether every lane is in use."""
+        requests = sequences + len(chunks)
+        lanes = self._lanes(requests)
+        groups = lanes * self._dp
+        tokens = -(-sequences // groups)
+        rows = -(-requests // groups)
+        if chunks:
+            total = longest = 0
+            for _, count, _ in chunks:
+                total += count
+                if count > longest:
+                    longest = count
+            tokens += max(longest, -(-total // groups))
+        return min(tokens, self._token_limit), min(rows, self._row_limit + 1), lanes == self._pp
+
+    # ---- IterationCost ----
+
+    def base(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, int]:
+        """Time of everything but attention [s], and a code of the tokens, rows and lanes it was computed for."""
+        if not chunks:
+            known = self._decode_base.get(sequences)
+            if known is None:
+                known = self._decode_base[sequences] = self._base(*self._share(sequences, chunks))
+            return known
+        return self._base(*self._share(sequences, chunks))
+
+    def _base(self, tokens: int, rows: int, full: bool) -> tuple[float, int]:
+        by_token, by_row = self._table(full)
+        code = (tokens * (self._row_limit + 2) + rows) * 2 + full
+        device_s = by_token.total_s[tokens] + by_row.total_s[rows]
+        timing = self._timing
+        host_s = timing.host_step_s + timing.host_per_sequence_s * rows
+        exposed_s = max(0.0, host_s - device_s) if timing.overlapped else host_s
+        return device_s + exposed_s, code
+
+    def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
+        """Attention time of a class over all layers of a cycle, by attended tokens of the whole engine."""
+        key = (attention_class, sequences)
+        row = self._rows.get(key)
+        if row is None:
+            lanes = self._lanes(sequences)
+            groups = lanes * self._dp
+            share = -(-sequences // groups)
+            contexts, times = self._attention_grid(attention_class)
+            layers = self._factors[attention_class][lanes == self._pp]
+            row = self._rows[key] = DecodeRow((contexts * sequences).tolist(), (times[share - 1] * layers).tolist())
+        return row
+
+    def _attention_grid(self, attention_class: int) -> tuple[Array, Array]:
+        """Mean contexts, and times [s] of all layers of the class, shape `(sequences, contexts)`."""
+        if attention_class not in self._grids:
+            cls = self._stages.classes[attention_class]
+            longest = self._max_context + 1 if cls.window is None else min(cls.window, self._max_context + 1)
+            count = max(1, int(np.ceil(np.log(longest / _FIRST_CONTEXT) / np.log(_CONTEXT_STEP))))
+            contexts = np.concatenate([[1.0], _FIRST_CONTEXT * _CONTEXT_STEP ** np.arange(count + 1)])
+            sequences = np.arange(1.0, self._row_limit + 1)[:, None]
+            stage = self._stages.items[0]
+            operators = decode_operators(self._stages.model, stage.shard, sequences, sequences * contexts, cls)
+            times = np.broadcast_to(stage.costs.total_s(operators), (self._row_limit, len(contexts)))
+            self._grids[attention_class] = contexts, times
+        return self._grids[attention_class]
+
+    # ---- prefill attention ----
+
+    def _prefill_table(self, cls: AttentionClass) -> _PrefillTable:
+        chunks = np.arange(1.0, self._token_limit + 1)
+        stage = self._stages.items[0]
+        span = 1024.0
+        parts = []
+        for prefix in (0.0, span):
+            (operator,) = prefill_operators(
+                self._stages.model, stage.shard, chunks, np.full_like(chunks, prefix), cls.without_window()
+            )
+            parts.append((operator, stage.costs.prefill_terms(operator)))
+        (operator, start), (_, later) = parts
+        t0_s, p = stage.costs.prefill_curve(operator)
+        layers = float(operator.count)
+
+        def line(a: Array, b: Array) -> tuple[list[float], list[float]]:
+            flat = np.broadcast_to(a, chunks.shape)
+            return (layers * flat).tolist(), (layers * (np.broadcast_to(b, chunks.shape) - flat) / span).tolist()
+
+        return _PrefillTable(
+            line(start.work_s, later.work_s),
+            line(start.walk_s, later.walk_s),
+            line(start.moved_s, later.moved_s),
+            layers * t0_s,
+            p,
+        )
+
+    def prefill(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, float]:
+        """Prefill-attention time of a cycle [s], and keys attended averaged over layers.
+
+        Beside decoding sequences the launch is already paid for: engines pack both into one variable-length kernel
+        per layer, so the fixed latency is counted once.
+        """
+        lanes = self._lanes(sequences + len(chunks))
+        groups = lanes * self._dp
+        total_s = keys = 0.0
+        for kind, table in enumerate(self._prefill):
+            window = self.windows[kind]
+            work = walk = moved = longest_work = longest_moved = attended = 0.0
+            for _, tokens, prefix in chunks:
+                seen = _attended(tokens, prefix, window)
+                effective = seen / tokens - 0.5 * (tokens + 1)
+                at = tokens - 1
+                one = table.work[0][at] + table.work[1][at] * effective
+                attended += seen
+                work += one
+                longest_work = max(longest_work, one)
+                walk = max(walk, table.walk[0][at] + table.walk[1][at] * prefix)
+                one = table.moved[0][at] + table.moved[1][at] * (prefix if window is None else min(prefix, window))
+                moved += one
+                longest_moved = max(longest_moved, one)
+            if window is not None:
+                walk = min(walk, table.walk[0][0] * (window + QUERY_ROWS_PER_TILE))
+            if groups > 1:
+                work = max(longest_work, work / groups)
+                moved = max(longest_moved, moved / groups)
+            larger, smaller = (work, walk) if work > walk else (walk, work)
+            joined = (
+                larger if table.p == float("inf") else larger * (1 + (smaller / larger) ** table.p) ** (1 / table.p)
+            )
+            time_s = joined + moved + (0.0 if sequences else table.t0_s)
+            total_s += time_s * self._factors[kind][lanes == self._pp]
+            keys += attended * self.weights[kind]
+        return total_s, keys
+
+    @cached_property
+    def _factors(self) -> list[dict[bool, float]]:
+        """Per attention class and whether all lanes are full: layers counted in a cycle over layers of the class."""
+        kinds = range(len(self._stages.classes))
+        return [{full: self._stages.layer_factor(kind, full) for full in (False, True)} for kind in kinds]
+
+    # ---- accounting ----
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each efficiency curve and collective that was used comes from, by kernel and dtype."""
+        return {name: text for stage in self._stages.items for name, text in stage.costs.sources.items()}
+
+    def causes_s(self, leaps: pd.DataFrame) -> dict[str, float]:
+        """Busy time of the leaps by cause [s]; adds up to their total duration."""
+        if leaps.empty:
+            return {}
+        steps = leaps["iterations"].to_numpy(dtype=np.float64)
+        duration = steps * leaps["first_s"] + leaps["growth_s"] * 0.5 * steps * (steps - 1)
+        tokens, rows, full = self._decode(leaps["base"].to_numpy())
+        causes: dict[str, float] = {}
+        for flag in np.unique(full):
+            here = full == flag
+            device_s = np.zeros(int(here.sum()))
+            for table, index in zip(self._table(bool(flag)), (tokens[here], rows[here]), strict=True):
+                device_s += np.asarray(table.total_s)[index]
+                for cause, seconds in table.causes.items():
+                    causes[cause] = causes.get(cause, 0.0) + float((seconds[index] * steps[here]).sum())
+            host_s = self._timing.exposed_s(device_s, rows[here])
+            causes["host"] = causes.get("host", 0.0) + float((host_s * steps[here]).sum())
+        base_s = sum(causes.values())
+        prefill_s = float((leaps["prefill_attention_s"] * steps).sum())
+        causes["prefill_attention"] = prefill_s
+        causes["decode_attention"] = max(0.0, float(duration.sum()) - base_s - prefill_s)
+        return causes
+
+    def _decode(self, codes: Array) -> tuple[Array, Array, Array]:
+        pair, full = np.divmod(codes, 2)
+        tokens, rows = np.divmod(pair, self._row_limit + 2)
+        return tokens, rows, full
+
+    def bytes_per_gpu(self, leaps: pd.DataFrame) -> float:
+        """Weights and activations that each GPU had to move in the leaps [B], averaged over stages; without KV."""
+        if leaps.empty:
+            return 0.0
+        tokens, rows, _ = self._decode(leaps["base"].to_numpy())
+        by_token, by_row = self._table(False)
+        steps = leaps["iterations"].to_numpy(dtype=np.float64)
+        lanes = np.minimum(self._pp, np.maximum(1, -(-(leaps["decoding"] + leaps["prompts"]) // self._dp)))
+        return float(((by_token.bytes_per_rank[tokens] + by_row.bytes_per_rank[rows]) * steps * lanes).sum())
+
+
+def _attended(tokens: int, prefix: int, window: int | None) -> float:
+    """Keys that the tokens of a causal chunk attend to in all."""
+    if window is None or prefix + tokens <= window:
+        return tokens * (prefix + 0.5 * (tokens + 1))
+    growing = max(0, min(tokens, window - prefix))
+    return growing * (prefix + 0.5 * (growing + 1)) + (tokens - growing) * float(window)

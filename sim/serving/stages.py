@@ -1,0 +1,122 @@
+"""The pipeline stages of one replica as costs see them: operators of a stage, attention classes, the slowest stage.
+
+Both the exact compiled cost (`compiled`) and the steady-state estimate (`steady`) are built on this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.core import Array
+from sim.costs import CostModel, exposed_host_s
+from sim.models import (
+    AttentionClass,
+    ModelSpec,
+    Operator,
+    Shard,
+    attention_classes,
+    sequence_operators,
+    token_operators,
+)
+
+_TYPICAL_TOKENS = 64.0
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """One pipeline stage: its rank's shard and the costs of its operators on its device and links."""
+
+    shard: Shard
+    costs: CostModel
+
+
+@dataclass(frozen=True)
+class EngineTiming:
+    """Host-side times and graph sizes of an engine profile.
+
+    Attributes:
+        host_step_s: Host time per iteration [s].
+        host_per_sequence_s: Host time per sequence of an iteration [s].
+        overlapped: Whether host work runs during the device's previous iteration.
+        graph_sizes: Token counts for which CUDA graphs exist; smaller batches are padded up to the next one.
+    """
+
+    host_step_s: float
+    host_per_sequence_s: float
+    overlapped: bool
+    graph_sizes: tuple[int, ...] = ()
+
+    def exposed_s(self, device_s: Array, rows: Array) -> Array:
+        """Host time [s] that shows beside `device_s` of an iteration with `rows` sequences; broadcast."""
+        return exposed_host_s(
+            device_s,
+            sequences=rows,
+            base_s=self.host_step_s,
+            per_sequence_s=self.host_per_sequence_s,
+            overlapped=self.overlapped,
+        )
+
+
+class Stages:
+    """The stages of one replica, first to last, for one rank each.
+
+    Attributes:
+        model: The model.
+        items: The stages.
+        classes: Attention classes of the whole model: layers that see the same keys, added up over stages.
+    """
+
+    def __init__(self, model: ModelSpec, items: Sequence[StageCosts]) -> None:
+        self.model = model
+        self.items = tuple(items)
+        self.classes = self._attention_classes()
+        self._bottleneck = self._slowest()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def weighted(self, full: bool) -> list[tuple[float, StageCosts]]:
+        """Stages and how often each counts in a cycle: all once, or the slowest for all when every lane is full."""
+        if full and len(self.items) > 1:
+            return [(float(len(self.items)), self.items[self._bottleneck])]
+        return [(1.0, stage) for stage in self.items]
+
+    def layer_factor(self, attention_class: int, full: bool) -> float:
+        """How many layers of the class a cycle counts, over the class's layers in the whole model."""
+        cls = self.classes[attention_class]
+        layers = 0.0
+        for weight, stage in self.weighted(full):
+            layers += weight * sum(
+                c.layers for c in attention_classes(self.model, stage.shard) if c.window == cls.window
+            )
+        return layers / cls.layers
+
+    def token_operators(self, stage: StageCosts, tokens: Array) -> list[Operator]:
+        """Operators of a stage that depend on the tokens of an iteration."""
+        return token_operators(self.model, stage.shard, tokens)
+
+    def row_operators(self, stage: StageCosts, rows: Array) -> list[Operator]:
+        """Operators of a stage that depend on the rows of logits."""
+        return sequence_operators(self.model, stage.shard, rows)
+
+    def _attention_classes(self) -> list[AttentionClass]:
+        merged: dict[int | None, AttentionClass] = {}
+        for stage in self.items:
+            for cls in attention_classes(self.model, stage.shard):
+                known = merged.get(cls.window)
+                merged[cls.window] = cls if known is None else known.with_layers(known.layers + cls.layers)
+        return list(merged.values())
+
+    def _slowest(self) -> int:
+        """The stage that takes longest for a typical batch; the one that paces a full pipeline."""
+        if len(self.items) == 1:
+            return 0
+        tokens = np.array([_TYPICAL_TOKENS])
+        times = [
+            float(stage.costs.total_s([*self.token_operators(stage, tokens), *self.row_operators(stage, tokens)])[0])
+            for stage in self.items
+        ]
+        return int(np.argmax(times))

@@ -1,0 +1,111 @@
+"""Steady-state times of a plan shape on coarse grids: what the analytic screen of a search needs, in little time.
+
+The same operators and costs as `compiled`, without its exact tables: one batch axis at one mean context, one token
+axis, and the attention of one prompt. All pipeline lanes count as full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sim.core import Array
+from sim.hardware import power_w
+from sim.models import ModelSpec, Operator, decode_operators, prefill_operators
+from sim.serving.stages import EngineTiming, StageCosts, Stages
+
+_BATCHES = np.unique(np.round(np.geomspace(1.0, 2048.0, 28)))
+_TOKENS = np.unique(np.round(np.geomspace(1.0, 32768.0, 40)))
+_TYPICAL_BATCH = 32.0
+
+
+class SteadyCurves:
+    """Decode and prompt times of one plan shape, and its power while busy.
+
+    Args:
+        model: The model.
+        stages: Its pipeline stages, first to last, for one rank each.
+        timing: Host times of the engine.
+        context: Mean keys that a decoding token attends to [tokens].
+
+    Attributes:
+        idle_w: Idle power of a device [W].
+        busy_w: Power while decoding a typical batch [W].
+    """
+
+    def __init__(self, model: ModelSpec, stages: Sequence[StageCosts], *, timing: EngineTiming, context: float) -> None:
+        self._stages = Stages(model, stages)
+        self._context = context
+        self._token_s = self._sum("token", _TOKENS)
+        rows_s = self._sum("row", _BATCHES)
+        self._row_s = rows_s
+        device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s
+        self._decode_s = device_s + timing.exposed_s(device_s, _BATCHES) + self._decode_attention_s()
+        self.idle_w, self.busy_w = self._power()
+
+    def decode_s(self, batch: Array) -> Array:
+        """Time [s] of a cycle in which every group decodes `batch` sequences, any shape."""
+        return np.interp(batch, _BATCHES, self._decode_s)
+
+    def prompt_s(self, tokens: float, chunk: Array) -> Array:
+        """Time [s] that a prompt of `tokens` adds to cycles that decode anyway, in chunks of at most `chunk` tokens.
+
+        The weights of such a cycle are read anyway, so only the excess over a typical decode counts.
+        """
+        beside = np.interp(_TYPICAL_BATCH, _TOKENS, self._token_s)
+        chunk = np.minimum(chunk, tokens)
+        excess = np.interp(chunk + _TYPICAL_BATCH, _TOKENS, self._token_s) - beside
+        return np.asarray(tokens / chunk * excess + self._prompt_attention_s(tokens))
+
+    def alone_s(self, tokens: float, chunk: Array) -> Array:
+        """Time [s] until the first token of a prompt of `tokens` on an idle engine, in chunks of `chunk` tokens."""
+        chunk = np.minimum(chunk, tokens)
+        one = np.interp(chunk, _TOKENS, self._token_s)
+        return np.asarray(tokens / chunk * one + self._row_s[0] + self._prompt_attention_s(tokens))
+
+    def _sum(self, what: str, grid: Array) -> Array:
+        total = np.zeros_like(grid)
+        for weight, stage in self._stages.weighted(True):
+            make = self._stages.token_operators if what == "token" else self._stages.row_operators
+            total = total + weight * stage.costs.total_s(make(stage, grid))
+        return total
+
+    def _decode_attention_s(self) -> Array:
+        stage = self._stages.items[0]
+        total = np.zeros_like(_BATCHES)
+        for kind, cls in enumerate(self._stages.classes):
+            keys = self._context if cls.window is None else min(self._context, cls.window)
+            operators = decode_operators(self._stages.model, stage.shard, _BATCHES, _BATCHES * keys, cls)
+            total = total + stage.costs.total_s(operators) * self._stages.layer_factor(kind, True)
+        return total
+
+    def _prompt_attention_s(self, tokens: float) -> float:
+        """Attention [s] of one whole prompt over all layers of a cycle."""
+        stage = self._stages.items[0]
+        total = 0.0
+        for kind, cls in enumerate(self._stages.classes):
+            operators = prefill_operators(
+                self._stages.model, stage.shard, np.array([max(tokens, 1.0)]), np.array([0.0]), cls
+            )
+            total += float(stage.costs.total_s(operators)[0]) * self._stages.layer_factor(kind, True)
+        return total
+
+    def _power(self) -> tuple[float, float]:
+        """Idle power and power of the first stage's device while it decodes a typical batch [W]."""
+        stage = self._stages.items[0]
+        device = stage.costs.device
+        batch = np.array([_TYPICAL_BATCH])
+        operators: list[Operator] = [*self._stages.token_operators(stage, batch)]
+        for cls in self._stages.classes:
+            operators += decode_operators(self._stages.model, stage.shard, batch, batch * self._context, cls)
+        seconds = float(stage.costs.total_s(operators)[0])
+        flops = float(sum(np.sum(op.flops() * op.count) for op in operators))
+        moved = float(sum(np.sum(op.bytes() * op.count) for op in operators))
+        rate, _ = device.compute_rate("bf16")
+        busy_w = power_w(
+            device,
+            compute_frac=np.asarray(min(1.0, flops / seconds / rate)),
+            memory_frac=np.asarray(min(1.0, moved / seconds / device.memory_bytes_per_s)),
+        )
+        return device.idle_w, float(busy_w)
