@@ -146,6 +146,132 @@ def _models() -> list[Item]:
     return items
 
 
+def _clusters() -> list[Item]:
+    from sim.core import data_names
+    from sim.hardware import load_cluster
+
+    clusters = {name: load_cluster(name) for name in data_names("hardware_profiles/clusters")}
+    return [
+        {
+            "name": name,
+            "node": cluster.node.name,
+            "nodes": cluster.n_nodes,
+            "devices": cluster.n_devices,
+            "device": cluster.device.name,
+            "usd_per_device_hour": cluster.usd_per_device_hour,
+        }
+        for name, cluster in clusters.items()
+    ]
+
+
+def _prices() -> list[Item]:
+    from sim.core import data_names, load_data
+    from sim.hardware import PriceSpec
+
+    folder = "hardware_profiles/prices"
+    prices = {name: load_data(folder, name, PriceSpec, kind="price") for name in data_names(folder)}
+    return [
+        {
+            "name": name,
+            "device": price.device,
+            "provider": price.provider,
+            "kind": price.kind,
+            "date": price.date,
+            "usd_per_device_hour": price.price.value,
+        }
+        for name, price in prices.items()
+    ]
+
+
+def _kernels() -> list[Item]:
+    from sim.core import data_names, load_data
+    from sim.hardware import KernelsSpec
+
+    folder = "hardware_profiles/kernels"
+    files = {name: load_data(folder, name, KernelsSpec, kind="kernel") for name in data_names(folder)}
+    return [
+        {
+            "name": name,
+            "curves": len(file.curves),
+            "kernels": sorted({curve.kernel for curve in file.curves}),
+            "dtypes": sorted({curve.dtype for curve in file.curves}),
+            "engines": sorted({curve.engine for curve in file.curves}),
+        }
+        for name, file in files.items()
+    ]
+
+
+def _engines() -> list[Item]:
+    from sim.core import data_names
+    from sim.plans import load_engine
+
+    return [
+        {
+            "name": engine.name,
+            "title": engine.title,
+            "scheduler": engine.scheduler,
+            "router": engine.router,
+            "weights_dtypes": list(engine.supports.weights_dtypes),
+            "kv_dtypes": list(engine.supports.kv_dtypes),
+        }
+        for engine in map(load_engine, data_names("hardware_profiles/engines"))
+    ]
+
+
+def _traffic() -> list[Item]:
+    from sim.core import data_names
+    from sim.workloads import load_traffic
+
+    return [
+        {
+            "name": traffic.name,
+            "arrivals": traffic.arrivals.kind,
+            "rate_per_s": traffic.arrivals.mean_rate,
+            "source": traffic.source,
+            "about": traffic.description,
+        }
+        for traffic in map(load_traffic, data_names("workloads/traffic"))
+    ]
+
+
+def _scenarios() -> list[Item]:
+    from sim.core import data_names
+    from sim.scenario import load
+
+    specs = {name: load(name).spec for name in data_names("scenarios")}
+    return [
+        {
+            "name": name,
+            "model": spec.model,
+            "cluster": spec.cluster if isinstance(spec.cluster, str) else f"{spec.cluster.nodes}x {spec.cluster.node}",
+            "variants": len(spec.variants),
+            "about": spec.description,
+        }
+        for name, spec in specs.items()
+    ]
+
+
+def _metrics() -> list[Item]:
+    from sim.results import METRICS
+
+    return [
+        {
+            "name": metric.name,
+            "unit": metric.unit,
+            "better": {"min": "smaller", "max": "larger", None: "-"}[metric.direction],
+            "parts": list(metric.parts),
+            "short": list(metric.short),
+        }
+        for metric in METRICS.values()
+    ]
+
+
+def _plugins(summary: str, package: str, registry: str) -> Catalogue:
+    return Catalogue(summary, (NAME, ABOUT), plugins(package, registry))
+
+
+PRICE = _quantity("usd_per_device_hour", "per device", "usd_per_h")
+
 KINDS: dict[str, Catalogue] = {
     "devices": Catalogue(
         "dense rates, usable memory",
@@ -160,4 +286,122 @@ KINDS: dict[str, Catalogue] = {
         ),
         _devices,
     ),
+    "links": Catalogue(
+        "per direction and device",
+        (
+            NAME,
+            Column("topology", "topology"),
+            _quantity("bytes_per_s", "bandwidth", "bytes_per_s"),
+            _quantity("latency_s", "latency", "s"),
+        ),
+        _links,
+    ),
+    "nodes": Catalogue(
+        "memory of all devices, bandwidth per device and direction",
+        (
+            NAME,
+            Column("device", "device"),
+            _number("devices", "devices"),
+            _quantity("memory_bytes", "memory", "bytes"),
+            Column("link", "link"),
+            _quantity("bytes_per_s_per_device", "bandwidth", "bytes_per_s"),
+            PRICE,
+        ),
+        _nodes,
+    ),
+    "clusters": Catalogue(
+        "equal nodes and their network",
+        (
+            NAME,
+            Column("node", "node"),
+            _number("nodes", "nodes"),
+            _number("devices", "devices"),
+            Column("device", "device"),
+            PRICE,
+        ),
+        _clusters,
+    ),
+    "prices": Catalogue(
+        "per device and hour, with the day they were read",
+        (
+            NAME,
+            Column("device", "device"),
+            Column("provider", "provider"),
+            Column("kind", "contract"),
+            Column("date", "date"),
+            PRICE,
+        ),
+        _prices,
+    ),
+    "kernels": Catalogue(
+        "kernel-efficiency curves by device family",
+        (
+            NAME,
+            _number("curves", "curves"),
+            Column("kernels", "kernels"),
+            Column("dtypes", "formats"),
+            Column("engines", "engines"),
+        ),
+        _kernels,
+    ),
+    "engines": Catalogue(
+        "defaults, limits and overheads of serving software",
+        (
+            NAME,
+            Column("title", "engine"),
+            Column("scheduler", "scheduler"),
+            Column("router", "router"),
+            Column("weights_dtypes", "weights"),
+            Column("kv_dtypes", "KV cache"),
+        ),
+        _engines,
+    ),
+    "models": Catalogue(
+        "parameters in all and per token, KV cache at 16 bit",
+        (
+            NAME,
+            Column("hf_id", "Hugging Face id"),
+            _number("parameters", "parameters"),
+            _number("active_parameters", "active"),
+            _quantity("kv_bytes_per_token", "KV per token", "bytes"),
+            _number("max_tokens", "tokens"),
+        ),
+        _models,
+    ),
+    "traffic": Catalogue(
+        "arrivals and lengths, made up or fitted to a trace",
+        (
+            NAME,
+            Column("arrivals", "arrivals"),
+            _quantity("rate_per_s", "rate", "per_s"),
+            Column("source", "source"),
+            Column("about", "what it stands for"),
+        ),
+        _traffic,
+    ),
+    "scenarios": Catalogue(
+        "ready to run: plansim search NAME",
+        (
+            NAME,
+            Column("model", "model"),
+            Column("cluster", "cluster"),
+            _number("variants", "variants"),
+            Column("about", "what it is for"),
+        ),
+        _scenarios,
+    ),
+    "metrics": Catalogue(
+        "any path is a search objective, such as ttft_s.p99",
+        (NAME, Column("unit", "unit"), Column("better", "better"), Column("parts", "parts"), Column("short", "short")),
+        _metrics,
+    ),
+    "schedulers": _plugins("who gets which tokens in an iteration", "sim.serving", "SCHEDULERS"),
+    "routers": _plugins("which replica a request goes to", "sim.serving", "ROUTERS"),
+    "collectives": _plugins("algorithms; the fastest for size and links is taken", "sim.costs", "COLLECTIVES"),
+    "architectures": _plugins("of Hugging Face configs", "sim.models", "ARCHITECTURES"),
+    "arrivals": _plugins("arrival processes of traffic", "sim.workloads", "ARRIVALS"),
+    "lengths": _plugins("laws of prompt and output lengths", "sim.workloads", "LENGTHS"),
+    "traces": _plugins("formats of recorded traces", "sim.workloads", "TRACES"),
+    "algorithms": _plugins("which screened plans a search simulates", "sim.explore", "ALGORITHMS"),
+    "launchers": _plugins("write the command that starts a plan", "sim.plans", "LAUNCHERS"),
 }

@@ -50,7 +50,7 @@ def import_(
         table.save(written)
         remark(f"written to {written}", quiet=quiet)
     if as_json:
-        report = table.report.to_json() if table.report else {}
+        report = table.report.to_dict() if table.report else {}
         saved = None if written is None else str(written)
         print_json({"schema_version": SCHEMA_VERSION, "command": "import", "report": report, "written": saved})
     elif table.report is not None:
@@ -70,7 +70,7 @@ def _show(report: TraceReport) -> None:
     from rich.table import Table
 
     table = Table(title="import report", title_justify="left", show_header=False)
-    for key, value in report.to_json().items():
+    for key, value in report.to_dict().items():
         if isinstance(value, dict):
             value = ", ".join(f"{name}: {_text(item)}" for name, item in value.items()) or "none"
         table.add_row(key, "; ".join(value) if isinstance(value, list) else _text(value))

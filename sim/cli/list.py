@@ -18,7 +18,7 @@ def list_(
     as_json: JsonOption = False,
 ) -> int:
     """List what a scenario can name: devices, nodes, models, traffic, schedulers and more."""
-    name = kind if kind in KINDS else f"{kind}s"
+    name = next((each for each in (kind, f"{kind}s", kind.removesuffix("s")) if each in KINDS), kind)
     if name not in KINDS:
         raise InputError(f"unknown kind {kind!r}{did_you_mean(kind, KINDS)}", allowed=", ".join(KINDS))
     catalogue = KINDS[name]

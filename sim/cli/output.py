@@ -9,21 +9,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sim.core import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sim.results import CompareResult, RunResult, SearchResult
+
 ProgressCallback = Callable[[int, int, str], None]
-
-
-class Saveable(Protocol):
-    """A result that writes its own tables."""
-
-    def save(self, folder: Path) -> object:
-        """Writes the result into `folder`."""
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -77,7 +72,9 @@ def writable_folder(folder: Path) -> Path:
     return folder
 
 
-def save_result(result: Saveable, folder: Path, *, report: bool, quiet: bool) -> list[Path]:
+def save_result(
+    result: RunResult | SearchResult | CompareResult, folder: Path, *, report: bool, quiet: bool
+) -> list[Path]:
     """Files of `result` in `folder`, sorted: its tables and, with `report`, `report.html`; says so on stderr.
 
     All files are written aside first and then moved in, so that an error or Ctrl-C leaves earlier results whole.

@@ -48,7 +48,8 @@ def data_path(folder: str, name: str, *, kind: str) -> Path:
         return Path(name)
     if name not in data_names(folder):
         raise InputError(
-            f"unknown {kind} {name!r}{did_you_mean(name, data_names(folder))}", hint=f"plansim list {kind}s"
+            f"unknown {kind} {name!r}{did_you_mean(name, data_names(folder))}",
+            hint=f"plansim list {kind if kind == 'traffic' else f'{kind}s'}",
         )
     return data_root() / folder / f"{name}.yaml"
 

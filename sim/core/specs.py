@@ -1,14 +1,16 @@
 """Base classes of every spec: frozen data, no behaviour, unknown keys refused, quantities parsed at the edge.
 
 A spec read from a file must write its quantities with units; code may pass SI floats. The difference is carried
-in pydantic's validation context (`{"file": True}`), set by `sim.core.yamlio.build_spec`.
+in pydantic's validation context (`{"file": True}`), set by `sim.core.yamlio.build_spec`. The same context on the way
+out (`Spec.to_file_data`) writes quantities as exact text with units, so that a file written is a file that loads.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic_core.core_schema import SerializationInfo
 
 from sim.core.units import DIMENSIONS, UnitError, parse_quantity
 
@@ -19,6 +21,10 @@ class Spec(BaseModel):
     """Frozen, strict data: unknown keys are errors, fields cannot be assigned."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    def to_file_data(self) -> dict[str, Any]:
+        """The spec as plain data for a YAML or JSON file: defaults filled in, quantities as text with units."""
+        return self.model_dump(mode="json", exclude_none=True, context={"file": True})
 
 
 def _quantity(dimension: str, *, positive: bool = False) -> Any:
@@ -36,12 +42,18 @@ def _quantity(dimension: str, *, positive: bool = False) -> Any:
             raise ValueError(f"must be {'positive' if positive else 'zero or more'}, such as {kind.example!r}")
         return number
 
+    unit = next(unit for unit, factor in kind.units.items() if factor == 1.0)
+
+    def write(value: float, info: SerializationInfo) -> float | str:
+        in_file = bool(info.context and info.context.get("file"))
+        return f"{value!r} {unit}" if in_file and unit else value
+
     schema = {
         "anyOf": [{"type": "string"}, {"type": "number"}],
         "description": f"quantity in {dimension}, such as {kind.example}",
         "examples": [kind.example],
     }
-    return [BeforeValidator(parse), WithJsonSchema(schema)]
+    return [BeforeValidator(parse), PlainSerializer(write), WithJsonSchema(schema)]
 
 
 TimeS = Annotated[float, *_quantity("s")]

@@ -146,8 +146,14 @@ def _key(loader: Any, node: yaml.Node, path: str) -> str | int:
     return key
 
 
-def build_spec(spec: type[SpecT], doc: YamlDocument, *, at: KeyPath = ()) -> SpecT:
-    """`spec` filled from the part of `doc` at the path `at`; quantities must carry units.
+def build_spec(spec: type[SpecT], doc: YamlDocument, *, at: KeyPath = (), units: bool = True) -> SpecT:
+    """`spec` filled from the part of `doc` at the path `at`.
+
+    Args:
+        spec: What to build.
+        doc: The data and its lines.
+        at: Where in the document.
+        units: Whether quantities must carry units; without, bare numbers are SI (data made by code).
 
     Raises:
         InputError: for the first wrong value, with file, line, path, value, what is allowed and a suggestion.
@@ -162,9 +168,19 @@ def build_spec(spec: type[SpecT], doc: YamlDocument, *, at: KeyPath = ()) -> Spe
             line=doc.line_of(at),
         )
     try:
-        return spec.model_validate(data, context={"file": True})
+        return spec.model_validate(data, context={"file": units})
     except ValidationError as error:
-        raise _input_error(spec, error.errors()[0], doc, at) from None
+        raise _input_error(spec, _most_telling(error.errors()), doc, at) from None
+
+
+def _most_telling(errors: list[ErrorDetails]) -> ErrorDetails:
+    """The first error; where that is only the wrong branch of a union, the first one deeper inside another branch."""
+    first = errors[0]
+    if not first["type"].endswith("_type"):
+        return first
+    before = first["loc"][:-1]
+    deeper = (each for each in errors if each["loc"][: len(before)] == before and len(each["loc"]) > len(first["loc"]))
+    return next(deeper, first)
 
 
 def _input_error(spec: type[Spec], detail: ErrorDetails, doc: YamlDocument, at: KeyPath) -> InputError:

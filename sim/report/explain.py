@@ -119,7 +119,7 @@ def _beaten(
     for label, numbers in front:
         if all(_oriented(numbers, each) <= _oriented(row, each) for each in objectives):
             worse = _changes(row, numbers, objectives, better=False)
-            return f"beaten by {label}: {worse}" if worse else f"as good as {label} within rounding, never better"
+            return f"beaten by {label}: {worse}" if worse else f"just as good as {label}, never better"
     return "not on the front"
 
 

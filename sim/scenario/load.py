@@ -25,6 +25,7 @@ from sim.core import (
 from sim.scenario.spec import ScenarioSpec
 
 _CLUSTERS = "hardware_profiles/clusters"
+_IN_CODE = "<scenario>"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Scenario:
         return _build(self.document, self.base, {**values}, self.origins, label)
 
     def resolved(self) -> dict[str, Any]:
-        """The scenario as plain data, defaults filled in."""
-        return self.spec.model_dump(mode="json", exclude_none=True)
+        """The scenario as plain data, defaults filled in, quantities as text with units; it loads to the same again."""
+        return self.spec.to_file_data()
 
     def __repr__(self) -> str:
         spec = self.spec
@@ -65,14 +66,14 @@ def load(source: str | Path | Mapping[str, Any], *, overrides: Sequence[str] = (
     """The scenario in a file, a shipped scenario's name, or a mapping.
 
     Args:
-        source: Path of a YAML file, name of a shipped scenario, or the data itself.
+        source: Path of a YAML file, name of a shipped scenario, or the data itself, where bare quantities are SI.
         overrides: Texts `a.b=value`; the value is read as YAML.
 
     Raises:
         InputError: for anything unreadable or unknown, with file, line, value and what is allowed.
     """
     if isinstance(source, Mapping):
-        document, base = YamlDocument(copy.deepcopy(dict(source)), "<scenario>", {(): None}), Path.cwd()  # type: ignore[dict-item]
+        document, base = YamlDocument(copy.deepcopy(dict(source)), _IN_CODE, {(): None}), Path.cwd()  # type: ignore[dict-item]
     else:
         path = _find(source)
         document, base = load_yaml(path), path.resolve().parent
@@ -110,7 +111,7 @@ def _build(
         _set(data, path.split("."), _absolute(path, value), origins[path])
     changed = YamlDocument(data, document.path, document.lines)
     try:
-        spec = build_spec(ScenarioSpec, changed)
+        spec = build_spec(ScenarioSpec, changed, units=document.path != _IN_CODE)
     except InputError as error:
         raise _blame(error, origins) from None
     return Scenario(spec, base, changed, origins)
@@ -143,7 +144,8 @@ def _set(data: dict[str, Any], keys: list[str], value: Any, origin: str) -> None
 
 def _cluster_data(name: str) -> dict[str, Any]:
     if name not in data_names(_CLUSTERS):
-        raise InputError(f"unknown cluster {name!r}{did_you_mean(name, data_names(_CLUSTERS))}", hint="plansim list clusters")
+        known = data_names(_CLUSTERS)
+        raise InputError(f"unknown cluster {name!r}{did_you_mean(name, known)}", hint="plansim list clusters")
     data: dict[str, Any] = load_yaml(data_root() / _CLUSTERS / f"{name}.yaml").data
     return data
 

@@ -82,6 +82,22 @@ class RequestTable:
             raise InputError("expected at least one request", path="count", value=count)
         return self if count >= len(self) else self.take(np.arange(count, dtype=np.int64))
 
+    def repeated(self, count: int) -> RequestTable:
+        """The first `count` requests of this table played over and over, one mean gap between two rounds.
+
+        Only arrivals and lengths are repeated: sessions, blocks and the like are of one round.
+        """
+        if count <= len(self):
+            return self.head(count)
+        rounds, position = np.divmod(np.arange(count), len(self))
+        gap_s = self.span_s / (len(self) - 1) if len(self) > 1 else 0.0
+        return RequestTable(
+            arrival_s=self.arrival_s[position] + rounds * (self.span_s + gap_s),
+            input_tokens=self.input_tokens[position],
+            output_tokens=self.output_tokens[position],
+            name=self.name,
+        )
+
     def take(self, rows: NDArray[np.int64]) -> RequestTable:
         """The requests `rows` (ascending), with arrivals moved so that the first is at 0; the report is kept."""
         optional: dict[str, Any] = {

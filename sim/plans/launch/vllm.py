@@ -94,7 +94,7 @@ def _environment(plan: ResolvedPlan, replica: int) -> str:
 
 
 def _notes(plan: ResolvedPlan, model: ModelSpec, engine: EngineSpec) -> list[str]:
-    notes = [f"# vLLM {engine.version}: {plan.label}, {plan.n_gpus} GPUs"]
+    notes = [f"# vLLM {engine.version}: {plan.label}, {plan.n_gpus} GPU{'s' if plan.n_gpus > 1 else ''}"]
     if plan.replicas > 1:
         notes.append(f"# {plan.replicas} replicas behind a router ({plan.router}); ports from {_FIRST_PORT}")
     converted = plan.weights_dtype in _QUANTIZED_AT_LOAD and model.weights_dtype in _DTYPES

@@ -1,0 +1,85 @@
+"""Evaluates plans on one traffic, in this process or in several; results come in the order of the plans.
+
+Each worker process assembles the scenario once and keeps its compiled costs. Which worker evaluates a plan does not
+matter: an evaluation depends only on the scenario, the seed and the plan.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from sim.core import InfeasibleError, Reason
+from sim.plans import ResolvedPlan
+from sim.results import RunResult
+from sim.scenario import PlanRunner, Scenario, assemble
+
+
+@dataclass(frozen=True)
+class Task:
+    """One plan to simulate, with a first guess of its sustainable rate [requests/s]."""
+
+    plan: ResolvedPlan
+    goodput: bool
+    guess_per_s: float | None
+
+
+Outcome = RunResult | tuple[Reason, ...]
+
+
+def evaluate(runner: PlanRunner, task: Task) -> Outcome:
+    """The result of a task, or the reasons why the plan cannot serve the traffic."""
+    try:
+        return runner.evaluate(task.plan, goodput=task.goodput, guess_per_s=task.guess_per_s)
+    except InfeasibleError as error:
+        return error.reasons
+
+
+_worker: PlanRunner | None = None
+
+
+def _start_worker(scenario: Scenario, seed: int) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker = PlanRunner(assemble(scenario, seed=seed), seed=seed)
+
+
+def _in_worker(task: Task) -> Outcome:
+    assert _worker is not None
+    return evaluate(_worker, task)
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    runner: PlanRunner,
+    *,
+    workers: int,
+    report: Callable[[int], None] | None = None,
+) -> Iterator[Outcome]:
+    """Outcomes of the tasks, in their order.
+
+    Args:
+        tasks: Plans to simulate.
+        runner: Used when one process is enough; its scenario and seed start the others.
+        workers: Processes.
+        report: Called with the number of tasks done.
+    """
+    if workers <= 1 or len(tasks) < 2:
+        for done, task in enumerate(tasks, start=1):
+            outcome = evaluate(runner, task)
+            if report is not None:
+                report(done)
+            yield outcome
+        return
+    pool = ProcessPoolExecutor(
+        min(workers, len(tasks)), initializer=_start_worker, initargs=(runner.things.scenario, runner.seed)
+    )
+    try:
+        for done, outcome in enumerate(pool.map(_in_worker, tasks), start=1):
+            if report is not None:
+                report(done)
+            yield outcome
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

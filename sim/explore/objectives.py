@@ -1,0 +1,39 @@
+"""Objectives of a search: metric paths or short names, with a direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sim.results import Objective, resolve_metric
+from sim.scenario import ScenarioSpec
+
+_GOODPUT = "goodput_max_requests_per_s_per_gpu"
+_WITHOUT_GOODPUT = "output_tokens_per_s_per_gpu"
+
+
+def parse_objectives(names: Sequence[str]) -> tuple[Objective, ...]:
+    """The objectives called `names`; a leading `+` or `-` states the direction, else the metric's own is taken.
+
+    Raises:
+        InputError: if a name is no metric; suggests the nearest.
+    """
+    return tuple(resolve_metric(name) for name in names)
+
+
+def objectives_of(spec: ScenarioSpec) -> tuple[Objective, ...]:
+    """The objectives of a scenario's search.
+
+    Where none are listed, and there is no SLO or the load is a closed loop, so that no highest rate within the SLO
+    exists, throughput per GPU takes the place of `goodput_max_per_gpu` among the defaults.
+    """
+    found = parse_objectives(spec.search.objectives)
+    bounded = spec.slo is not None and spec.workload.concurrency is None
+    if bounded or "objectives" in spec.search.model_fields_set:
+        return found
+    throughput = resolve_metric(_WITHOUT_GOODPUT)
+    return tuple(throughput if each.path == _GOODPUT else each for each in found)
+
+
+def needs_goodput(objectives: Sequence[Objective]) -> bool:
+    """Whether the highest sustainable rate must be searched for."""
+    return any(each.path == _GOODPUT for each in objectives)

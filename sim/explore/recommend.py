@@ -1,0 +1,55 @@
+"""Which plan to recommend, by one stated rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sim.results import Evaluation, SloSpec, get_metric
+
+COST_TIE_FRAC = 0.01
+"""Costs this close count as equal. At a fixed arrival rate plans with as many GPUs cost the same per token but for when
+the last request of the run happens to end, which must not decide."""
+
+_INFINITY = float("inf")
+
+
+def recommend(front: Sequence[Evaluation], slo: SloSpec | None) -> tuple[Evaluation | None, str]:
+    """The recommended plan of the front and why.
+
+    Among the plans that attain the SLO the cheapest per output token, then the fewest GPUs, then the lowest mean TTFT;
+    if none attains it, the one that comes closest. Without an SLO every plan attains it; without a price the number of
+    GPUs decides.
+    """
+    if not front:
+        return None, "no plan can serve this traffic"
+    target = 0.0 if slo is None else slo.attainment
+    attained = {id(each): 1.0 if slo is None else _number(each, "slo_attainment_frac", 0.0) for each in front}
+    good = [each for each in front if attained[id(each)] >= target]
+    if not good:
+        best = min(front, key=lambda each: (-attained[id(each)], *_order(each)))
+        share = attained[id(best)]
+        return (
+            best,
+            f"no plan attains the SLO for {target:.4g} of the requests; this one is closest with {share:.4g}",
+        )
+    cheapest = min(_cost(each) for each in good)
+    tied = [each for each in good if _cost(each) <= cheapest * (1.0 + COST_TIE_FRAC)]
+    best = min(tied, key=_order)
+    price = f" at {_cost(best):.3g} USD per million output tokens" if _cost(best) < _INFINITY else ""
+    what = "plans" if slo is None else "plans that attain the SLO"
+    gpus = int(_number(best, "n_gpus", 0))
+    tie = f"; of {len(tied)} that cost the same, fewest GPUs and then lowest TTFT" if len(tied) > 1 else ""
+    return best, f"cheapest of {len(good)} {what}{price}, on {gpus} GPU{'s' if gpus != 1 else ''}{tie}"
+
+
+def _number(evaluation: Evaluation, path: str, missing: float) -> float:
+    value = get_metric(evaluation.metrics, path)
+    return missing if value is None else float(value)
+
+
+def _cost(evaluation: Evaluation) -> float:
+    return _number(evaluation, "cost_usd_per_million_output_tokens", _INFINITY)
+
+
+def _order(evaluation: Evaluation) -> tuple[float, float, str]:
+    return _number(evaluation, "n_gpus", _INFINITY), _number(evaluation, "ttft_s.mean", _INFINITY), evaluation.label

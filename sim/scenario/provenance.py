@@ -1,0 +1,68 @@
+"""Where a result comes from: versions, seed, input hashes, sources of costs, and what is assumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from sim.plans import ResolvedPlan
+from sim.scenario.assemble import Assembled
+
+_PACKAGES = ("plansim", "numpy", "scipy", "pandas", "simpy", "networkx", "pydantic")
+
+
+def provenance(
+    things: Assembled, plan: ResolvedPlan | None, *, seed: int, sources: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Versions, seed, hashes of inputs, sources and assumptions of a result; no clock time, no machine.
+
+    Args:
+        things: The assembled scenario.
+        plan: The plan simulated; None for a whole search.
+        seed: Seed used.
+        sources: Cost curve by operator kind.
+    """
+    requests = things.requests
+    digest = hashlib.sha256()
+    for column in (requests.arrival_s, requests.input_tokens, requests.output_tokens):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    scenario = things.scenario.resolved()
+    return {
+        "versions": {name: version(name) for name in _PACKAGES},
+        "seed": seed,
+        "inputs": {
+            "scenario_sha256": hashlib.sha256(json.dumps(scenario, sort_keys=True).encode()).hexdigest(),
+            "requests_sha256": digest.hexdigest(),
+            "requests": len(requests),
+            "traffic": requests.name,
+        },
+        "trace_report": requests.report.to_dict() if requests.report is not None else None,
+        "device": {"name": things.cluster.device.name, "sources": list(things.cluster.device.sources)},
+        "price": {"usd_per_gpu_hour": things.cluster.usd_per_device_hour, "source": things.cluster.price_source},
+        "engine": {"name": things.engine.name, "version": things.engine.version},
+        "costs": dict(sorted((sources or {}).items())),
+        "assumptions": list(_assumptions(things, plan)),
+        "intervals": "unknown: no calibration against measured runs of this system is part of this version",
+    }
+
+
+def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
+    notes = [
+        "prefix caching is off: every prompt is computed in full",
+        "kernel costs are analytic curves fitted to public kernel tables, not to this deployment",
+        "attention decodes from cold memory; prompts and decodes of an iteration share one launch per layer",
+        "KV blocks are allocated for all layers alike, sliding-window layers included",
+    ]
+    if plan is not None and plan.dp > 1:
+        notes.append(
+            "attention-data-parallel ranks advance in lock step with evenly spread sequences and pooled KV blocks"
+        )
+    if plan is not None and plan.pp > 1:
+        notes.append("pipeline lanes carry even shares of the sequences; a full pipeline is paced by its slowest stage")
+    if things.model.is_moe:
+        notes.append("tokens choose experts uniformly and independently")
+    return notes

@@ -1,0 +1,393 @@
+"""Runs one plan of a scenario: requests in, metrics, breakdown and tables out.
+
+`run` is what `plansim run` and `sim.run` call. A search evaluates many plans on the same traffic through one
+`PlanRunner`, which compiles the cost of each plan shape once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sim.core import InfeasibleError, Reason
+from sim.costs import CostModel
+from sim.hardware import power_w
+from sim.models import attention_flops_per_key, kv_bytes_per_token, model_flops_per_token
+from sim.plans import ResolvedPlan, launch_command, require
+from sim.results import GapRuns, RunFacts, RunResult, SloSpec, build_result
+from sim.scenario.assemble import Assembled, assemble, longest_request
+from sim.scenario.goodput import bisect_edge, native_rate, require_slo
+from sim.scenario.load import Scenario
+from sim.scenario.provenance import provenance
+from sim.serving import (
+    LEAP_COLUMNS,
+    ClosedLoop,
+    CompiledCost,
+    EngineLimits,
+    EngineTiming,
+    Headroom,
+    OpenLoop,
+    RequestLog,
+    ServingRun,
+    StageCosts,
+    SteadyCurves,
+    serve,
+    slo_breaker,
+)
+from sim.workloads import RequestTable
+
+_STEADY_RESIDENCES: Final = 5.0
+"""A probe's arrivals must go on for so many mean residence times, so that filling empty slots is a small part of it."""
+
+_MOST_PROBE_REQUESTS: Final = 1_000_000
+
+Progress = Callable[[int, int, str], None]
+
+
+def seed_of(scenario: Scenario, seed: int | None) -> int:
+    """The seed to use: the one given, else the scenario's own."""
+    return scenario.spec.seed if seed is None else seed
+
+
+def run(scenario: Scenario, *, seed: int | None = None, progress: Progress | None = None) -> RunResult:
+    """Simulates the plan of `scenario` on its traffic.
+
+    Args:
+        scenario: A loaded scenario.
+        seed: Seed of all random streams; None takes the scenario's.
+        progress: Called with (done, total, what).
+
+    Raises:
+        InputError: if a name is unknown or a trace is unusable.
+        InfeasibleError: if the plan cannot run, with reasons and numbers.
+    """
+    chosen = seed_of(scenario, seed)
+    if progress is not None:
+        progress(0, 2, "reading traffic and models")
+    things = assemble(scenario, seed=chosen)
+    plan = require(scenario.spec.plan, model=things.model, engine=things.engine, cluster=things.cluster)
+    runner = PlanRunner(things, seed=chosen)
+    if progress is not None:
+        progress(1, 2, f"simulating {len(things.requests)} requests")
+    result = runner.evaluate(plan)
+    if progress is not None:
+        progress(2, 2, "done")
+    return result
+
+
+@dataclass(frozen=True)
+class GoodputProbe:
+    """The highest rate that keeps the SLO, and how it was bracketed.
+
+    Attributes:
+        rate_per_s: Highest rate found that attains the SLO [requests/s]; 0 if none does.
+        probes: Rates tried [requests/s] with whether they attained it, in order.
+    """
+
+    rate_per_s: float
+    probes: tuple[tuple[float, bool], ...]
+
+
+class Verdict(NamedTuple):
+    """What one probe found: SLO attained, mean time in the system [s], and what the run left unused."""
+
+    kept: bool
+    residence_s: float
+    headroom: Headroom
+
+
+class PlanRunner:
+    """Evaluates plans of one scenario on one traffic.
+
+    Args:
+        things: The scenario's model, cluster, engine and requests.
+        seed: Seed of the router's stream.
+    """
+
+    def __init__(self, things: Assembled, *, seed: int) -> None:
+        self.things = things
+        self.seed = seed
+        self._compiled: dict[Any, CompiledCost] = {}
+        self._verdicts: dict[Any, list[Verdict]] = {}
+
+    # ---- one plan ----
+
+    def check(self, plan: ResolvedPlan) -> tuple[Reason, ...]:
+        """Reasons why the traffic cannot be served by the plan: a prompt that never fits its context or KV cache.
+
+        With an explicit `max_model_len` the engine rejects such requests one by one instead, and they are counted.
+        """
+        longest = longest_request(self.things.requests)
+        if plan.max_model_len_given or longest <= plan.max_model_len:
+            return ()
+        return (
+            Reason(
+                "context",
+                f"the longest request has {longest} tokens, but {plan.label} holds at most {plan.max_model_len} of one "
+                f"request ({plan.kv_tokens} KV tokens per rank; the model's limit is "
+                f"{self.things.model.max_position_embeddings})",
+                {"longest_tokens": longest, "max_model_len": plan.max_model_len, "kv_tokens": plan.kv_tokens},
+            ),
+        )
+
+    def compiled(self, plan: ResolvedPlan) -> CompiledCost:
+        """The iteration cost of one replica of the plan, compiled once per shape and limits."""
+        key = plan.cost_key
+        if key not in self._compiled:
+            self._compiled[key] = CompiledCost(
+                self.things.model,
+                self._stages(plan),
+                dp=plan.dp,
+                max_sequences=plan.max_num_seqs,
+                token_budget=plan.max_num_batched_tokens,
+                max_context=plan.max_model_len,
+                timing=self._timing,
+            )
+        return self._compiled[key]
+
+    def steady(self, plan: ResolvedPlan, *, context: float) -> SteadyCurves:
+        """Steady-state times of the plan's shape at a mean context [tokens]; see `SteadyCurves`."""
+        return SteadyCurves(self.things.model, self._stages(plan), timing=self._timing, context=context)
+
+    def _stages(self, plan: ResolvedPlan) -> list[StageCosts]:
+        device = self.things.cluster.device.at_clock(plan.clock)
+        family = self.things.engine.family
+        return [
+            StageCosts(shard, CostModel(device, engine=family, groups=groups))
+            for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)
+        ]
+
+    @staticmethod
+    def _limits(plan: ResolvedPlan) -> EngineLimits:
+        """Limits of one replica: those of a rank times data-parallel ranks, budgets also times pipeline lanes."""
+        return EngineLimits(
+            max_sequences=plan.max_num_seqs * plan.dp,
+            token_budget=plan.max_num_batched_tokens * plan.dp * plan.pp,
+            chunk_limit=plan.max_num_batched_tokens,
+            kv_blocks=plan.kv_blocks * plan.dp,
+            block_tokens=plan.block_tokens,
+            chunked_prefill=plan.chunked_prefill,
+            watermark_blocks=plan.watermark_blocks * plan.dp,
+        )
+
+    @cached_property
+    def _timing(self) -> EngineTiming:
+        engine = self.things.engine
+        return EngineTiming(
+            host_step_s=engine.host_step_s.value,
+            host_per_sequence_s=engine.host_per_sequence_s.value,
+            overlapped=engine.async_scheduling,
+            graph_sizes=engine.graph_sizes,
+        )
+
+    def simulate(
+        self,
+        plan: ResolvedPlan,
+        *,
+        requests: RequestTable | None = None,
+        time_scale: float = 1.0,
+        breaker: SloSpec | None = None,
+        leap: bool = True,
+    ) -> ServingRun:
+        """Serves the traffic with `plan`.
+
+        Args:
+            plan: A resolved plan.
+            requests: What to serve; None for the scenario's traffic.
+            time_scale: Factor on arrival times of an open loop: below one, the same requests come faster.
+            breaker: Stop as soon as this SLO can no longer be attained.
+            leap: Whether engines leap.
+        """
+        table = self.things.requests if requests is None else requests
+        log = RequestLog(table.input_tokens, table.output_tokens)
+        load: OpenLoop | ClosedLoop
+        if self.things.concurrency is not None:
+            load = ClosedLoop(self.things.concurrency)
+        else:
+            load = OpenLoop(table.arrival_s * time_scale)
+        return serve(
+            log,
+            load,
+            costs=[self.compiled(plan)] * plan.replicas,
+            limits=self._limits(plan),
+            scheduler=plan.scheduler,
+            router=plan.router,
+            frontend_s=self.things.engine.frontend_s.value,
+            max_model_len=plan.max_model_len,
+            seed=self.seed,
+            leap=leap,
+            until_s=self.things.scenario.spec.workload.duration,
+            stop_when=None
+            if breaker is None
+            else slo_breaker(log, breaker.limits_s, attainment=breaker.attainment, count=len(table)),
+        )
+
+    def evaluate(self, plan: ResolvedPlan, *, goodput: bool = False, guess_per_s: float | None = None) -> RunResult:
+        """Metrics, breakdown and tables of the plan on the traffic.
+
+        Args:
+            plan: A resolved plan.
+            goodput: Whether to bisect the highest rate that keeps the SLO.
+            guess_per_s: First rate of that bisection [requests/s]; None takes the traffic's own.
+
+        Raises:
+            InfeasibleError: if a request can never fit.
+            InputError: if goodput is asked for without an SLO or in a closed loop.
+        """
+        reasons = self.check(plan)
+        if reasons:
+            raise InfeasibleError(f"the plan {plan.label} cannot serve this traffic", reasons)
+        outcome = self.simulate(plan)
+        extra: dict[str, float] = {}
+        if goodput:
+            probe = self.goodput(plan, guess_per_s=guess_per_s)
+            extra["goodput_max_requests_per_s_per_gpu"] = probe.rate_per_s / plan.n_gpus
+        return self._result(plan, outcome, extra)
+
+    # ---- goodput ----
+
+    def goodput(self, plan: ResolvedPlan, *, guess_per_s: float | None = None) -> GoodputProbe:
+        """Highest arrival rate at which `plan` attains the SLO, by bisection with the same requests, faster or slower.
+
+        Args:
+            plan: A resolved plan.
+            guess_per_s: A first rate to try [requests/s]; None takes the traffic's own.
+
+        Raises:
+            InputError: if the scenario has no SLO or is a closed loop.
+        """
+        spec = self.things.scenario.spec
+        slo, options = require_slo(spec.slo, self.things.concurrency), spec.search.goodput
+        requests = self.things.requests
+        if options.requests is not None:
+            requests = requests.head(options.requests)
+        native = native_rate(requests.arrival_s)
+        probes: list[tuple[float, bool]] = []
+
+        def attains(rate: float) -> bool:
+            kept = self._sustains(plan, slo, requests, time_scale=native / rate)
+            probes.append((rate, kept))
+            return kept
+
+        found = bisect_edge(attains, anchor=native, tolerance=options.tolerance, guess=guess_per_s)
+        return GoodputProbe(found, tuple(probes))
+
+    def _sustains(self, plan: ResolvedPlan, slo: SloSpec, requests: RequestTable, *, time_scale: float) -> bool:
+        """Whether the plan attains the SLO with these requests at a rate that goes on.
+
+        A burst shorter than requests take says nothing about the rate: it is absorbed by free slots. So where arrivals
+        end before `_STEADY_RESIDENCES` mean residence times have passed, the traffic is repeated until they have.
+        """
+        count = len(requests)
+        while True:
+            played = requests.repeated(count)
+            verdict = self._verdict(plan, slo, played, time_scale)
+            span_s = played.span_s * time_scale
+            wanted_s = _STEADY_RESIDENCES * verdict.residence_s
+            if not verdict.kept or span_s >= wanted_s or count >= _MOST_PROBE_REQUESTS:
+                return verdict.kept
+            count = min(math.ceil(1.1 * count * wanted_s / max(span_s, 1e-9)), 4 * count + 1000, _MOST_PROBE_REQUESTS)
+
+    def _verdict(self, plan: ResolvedPlan, slo: SloSpec, requests: RequestTable, time_scale: float) -> Verdict:
+        """Whether the plan attains the SLO in one run; plans known to behave alike share the answer."""
+        limits = self._limits(plan)
+        longest = min(longest_request(requests), plan.max_model_len)
+        largest_blocks = -(-longest // plan.block_tokens)
+        known = self._verdicts.setdefault((plan.behaviour_key, longest, len(requests), time_scale), [])
+        for verdict in known:
+            if verdict.headroom.within(limits, largest_blocks=largest_blocks):
+                return verdict
+        outcome = self.simulate(plan, requests=requests, time_scale=time_scale, breaker=slo)
+        frame = outcome.log.to_frame(frontend_s=self.things.engine.frontend_s.value)
+        kept = not outcome.stopped and float(np.mean(slo.satisfied(frame))) >= slo.attainment
+        verdict = Verdict(kept, float(frame["e2e_s"].mean()), outcome.headroom())
+        if verdict.headroom.within(limits, largest_blocks=largest_blocks):
+            known.append(verdict)
+        return verdict
+
+    # ---- results ----
+
+    def _result(self, plan: ResolvedPlan, outcome: ServingRun, extra: Mapping[str, float]) -> RunResult:
+        things, cost = self.things, self.compiled(plan)
+        spec = things.scenario.spec
+        warmup_s = spec.workload.warmup
+        frames = [record.to_frame() for record in outcome.records]
+        gaps = [
+            record.gap_runs(frame[frame["start_s"] >= warmup_s])
+            for record, frame in zip(outcome.records, frames, strict=True)
+        ]
+        leaps = pd.concat([frame.assign(replica=np.int32(i)) for i, frame in enumerate(frames)], ignore_index=True)
+        leaps.attrs["units"] = {**LEAP_COLUMNS, "replica": ""}
+        requests = outcome.log.to_frame(frontend_s=things.engine.frontend_s.value)
+        return build_result(
+            requests=requests[requests["arrival_s"] >= warmup_s].reset_index(drop=True),
+            gaps=GapRuns(np.concatenate([g[0] for g in gaps]), np.concatenate([g[1] for g in gaps])),
+            facts=self._facts(plan, outcome, cost, leaps),
+            slo=spec.slo,
+            extra=extra,
+            iterations=leaps,
+            plan=plan.to_dict(),
+            label=plan.label,
+            memory=plan.memory.to_dict(),
+            launch=launch_command(plan, model=things.model, engine=things.engine),
+            scenario=things.scenario.resolved(),
+            provenance=provenance(things, plan, seed=self.seed, sources=cost.sources),
+        )
+
+    def _facts(self, plan: ResolvedPlan, outcome: ServingRun, cost: CompiledCost, leaps: pd.DataFrame) -> RunFacts:
+        things, device = self.things, self.things.cluster.device.at_clock(plan.clock)
+        steps = leaps["iterations"].to_numpy(dtype=np.float64)
+        triangle = 0.5 * steps * (steps - 1)
+        busy = float((steps * leaps["first_s"] + leaps["growth_s"] * triangle).sum())
+        decoded_keys = float((steps * leaps["attended"] + leaps["attended_growth"] * triangle).sum())
+        prompt_keys = float(leaps["prompt_attended"].sum())
+        tokens = float((steps * leaps["decoding"] + leaps["prompt_tokens"]).sum())
+        rows = float((steps * (leaps["decoding"] + leaps["prompts"])).sum())
+        per_token, per_row = model_flops_per_token(things.model)
+        flops = (
+            tokens * per_token + rows * per_row + (decoded_keys + prompt_keys) * attention_flops_per_key(things.model)
+        )
+        kv_bytes = decoded_keys * kv_bytes_per_token(things.model, plan.kv_dtype)
+        gpus_per_replica = plan.n_gpus / plan.replicas
+        moved = cost.bytes_per_gpu(leaps) * gpus_per_replica + kv_bytes
+        peak_flops, _ = device.compute_rate(plan.compute_dtype)
+        busy_gpu_s = busy * gpus_per_replica
+        energy_j = self._energy_j(plan, outcome.duration_s, busy_gpu_s, flops / peak_flops, moved)
+        parts = cost.causes_s(leaps)
+        total_s = outcome.duration_s * plan.replicas
+        return RunFacts(
+            n_gpus=plan.n_gpus,
+            n_replicas=plan.replicas,
+            duration_s=outcome.duration_s,
+            usd_per_gpu_hour=things.cluster.usd_per_device_hour,
+            energy_j=energy_j,
+            matrix_flops=flops,
+            memory_bytes=moved,
+            peak_flops=peak_flops,
+            peak_bytes_per_s=device.memory_bytes_per_s,
+            kv_cache_tokens=plan.kv_blocks * plan.block_tokens * plan.dp * plan.replicas,
+            preemptions=sum(record.preemptions for record in outcome.records),
+            busy={**parts, "idle": max(0.0, total_s - sum(parts.values()))},
+            warmup_s=things.scenario.spec.workload.warmup,
+        )
+
+    def _energy_j(
+        self, plan: ResolvedPlan, duration_s: float, busy_gpu_s: float, compute_gpu_s: float, moved_bytes: float
+    ) -> float:
+        """Energy of all GPUs [J]: power at the mean utilisation while busy, idle power for the rest."""
+        device = self.things.cluster.device.at_clock(plan.clock)
+        idle_gpu_s = max(0.0, duration_s * plan.n_gpus - busy_gpu_s)
+        if busy_gpu_s == 0:
+            return device.idle_w * idle_gpu_s
+        busy_w = power_w(
+            device,
+            compute_frac=np.asarray(min(1.0, compute_gpu_s / busy_gpu_s)),
+            memory_frac=np.asarray(min(1.0, moved_bytes / device.memory_bytes_per_s / busy_gpu_s)),
+        )
+        return float(busy_w) * busy_gpu_s + device.idle_w * idle_gpu_s
