@@ -26,6 +26,9 @@ ReportOption = Annotated[
     bool | None,
     typer.Option("--report/--no-report", help="Write report.html; default: yes where a folder is written."),
 ]
+TraceOption = Annotated[
+    bool, typer.Option("--trace", help="Write trace.json.gz, the run as a timeline for ui.perfetto.dev.")
+]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes to simulate in; default: one per CPU core.")
 ]

@@ -11,6 +11,7 @@ from sim.cli.options import (
     ScenarioArgument,
     SeedOption,
     SetOption,
+    TraceOption,
 )
 from sim.cli.output import console, print_json, progress, remark, result_folder, save_result
 
@@ -21,6 +22,7 @@ def run(
     seed: SeedOption = None,
     out: OutOption = None,
     report: ReportOption = None,
+    trace: TraceOption = False,
     check: CheckOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -32,11 +34,15 @@ def run(
     loaded = sim.load(scenario, overrides=set_ or ())
     if check:
         require_slo(loaded)
-    folder = result_folder(out, name=f"{loaded.spec.name}-run", wanted=bool(report))
+    folder = result_folder(out, name=f"{loaded.spec.name}-run", wanted=bool(report) or trace)
     with progress(quiet=quiet) as advance:
         result = sim.run(loaded, seed=seed, progress=advance)
     if folder is not None:
         save_result(result, folder, report=report is not False, quiet=quiet)
+        if trace:
+            from sim.report import save_timeline
+
+            remark(f"timeline for ui.perfetto.dev: {save_timeline(result, folder / 'trace.json.gz')}", quiet=quiet)
     if as_json:
         print_json(result.to_json())
     else:

@@ -1,8 +1,8 @@
 """Reports: figures, terminal tables and the HTML page, all functions of results.
 
 Start in `html` (the page: verdict, evidence, what it rests on), `pareto` and `figures` (plotly figures, returned and
-never shown), `tables` (the terminal) and `explain` (why the other plans lost). plotly is imported when the first figure
-is made, not before.
+never shown), `tables` (the terminal), `explain` (why the other plans lost) and `timeline` (a run in Perfetto). plotly is
+imported when the first figure is made, not before.
 """
 
 from sim.report.explain import Loss, what_changed, why_lost
@@ -10,6 +10,7 @@ from sim.report.figures import breakdown_bar, difference_plot, latency_cdf, memo
 from sim.report.html import html_report, html_text
 from sim.report.pareto import pareto, pareto_views
 from sim.report.tables import compare_tables, run_tables, search_tables
+from sim.report.timeline import save_timeline, timeline
 
 __all__ = [
     "Loss",
@@ -24,7 +25,9 @@ __all__ = [
     "pareto_views",
     "rejected_bar",
     "run_tables",
+    "save_timeline",
     "search_tables",
+    "timeline",
     "what_changed",
     "why_lost",
 ]

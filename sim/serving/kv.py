@@ -57,14 +57,16 @@ class KvBlocks:
         """Forgets a sequence counted by `start_decoding`."""
         self._phase[offset % self.block] -= 1
 
-    def needed(self, iteration: int) -> int:
-        """New blocks that the decoding sequences need in `iteration`."""
-        return self._phase[-iteration % self.block]
+    def left(self, iteration: int) -> int:
+        """Blocks free once the decoding sequences have theirs for `iteration`; negative if some get none."""
+        return self.total - self.used - self._phase[-iteration % self.block]
 
     def needed_over(self, iteration: int, steps: int, sequences: int) -> int:
         """New blocks needed in the `steps` iterations from `iteration` on, for `sequences` decoding in all."""
-        rounds, rest = divmod(steps, self.block)
         phase, block = self._phase, self.block
+        if steps == 1:
+            return phase[-iteration % block]
+        rounds, rest = divmod(steps, block)
         total = rounds * sequences
         for i in range(iteration, iteration + rest):
             total += phase[-i % block]

@@ -47,17 +47,20 @@ class VllmV1:
 
     def _admit(self, engine: EngineState, budget: int, chunks: list[Chunk]) -> None:
         waiting = engine.waiting
-        while waiting and budget > 0 and engine.running() < engine.max_sequences:
+        slots = engine.max_sequences - engine.running()
+        reserve = engine.watermark_blocks if engine.running() else 0
+        while waiting and budget > 0 and slots > 0:
             tokens = engine.to_compute(waiting[0])
             if tokens > budget or tokens > engine.chunk_limit:
                 if not engine.chunked_prefill:
                     break
                 tokens = min(budget, engine.chunk_limit)
-            reserve = engine.watermark_blocks if engine.running() else 0
             if engine.blocks_to_extend(waiting[0], tokens) + reserve > engine.free_blocks():
                 break
             chunks.append(engine.admit(tokens))
             budget -= tokens
+            slots -= 1
+            reserve = engine.watermark_blocks
 
     def stable_steps(self, engine: EngineState) -> int:
         """One after a preemption, since the next step may admit again; else no limit.
