@@ -18,11 +18,14 @@ from sim.cli.list import list_
 from sim.cli.run import run
 from sim.cli.schema import schema
 from sim.cli.search import search
+from sim.cli.validate import validate
+from sim.core import InputError, did_you_mean
 
 VERBS: dict[str, Callable[..., int]] = {
     "run": run,
     "search": search,
     "compare": compare,
+    "validate": validate,
     "import": import_,
     "list": list_,
     "schema": schema,
@@ -39,7 +42,13 @@ EPILOG = (
 
 
 class _Group(TyperGroup):
-    """Keeps Ctrl-C visible to `main`, whatever the version of typer does with it."""
+    """Names the verbs where one is misspelt, and keeps Ctrl-C visible to `main`, whatever typer does with it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        verb = args[0]
+        if verb not in VERBS and not verb.startswith("-"):
+            raise InputError(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}", allowed=[*VERBS])
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

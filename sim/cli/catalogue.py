@@ -15,12 +15,18 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table: which key of an item it shows, and in what dimension."""
+    """One column of the table: which key of an item it shows, in what dimension, and divided by what."""
 
     key: str
     heading: str
     dimension: str | None = None
     numeric: bool = False
+    unit: float = 1.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether its cells stay on one line: names and numbers."""
+        return self.numeric or self.key == "name"
 
     def text(self, value: Any) -> str:
         """`value` as shown in the table; a dash where it is not known."""
@@ -30,6 +36,8 @@ class Column:
             from sim.core import format_quantity
 
             return format_quantity(value, self.dimension)
+        if self.unit != 1.0:
+            return f"{value / self.unit:,.4g}"
         if isinstance(value, (list, tuple)):
             return ", ".join(map(str, value))
         return f"{value:,.4g}" if isinstance(value, float) else str(value)
@@ -266,6 +274,23 @@ def _metrics() -> list[Item]:
     ]
 
 
+def _datasets() -> list[Item]:
+    """Known tables of the data folder, and kinds of tables that it has none of."""
+    from sim.core import InputError
+    from sim.validation import MEASUREMENTS, dataset_files
+
+    about = MEASUREMENTS.describe()
+    try:
+        files, state = dataset_files(), "not in the folder"
+    except InputError:
+        files, state = {}, "PLANSIM_DATA names no folder with measured/"
+    found = [
+        {"name": name, "state": f"found: {path.name}", "about": about[kind]} for name, (path, kind) in files.items()
+    ]
+    missing = set(about) - {kind for _, kind in files.values()}
+    return found + [{"name": name, "state": state, "about": about[name]} for name in sorted(missing)]
+
+
 def _plugins(summary: str, package: str, registry: str) -> Catalogue:
     return Catalogue(summary, (NAME, ABOUT), plugins(package, registry))
 
@@ -277,12 +302,12 @@ KINDS: dict[str, Catalogue] = {
         "dense rates, usable memory",
         (
             NAME,
-            Column("title", "device"),
             _quantity("memory_bytes", "memory", "bytes"),
             _quantity("memory_bytes_per_s", "bandwidth", "bytes_per_s"),
             _quantity("bf16_flops", "bf16", "flops"),
             _quantity("fp8_flops", "fp8", "flops"),
             _quantity("peak_w", "power", "w"),
+            Column("title", "device"),
         ),
         _devices,
     ),
@@ -303,9 +328,9 @@ KINDS: dict[str, Catalogue] = {
             Column("device", "device"),
             _number("devices", "devices"),
             _quantity("memory_bytes", "memory", "bytes"),
-            Column("link", "link"),
-            _quantity("bytes_per_s_per_device", "bandwidth", "bytes_per_s"),
             PRICE,
+            _quantity("bytes_per_s_per_device", "bandwidth", "bytes_per_s"),
+            Column("link", "link"),
         ),
         _nodes,
     ),
@@ -325,11 +350,11 @@ KINDS: dict[str, Catalogue] = {
         "per device and hour, with the day they were read",
         (
             NAME,
-            Column("device", "device"),
+            PRICE,
             Column("provider", "provider"),
             Column("kind", "contract"),
             Column("date", "date"),
-            PRICE,
+            Column("device", "device"),
         ),
         _prices,
     ),
@@ -357,14 +382,14 @@ KINDS: dict[str, Catalogue] = {
         _engines,
     ),
     "models": Catalogue(
-        "parameters in all and per token, KV cache at 16 bit",
+        "billions of parameters in all and per token, KV cache at 16 bit",
         (
             NAME,
-            Column("hf_id", "Hugging Face id"),
-            _number("parameters", "parameters"),
-            _number("active_parameters", "active"),
+            Column("parameters", "parameters", numeric=True, unit=1e9),
+            Column("active_parameters", "active", numeric=True, unit=1e9),
             _quantity("kv_bytes_per_token", "KV per token", "bytes"),
             _number("max_tokens", "tokens"),
+            Column("hf_id", "Hugging Face id"),
         ),
         _models,
     ),
@@ -403,5 +428,11 @@ KINDS: dict[str, Catalogue] = {
     "lengths": _plugins("laws of prompt and output lengths", "sim.workloads", "LENGTHS"),
     "traces": _plugins("formats of recorded traces", "sim.workloads", "TRACES"),
     "algorithms": _plugins("which screened plans a search simulates", "sim.explore", "ALGORITHMS"),
+    "measurements": _plugins("kinds of tables that validate reads", "sim.validation", "MEASUREMENTS"),
+    "datasets": Catalogue(
+        "tables of measurements for validate",
+        (NAME, Column("state", "state"), Column("about", "what it is")),
+        _datasets,
+    ),
     "launchers": _plugins("write the command that starts a plan", "sim.plans", "LAUNCHERS"),
 }

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from sim.core import InfeasibleError, InputError, PlansimError, Reason, SloNotMetError
@@ -26,7 +27,7 @@ def report_failure(error: BaseException, arguments: Sequence[str]) -> int:
     """Prints `error` for the command called with `arguments` and returns its exit code."""
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         error = InterruptedByUserError()
-    code, message = _explain(error)
+    code, message = _explain(error, arguments)
     print(f"error: {message}", file=sys.stderr)
     if code == 1 and os.environ.get("PLANSIM_DEBUG") == "1":
         traceback.print_exception(error)
@@ -35,16 +36,24 @@ def report_failure(error: BaseException, arguments: Sequence[str]) -> int:
     return code
 
 
-def _explain(error: BaseException) -> tuple[int, str]:
+def _explain(error: BaseException, arguments: Sequence[str]) -> tuple[int, str]:
     if isinstance(error, PlansimError):
         return error.exit_code, str(error)
     format_message = getattr(error, "format_message", None)  # typer's usage errors, whose class it moved over time
     if callable(format_message):
-        return 2, f"{format_message()} (plansim --help)"
+        return 2, f"{format_message()}{_given(error, arguments)} (plansim --help)"
     if isinstance(error, MemoryError):
         return 1, "out of memory; use fewer requests or a smaller search space"
     text = str(error).partition("\n")[0]
     return 1, f"internal error: {type(error).__name__}: {text} (run again with PLANSIM_DEBUG=1 for the traceback)"
+
+
+def _given(error: BaseException, arguments: Sequence[str]) -> str:
+    """`; got '...'` with what followed the option that a usage error is about, where the error itself leaves it out."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    words = [part for argument in arguments for part in argument.split("=", 1)]
+    value = next((value for name, value in pairwise(words) if name in names and name.startswith("-")), None)
+    return "" if value is None or repr(value) in str(error) else f"; got {value!r}"
 
 
 def print_failure_document(error: BaseException, code: int, message: str, arguments: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -11,6 +12,9 @@ from sim.cli.failures import SCHEMA_VERSION
 from sim.cli.options import JsonOption
 from sim.cli.output import console, print_json
 from sim.core import InputError, did_you_mean
+
+_FRAME: Final = 3
+"""Characters around a cell: two of padding and a line."""
 
 
 def list_(
@@ -34,9 +38,27 @@ def _show(title: str, columns: tuple[Column, ...], items: list[dict[str, Any]]) 
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column.heading, justify="right" if column.numeric else "left")
-    for item in items:
-        table.add_row(*(escape(column.text(item[column.key])) for column in columns))
-    console().print(table)
+    screen = console()
+    cells = [[column.text(item[column.key]) for item in items] for column in columns]
+    shown = _fitting(screen.width, columns, cells)
+    hidden = [column.heading for column in columns[shown:]]
+    caption = f"not shown for lack of room: {', '.join(hidden)}; --json has all" if hidden else None
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for column in columns[:shown]:
+        justify: Literal["right", "left"] = "right" if column.numeric else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=column.whole, overflow="fold")
+    for row in zip(*cells[:shown], strict=True):
+        table.add_row(*map(escape, row))
+    screen.print(table)
+
+
+def _fitting(width: int, columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
+    """How many columns, from the left, fit into `width` characters without cutting a name, a number or a word."""
+    used = 1
+    for count, (column, texts) in enumerate(zip(columns, cells, strict=True)):
+        texts = [column.heading, *texts]
+        parts = texts if column.whole else [word for text in texts for word in text.split()]
+        used += max(map(len, parts)) + _FRAME
+        if used > width and count > 0:
+            return count
+    return len(columns)

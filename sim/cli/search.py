@@ -43,6 +43,8 @@ def search(
     folder = result_folder(out, name=f"{loaded.spec.name}-search", wanted=wanted)
     with progress(quiet=quiet) as advance:
         result = sim.search(loaded, seed=seed, workers=workers_or_cores(workers), progress=advance)
+    if result.interrupted and result.recommended is None:
+        raise KeyboardInterrupt  # nothing was done yet: earlier results stay
     if folder is not None:
         save_result(result, folder, report=report is not False, quiet=quiet)
     if as_json:

@@ -1,4 +1,4 @@
-"""Foundations shared by every other package: errors, units, YAML, specs, registry, random streams, statistics.
+"""Foundations shared by every other package: errors, units, YAML, specs, registry, random streams, processes.
 
 Nothing here knows about hardware, models or serving. Start reading in `errors` (how every message to a user is
 made), then `units` and `specs` (how text such as `3.35 TB/s` becomes a float in SI units), `yamlio` (strict YAML
@@ -41,8 +41,9 @@ _HOME = {
         "TimeS",
     ),
     "yamlio": ("YamlDocument", "build_spec", "load_yaml", "parse_yaml", "to_yaml"),
-    "datafiles": ("data_names", "data_root", "load_data", "resolve_refs"),
+    "datafiles": ("data_names", "data_path", "data_root", "load_data", "resolve_refs"),
     "registry": ("Registry",),
+    "processes": ("map_in_processes",),
     "randomness": ("stream",),
     "statistics": ("QUANTILES", "Array", "Summary", "summarise", "weighted_quantile"),
 }
@@ -51,6 +52,7 @@ __all__ = sorted(_WHERE)
 
 if TYPE_CHECKING:
     from sim.core.datafiles import data_names as data_names
+    from sim.core.datafiles import data_path as data_path
     from sim.core.datafiles import data_root as data_root
     from sim.core.datafiles import load_data as load_data
     from sim.core.datafiles import resolve_refs as resolve_refs
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from sim.core.errors import SloNotMetError as SloNotMetError
     from sim.core.errors import did_you_mean as did_you_mean
     from sim.core.errors import require_extra as require_extra
+    from sim.core.processes import map_in_processes as map_in_processes
     from sim.core.randomness import stream as stream
     from sim.core.registry import Registry as Registry
     from sim.core.specs import BandwidthBytesPerS as BandwidthBytesPerS

@@ -32,6 +32,12 @@ class _Loader(_BASE):  # type: ignore[misc, valid-type]
     yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper that also quotes text which YAML 1.2 would read as something else, such as `0E0`."""
+
+    yaml_implicit_resolvers = {first: list(found) for first, found in yaml.SafeDumper.yaml_implicit_resolvers.items()}  # noqa: RUF012
+
+
 for _tag, _pattern, _first in (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -42,7 +48,8 @@ for _tag, _pattern, _first in (
         "-+0123456789.",
     ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+    for _side in (_Loader, _Dumper):
+        _side.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
 def _int(loader: Any, node: yaml.ScalarNode) -> int:
@@ -84,8 +91,11 @@ def load_yaml(path: Path | str) -> YamlDocument:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError("no such file", file=str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the file: {error}", file=str(path)) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError("cannot read the file: it is not UTF-8 text", file=str(path), line=line) from None
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror or error}", file=str(path)) from None
     return parse_yaml(text, str(path))
 
 
@@ -188,7 +198,7 @@ def _input_error(spec: type[Spec], detail: ErrorDetails, doc: YamlDocument, at: 
     shown = ".".join(map(str, where)) or None
     kind = detail["type"]
     value: object = detail.get("input", MISSING)
-    message, allowed = detail["msg"].removeprefix("Value error, "), None
+    message, allowed = _plain(detail), None
     if kind == "extra_forbidden":
         key = str(detail["loc"][-1])
         allowed = _fields_near(spec, detail["loc"])
@@ -214,6 +224,21 @@ def _input_error(spec: type[Spec], detail: ErrorDetails, doc: YamlDocument, at: 
         value=value,
         allowed=allowed,
     )
+
+
+def _plain(detail: ErrorDetails) -> str:
+    """The message of pydantic, in the words of a file where its own are those of Python."""
+    context = detail.get("ctx", {})
+    words = {
+        "model_type": "expected a mapping of keys to values",
+        "dict_type": "expected a mapping of keys to values",
+        "list_type": "expected a list",
+        "tuple_type": "expected a list",
+        "string_type": "expected text",
+        "too_short": f"expected at least {context.get('min_length')} in the list, not {context.get('actual_length')}",
+        "too_long": f"expected at most {context.get('max_length')} in the list, not {context.get('actual_length')}",
+    }
+    return words.get(detail["type"], detail["msg"].removeprefix("Value error, "))
 
 
 def _real_path(data: Any, at: KeyPath, loc: tuple[str | int, ...]) -> KeyPath:
@@ -268,5 +293,7 @@ def _fields_near(spec: type[Spec], loc: tuple[str | int, ...]) -> list[str]:
 
 def to_yaml(data: Any) -> str:
     """`data` (plain dicts, lists, scalars) as block-style YAML in the given order of keys."""
-    text: str = yaml.safe_dump(data, sort_keys=False, default_flow_style=False, allow_unicode=True, width=110)
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=110
+    )
     return text

@@ -2,7 +2,7 @@
 
 Start with `CostModel` (in `model`), which picks for each operator a form (`gemm`, `attention`, `moe`, `elementwise`,
 `collectives`), the device's fitted parameters (`curves`) and the arithmetic (`precision`). The forms are pure
-functions of numbers and arrays and can be used alone. `launch` holds what the host adds.
+functions of numbers and arrays and can be used alone. `launch` holds what launches without CUDA graphs add.
 """
 
 from sim.costs.attention import (
@@ -20,7 +20,7 @@ from sim.costs.attention import (
 from sim.costs.collectives import COLLECTIVES, BoundCollective, bind_collective, lower_bound_s_per_byte
 from sim.costs.elementwise import StreamCurve, stream_time_s
 from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
-from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s, exposed_host_s
+from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s
 from sim.costs.model import BOUNDS, CostModel, OpCost
 from sim.costs.moe import (
     MoeCurve,
@@ -54,7 +54,6 @@ __all__ = [
     "decode_attention_terms",
     "decode_attention_time_s",
     "eager_time_s",
-    "exposed_host_s",
     "gemm_terms",
     "gemm_time_s",
     "grouped_gemm_terms",

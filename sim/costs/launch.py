@@ -1,4 +1,4 @@
-"""Host side: what kernel launches and the engine's Python loop add to the time on the device.
+"""Host side: what launching kernels one by one adds to the time on the device.
 
 The t0 of the kernel forms was measured inside CUDA graphs, so with graphs nothing is added here. In eager mode the
 host enqueues every kernel, and an operator cannot take less than that; the two overlap, hence the maximum.
@@ -21,20 +21,3 @@ def eager_time_s(device_s: Value, *, launches: Value, launch_s: float = EAGER_LA
     The host runs ahead while kernels are long (prefill) and is waited for while they are short (decode).
     """
     return np.maximum(device_s, np.asarray(launches) * launch_s)
-
-
-def exposed_host_s(
-    device_s: Value,
-    *,
-    sequences: Value,
-    base_s: float,
-    per_sequence_s: float,
-    overlapped: bool,
-) -> Array:
-    """Host time [s] of one engine step that the device waits for.
-
-    The host schedules, prepares inputs and handles outputs in `base_s + per_sequence_s x sequences`. With overlapped
-    (asynchronous) scheduling this happens during the previous step on the device and only the excess shows.
-    """
-    host_s = base_s + per_sequence_s * np.asarray(sequences, dtype=np.float64)
-    return np.maximum(0.0, host_s - device_s) if overlapped else np.asarray(host_s)

@@ -6,12 +6,10 @@ matter: an evaluation depends only on the scenario, the seed and the plan.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-from sim.core import InfeasibleError, Reason
+from sim.core import InfeasibleError, Reason, map_in_processes
 from sim.plans import ResolvedPlan
 from sim.results import RunResult
 from sim.scenario import PlanRunner, Scenario, assemble
@@ -42,7 +40,6 @@ _worker: PlanRunner | None = None
 
 def _start_worker(scenario: Scenario, seed: int) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = PlanRunner(assemble(scenario, seed=seed), seed=seed)
 
 
@@ -66,20 +63,13 @@ def run_tasks(
         workers: Processes.
         report: Called with the number of tasks done.
     """
+    outcomes: Iterator[Outcome]
     if workers <= 1 or len(tasks) < 2:
-        for done, task in enumerate(tasks, start=1):
-            outcome = evaluate(runner, task)
-            if report is not None:
-                report(done)
-            yield outcome
-        return
-    pool = ProcessPoolExecutor(
-        min(workers, len(tasks)), initializer=_start_worker, initargs=(runner.things.scenario, runner.seed)
-    )
-    try:
-        for done, outcome in enumerate(pool.map(_in_worker, tasks), start=1):
-            if report is not None:
-                report(done)
-            yield outcome
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        outcomes = (evaluate(runner, task) for task in tasks)
+    else:
+        inputs = (runner.things.scenario, runner.seed)
+        outcomes = map_in_processes(_in_worker, tasks, workers=workers, start=_start_worker, arguments=inputs)
+    for done, outcome in enumerate(outcomes, start=1):
+        if report is not None:
+            report(done)
+        yield outcome

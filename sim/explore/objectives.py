@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from sim.results import Objective, resolve_metric
 from sim.scenario import ScenarioSpec
 
-_GOODPUT = "goodput_max_requests_per_s_per_gpu"
+GOODPUT = "goodput_max_requests_per_s_per_gpu"
+"""Metric path that has to be searched for, plan by plan."""
+
 _WITHOUT_GOODPUT = "output_tokens_per_s_per_gpu"
 
 
@@ -31,9 +33,9 @@ def objectives_of(spec: ScenarioSpec) -> tuple[Objective, ...]:
     if bounded or "objectives" in spec.search.model_fields_set:
         return found
     throughput = resolve_metric(_WITHOUT_GOODPUT)
-    return tuple(throughput if each.path == _GOODPUT else each for each in found)
+    return tuple(throughput if each.path == GOODPUT else each for each in found)
 
 
 def needs_goodput(objectives: Sequence[Objective]) -> bool:
     """Whether the highest sustainable rate must be searched for."""
-    return any(each.path == _GOODPUT for each in objectives)
+    return any(each.path == GOODPUT for each in objectives)

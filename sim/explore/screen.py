@@ -9,7 +9,12 @@ per request. Solved for the rate,
 
 rise with n, so capacity is L at the largest batch that slots and KV blocks allow, and the highest rate within an SLO
 is at the largest n whose token time and estimated TTFT keep it. Queueing for prompts is that of M/G/1
-(Pollaczek-Khinchine). These figures only rank plans; everything reported for promoted plans is simulated.
+(Pollaczek-Khinchine).
+
+Ranks in lock step and pipeline lanes, G groups, share a cycle: one prompt stretches it for all, and several in the same
+cycle stretch it together. With x prompts per cycle a prompt therefore costs `t_p max(1/G, (1 - exp(-x))/x)`: its share
+of the cycles in which there is one (Poisson), and no less than an even share. These figures only rank plans; everything
+reported for promoted plans is simulated.
 """
 
 from __future__ import annotations
@@ -26,9 +31,25 @@ from sim.results import SloSpec
 from sim.scenario import Assembled, PlanRunner, native_rate
 
 _POINTS = 32
+_SHARE_ROUNDS = 3
 _WINDOW_S = 60.0
 """Width of the window over which the arrival rate around a request is taken: longer than a queue lasts that drains."""
 _TAIL_99 = float(np.log(100.0))
+_STAND_INS = {
+    "engine_ttft_s": "ttft_s",
+    "queueing_s": "ttft_s",
+    "normalised_latency_s_per_token": "tpot_s",
+    "total_tokens_per_s_per_gpu": "output_tokens_per_s_per_gpu",
+    "mfu_frac": "output_tokens_per_s_per_gpu",
+    "goodput_requests_per_s": "sustained_requests_per_s",
+    "slo_attainment_frac": "sustained_requests_per_s",
+    "usd_per_hour": "n_gpus",
+    "gpu_hours": "n_gpus",
+}
+"""Metrics that are not estimated, and the estimate that ranks plans as they would."""
+
+SPREAD = (("sustained_requests_per_s", True), ("tpot_s", False), ("n_gpus", False))
+"""Estimates, with whether larger is better, that tell plans apart where an objective has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +141,16 @@ def _screen_shape(
     most = np.maximum(1.0, np.minimum(slots, kv_tokens / moments.context))
     batch = np.exp(np.linspace(0.0, 1.0, _POINTS)[None, :] * np.log(most)[:, None])
     decode_s = curves.decode_s(batch / groups)
-    prompt_s = curves.prompt_s(moments.prompt, budget)[:, None] / groups
+    alone_prompt_s = curves.prompt_s(moments.prompt, budget)[:, None]
+    chunks = np.maximum(1.0, moments.prompt / budget)[:, None]
     steps = max(moments.output - 1.0, 1.0)
-    rate = batch / (steps * decode_s + batch * prompt_s)
-    token_s = decode_s + batch * prompt_s / steps
+    share = np.full_like(batch, 1.0 / groups)
+    for _ in range(_SHARE_ROUNDS if groups > 1 else 1):
+        prompt_s = alone_prompt_s * share
+        rate = batch / (steps * decode_s + batch * prompt_s)
+        token_s = decode_s + batch * prompt_s / steps
+        per_cycle = rate * token_s * chunks
+        share = np.maximum(1.0 / groups, -np.expm1(-per_cycle) / per_cycle)
     load = np.minimum(rate * prompt_s, 0.999)
     spread = moments.prompt_squared / moments.prompt**2
     wait_s = load * prompt_s * spread / (2 * (1 - load))
@@ -148,7 +175,7 @@ def _screen_shape(
     token_now, ttft_now = now(token_s) * overload, now(ttft_s) * overload**4
     served = np.minimum(offered, rate[:, -1]) * replicas
     tokens_per_s = served * moments.output
-    busy = np.minimum(1.0, served / replicas * (moments.output * now(decode_s) / now(batch) + prompt_s[:, 0]))
+    busy = np.minimum(1.0, served / replicas * (moments.output * now(decode_s) / now(batch) + now(prompt_s)))
     watts = curves.idle_w + (curves.busy_w - curves.idle_w) * busy
     price = things.cluster.usd_per_device_hour
     return {
@@ -173,7 +200,8 @@ def _screen_shape(
 
 def proxy(path: str, screened: pd.DataFrame) -> Array | None:
     """The screen's column that ranks the metric `path`, any percentile of a latency by its estimate; None if none."""
-    for name in (path, path.partition(".")[0]):
+    head = path.partition(".")[0]
+    for name in (path, head, _STAND_INS.get(head)):
         if name in screened:
             return screened[name].to_numpy(dtype=np.float64)
     return None

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sim.core import Array, Reason
+from sim.core import Reason
 from sim.explore.algorithms import ALGORITHMS
 from sim.explore.executor import Task, run_tasks
-from sim.explore.objectives import needs_goodput, objectives_of
+from sim.explore.objectives import GOODPUT, needs_goodput, objectives_of
 from sim.explore.pareto import ParetoArchive, oriented
 from sim.explore.recommend import recommend
-from sim.explore.screen import proxy, screen
+from sim.explore.screen import SPREAD, proxy, screen
 from sim.plans import Infeasible, ResolvedPlan, Resolver, enumerate_plans
 from sim.results import (
     Evaluation,
@@ -51,10 +51,12 @@ def search(
         InputError: if a name is unknown, a trace is unusable, or an objective cannot be measured in this scenario.
     """
     chosen = seed_of(scenario, seed)
-    objectives = objectives_of(scenario.spec)
-    if needs_goodput(objectives):
-        require_slo(scenario.spec.slo, scenario.spec.workload.concurrency)
-    ALGORITHMS.get(scenario.spec.search.algorithm)
+    with scenario.errors_at("search.objectives"):
+        objectives = objectives_of(scenario.spec)
+        if needs_goodput(objectives):
+            require_slo(scenario.spec.slo, scenario.spec.workload.concurrency)
+    with scenario.errors_at("search.algorithm"):
+        ALGORITHMS.get(scenario.spec.search.algorithm)
     runner = PlanRunner(assemble(scenario, seed=chosen), seed=chosen)
     return _Search(scenario, runner, objectives, progress).run(workers)
 
@@ -119,14 +121,17 @@ class _Search:
         return screen(plans, self.runner.things, runner=self.runner, slo=self.scenario.spec.slo)
 
     def promoted(self, estimates: pd.DataFrame) -> list[list[int]]:
-        """Plans worth simulating, in groups by promise."""
+        """Plans worth simulating, in groups by promise.
+
+        An objective without an estimate could be best anywhere, so plans that differ at all are told apart for it.
+        """
         if estimates.empty:
             return []
         columns = [(proxy(each.path, estimates), each.maximise) for each in self.objectives]
         known = [(values, maximise) for values, maximise in columns if values is not None]
-        costs: Array = np.zeros((len(estimates), 1))
-        if known:
-            costs = oriented(np.column_stack([values for values, _ in known]), [maximise for _, maximise in known])
+        if len(known) < len(columns):
+            known += [(estimates[name].to_numpy(), maximise) for name, maximise in SPREAD]
+        costs = oriented(np.column_stack([values for values, _ in known]), [maximise for _, maximise in known])
         algorithm = ALGORITHMS.get(self.spec.algorithm)()
         return algorithm.promote(costs, layers=self.spec.layers, most=self.spec.max_simulated)
 
@@ -203,7 +208,9 @@ class _Search:
         if best is None or (self.best_run is not None and self.best_run.label == best.label):
             return self.best_run if best is not None else None
         plan = next(plan for plan in space.feasible if plan.label == best.label)
-        return self.runner.evaluate(plan)
+        rate = best.metrics.get(GOODPUT)
+        guess_per_s = None if rate is None else rate * plan.n_gpus
+        return self.runner.evaluate(plan, goodput=needs_goodput(self.objectives), guess_per_s=guess_per_s or None)
 
 
 def _reason_rows(rejected: Sequence[tuple[str, Sequence[Reason]]]) -> Iterator[tuple[str, str, str]]:

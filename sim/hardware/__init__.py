@@ -7,7 +7,7 @@ as a graph), `curves` (kernel efficiencies) and `power`.
 from sim.hardware.cluster import Cluster, CommGroup, Node, load_cluster, load_node
 from sim.hardware.curves import KernelCurves
 from sim.hardware.device import CollectiveCurve, Device, Link, load_device, load_link
-from sim.hardware.power import power_w
+from sim.hardware.power import power_w, resting_w
 from sim.hardware.spec import ClusterSpec, DeviceSpec, KernelsSpec, LinkSpec, NodeSpec, PriceSpec
 from sim.hardware.topology import build_graph
 
@@ -31,4 +31,5 @@ __all__ = [
     "load_link",
     "load_node",
     "power_w",
+    "resting_w",
 ]

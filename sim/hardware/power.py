@@ -9,21 +9,32 @@ import numpy as np
 from sim.core import Array
 from sim.hardware.device import VOLTAGE_FLOOR, Device
 
-COMPUTE_SHARE: Final = 0.6
-"""Share of the dynamic range that full matrix units draw with idle memory (assumed)."""
+COMPUTE_SHARE: Final = 1.3
+"""Share of the dynamic range per share of the dense peak (assumed): the best matrix products reach about 0.77 of the
+peak (maximum achievable matmul FLOPs, S. Bekman, Machine Learning Engineering) and then draw the whole range, as the
+prompt phase of serving does on A100 and H100 (POLCA, arXiv 2308.12908; Splitwise, arXiv 2311.18677)."""
 
-MEMORY_SHARE: Final = 0.45
-"""Share of the dynamic range that full memory bandwidth draws with idle matrix units (assumed).
+MEMORY_SHARE: Final = 0.6
+"""Share of the dynamic range that full memory bandwidth draws with idle matrix units (assumed): the token phase of
+serving, bound by memory, then draws some 40 to 65 % of the limit, as the same papers show. Both terms together are cut
+at the limit, as boards throttle."""
 
-Both together exceed the range and are cut at the power limit, as boards throttle; decode-bound serving then draws about
-half of the limit, as POLCA (arXiv 2308.12908) and Splitwise (arXiv 2311.18677) measured on A100 and H100."""
+CONTEXT_SHARE: Final = 0.05
+"""Share of the limit that a device with a model loaded draws above bare idle (26 to 66 W on data-centre GPUs, arXiv
+2605.23918)."""
+
+
+def resting_w(device: Device) -> float:
+    """Power [W] of a device that has a model loaded and no work."""
+    return min(device.idle_w + CONTEXT_SHARE * device.peak_w, device.peak_w)
 
 
 def power_w(device: Device, *, compute_frac: Array, memory_frac: Array) -> Array:
     """Power [W] at these shares of the device's peak FLOP rate and of its peak bandwidth, broadcast.
 
-    `idle + (peak - idle) min(1, COMPUTE_SHARE c s + MEMORY_SHARE m)`, where `s` is the clock share squared with the
-    voltage floor (the rate already holds one factor of the clock).
+    `rest + (peak - rest) min(1, COMPUTE_SHARE c s + MEMORY_SHARE m)` with `rest` from `resting_w`, where `s` is the
+    clock share times the square of the voltage with its floor (arithmetic at a lower clock does less per second at
+    less energy each). Only the device: no host, network or cooling.
 
     Args:
         device: The device, at its clock.
@@ -33,4 +44,5 @@ def power_w(device: Device, *, compute_frac: Array, memory_frac: Array) -> Array
     voltage = max(device.clock_frac, VOLTAGE_FLOOR)
     dynamic = COMPUTE_SHARE * np.asarray(compute_frac) * device.clock_frac * voltage**2
     dynamic = dynamic + MEMORY_SHARE * np.asarray(memory_frac)
-    return np.asarray(device.idle_w + (device.peak_w - device.idle_w) * np.minimum(1.0, dynamic))
+    rest_w = resting_w(device)
+    return np.asarray(rest_w + (device.peak_w - rest_w) * np.minimum(1.0, dynamic))

@@ -2,8 +2,9 @@
 
 Kernels are those of vLLM: one query-key-value projection, one gate-and-up projection, norms fused with the residual
 add, activation fused with the multiplication, one kernel that writes the cache. Latent attention (MLA) runs in its
-absorbed form; a prompt's expansion of keys and values has the same FLOPs per token. Not counted is that expansion of
-tokens computed in earlier chunks of the same prompt.
+absorbed form, whose two projections stay in the model's own format as engines keep them; a prompt's expansion of keys
+and values has the same FLOPs per token. Not counted is that expansion of tokens computed in earlier chunks of the same
+prompt.
 
 Communication. Attention and the feed-forward block each end in an all-reduce over the tensor-parallel ranks. With
 attention data parallelism the tokens of all data-parallel ranks are gathered before the experts and the results
@@ -152,9 +153,9 @@ def _latent_projections(model: ModelSpec, shard: Shard, a: MLA, tokens: Array) -
     return [
         *operators,
         _stream("rope", 2.0 * _BYTES * (heads + 1.0) * a.rope_dim * tokens),
-        _attention_gemm("k_up", tokens, a.kv_rank, heads * a.nope_dim, dtype),
+        _attention_gemm("k_up", tokens, a.kv_rank, heads * a.nope_dim, model.dtype),
         _cache_write(shard, latent, tokens),
-        _attention_gemm("v_up", tokens, a.kv_rank, heads * a.v_dim, dtype),
+        _attention_gemm("v_up", tokens, a.kv_rank, heads * a.v_dim, model.dtype),
         _attention_gemm("o", tokens, heads * a.v_dim, hidden, dtype),
     ]
 

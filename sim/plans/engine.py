@@ -12,6 +12,8 @@ from pydantic import Field, field_validator
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
 from sim.models import canonical_dtype
 
+MemoryShare = Literal["device", "static", "free"]
+
 
 class LimitDefaults(Spec):
     """Default batch limits of a class of devices; the first entry that fits a device holds.
@@ -92,11 +94,16 @@ class EngineSpec(Spec):
         scheduler: Name of its scheduling policy.
         router: Name of the default router between replicas.
         limits: Default batch limits by device class, first match first.
-        kv_memory_frac: Share of device memory that weights, activations and KV cache may take together.
+        kv_memory_frac: Share of memory for the KV cache and, as `kv_memory_of` says, for what else.
+        kv_memory_of: What that is a share of. `device`: all memory, for weights, activations, runtime and KV cache
+            together. `static`: what the runtime leaves, for weights and KV cache. `free`: what weights, activations
+            and runtime leave, for the KV cache alone.
         kv_dtype: Default KV cache format.
         block_tokens: Tokens per KV block.
         watermark_frac: Share of KV blocks that admission leaves free.
         chunked_prefill: Whether prompts may be split over iterations.
+        chunked_prefill_above: Context [tokens] up to which prompts are nevertheless computed whole, with a budget that
+            holds the longest; None if the context does not matter.
         prefix_caching: Whether equal prefixes share KV blocks; not simulated, so it must be off.
         async_scheduling: Whether the host prepares the next iteration while the device runs this one.
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
@@ -123,10 +130,12 @@ class EngineSpec(Spec):
     router: str = "round_robin"
     limits: tuple[LimitDefaults, ...] = Field(min_length=1)
     kv_memory_frac: Sourced[Frac]
+    kv_memory_of: MemoryShare = "device"
     kv_dtype: str = "bf16"
     block_tokens: Sourced[int]
     watermark_frac: Sourced[Frac]
     chunked_prefill: bool = True
+    chunked_prefill_above: int | None = Field(default=None, gt=0)
     prefix_caching: Literal[False] = False
     async_scheduling: bool
     graph_sizes: tuple[int, ...]

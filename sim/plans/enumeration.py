@@ -12,7 +12,8 @@ Ranges of fields left open:
   far as the budget covers the sequences;
 - formats: the checkpoint's and the engine's default for the cache; everything else: the default only.
 
-Values that a user lists are all tried, also where they cannot run, so that a search can say why.
+Values that a user lists are all tried, also where they cannot run, so that a search can say why. Limits come in
+ascending order, however listed: of plans that are alike otherwise, the later one has the wider limits.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def enumerate_plans(
             space.weights_dtype or (model.weights_dtype,),
             space.kv_dtype or (engine.kv_dtype,),
             space.max_model_len or (None,),
-            space.kv_memory_frac or (engine.kv_memory_frac.value,),
+            sorted(space.kv_memory_frac or (engine.kv_memory_frac.value,)),
             space.clock or (1.0,),
             space.router or (engine.router,),
             space.scheduler or (engine.scheduler,),
@@ -140,8 +141,8 @@ def _limits(engine: EngineSpec, cluster: Cluster, space: PlanSpace) -> Iterator[
     sequences, tokens = default_limits(engine, cluster.device)
     both_listed = space.max_num_seqs is not None and space.max_num_batched_tokens is not None
     for pair in product(
-        space.max_num_seqs or sorted({*_SEQUENCES, sequences}),
-        space.max_num_batched_tokens or sorted({*_BUDGETS, tokens}),
+        sorted(space.max_num_seqs or {*_SEQUENCES, sequences}),
+        sorted(space.max_num_batched_tokens or {*_BUDGETS, tokens}),
     ):
         if pair[0] <= pair[1] or both_listed:
             yield pair

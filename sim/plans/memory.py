@@ -1,8 +1,11 @@
 """Memory of one device under a plan, and how many KV blocks are left for it.
 
-The rule is vLLM's (`vllm/v1/worker/gpu_worker.py`, determine_available_memory): of the device's memory a fraction is
-the engine's; weights, the peak of a profiling run and what the runtime takes are subtracted, the rest is KV blocks.
-The stage with the fewest blocks sets the number for all.
+Engines mean different things by their memory fraction (`EngineSpec.kv_memory_of`). vLLM's is of the whole device:
+weights, the peak of a profiling run and what the runtime takes are subtracted, the rest is KV blocks
+(`vllm/v1/worker/gpu_worker.py`, determine_available_memory). SGLang's is for weights and KV blocks only, of what was
+free before the weights came (`sglang/srt/model_executor/model_runner.py`, profile_max_num_token). TensorRT-LLM's is of
+what is free once weights are loaded and a profiling run is over (`tensorrt_llm/_torch/pyexecutor/_util.py`). The stage
+with the fewest blocks sets the number for all.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 
 from sim.hardware import Device
 from sim.models import Dense, ModelSpec, MoE, Shard, kv_bytes_per_token_rank, layers_of, weight_bytes
-from sim.plans.engine import ActivationRule, EngineSpec
+from sim.plans.engine import ActivationRule, EngineSpec, MemoryShare
 
 _ACTIVATION_BYTES = 2.0
 
@@ -94,6 +97,7 @@ class MemoryModel:
         runtime_bytes: Context and communication buffers [B].
         graph_bytes: Captured graphs [B].
         graphs_in_budget: Whether graphs count within the engine's fraction.
+        share_of: What that is a fraction of; see `EngineSpec.kv_memory_of`.
         moe_ranks: Data-parallel ranks whose tokens meet in the expert buffers.
         max_moe_tokens: Tokens of one chunk of the expert buffers.
     """
@@ -104,6 +108,7 @@ class MemoryModel:
     runtime_bytes: float
     graph_bytes: float
     graphs_in_budget: bool
+    share_of: MemoryShare
     moe_ranks: int
     max_moe_tokens: int
 
@@ -114,8 +119,13 @@ class MemoryModel:
 
     def free_for_kv_bytes(self, stage: StageMemory, *, tokens: int, rows: int, frac: float) -> float:
         """What is left for KV blocks in a stage [B]; negative if the rest does not even fit."""
+        if self.share_of == "static":
+            return (self.visible_bytes - self.runtime_bytes) * frac - stage.weights_bytes
         taken = stage.weights_bytes + self.runtime_bytes + self.activation_bytes(stage, tokens=tokens, rows=rows)
-        return self.visible_bytes * frac - taken - (self.graph_bytes if self.graphs_in_budget else 0.0)
+        taken += self.graph_bytes if self.graphs_in_budget else 0.0
+        if self.share_of == "free":
+            return (self.visible_bytes - taken) * frac
+        return self.visible_bytes * frac - taken
 
     def kv_blocks(self, *, tokens: int, rows: int, frac: float, block_tokens: int) -> tuple[int, StageMemory]:
         """KV blocks per data-parallel rank and the stage that sets them; zero or less if there is no room."""
@@ -151,6 +161,7 @@ def memory_model(model: ModelSpec, shards: tuple[Shard, ...], device: Device, en
         runtime_bytes=(engine.runtime_bytes if alone else engine.runtime_parallel_bytes).value,
         graph_bytes=engine.graph_bytes.value,
         graphs_in_budget=engine.graphs_in_budget,
+        share_of=engine.kv_memory_of,
         moe_ranks=shard.dp,
         max_moe_tokens=engine.activation.max_moe_tokens.value,
     )

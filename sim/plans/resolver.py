@@ -59,6 +59,12 @@ class Resolver:
             return self._refuse(plan, given, list(self._placement_reasons(key, replicas)))
         return self._limits(plan, given, fields, shape, replicas)
 
+    def _splits_prompts(self, asked: int | None) -> bool:
+        """Whether prompts may be split over iterations, with the context limit that is asked for."""
+        above = self.engine.chunked_prefill_above
+        context = self.model.max_position_embeddings if asked is None else asked
+        return self.engine.chunked_prefill and (above is None or context > above)
+
     def _key(self, fields: Mapping[str, Any]) -> ShapeKey:
         dp, tp, pp = fields.get("dp", 1), fields.get("tp", 1), fields.get("pp", 1)
         ep, moe_tp = fields.get("ep"), fields.get("moe_tp")
@@ -112,13 +118,24 @@ class Resolver:
         self, plan: PlanSpec, given: Mapping[str, Any], fields: Mapping[str, Any], shape: PlanShape, replicas: int
     ) -> ResolvedPlan | Infeasible:
         tokens, rows, frac = fields["max_num_batched_tokens"], fields["max_num_seqs"], fields["kv_memory_frac"]
+        asked = fields.get("max_model_len")
+        chunked = self._splits_prompts(asked)
+        if not chunked and "max_num_batched_tokens" not in given:
+            tokens = max(tokens, asked or self.model.max_position_embeddings)
         block = self.engine.block_tokens.value
         blocks, tightest = shape.memory.kv_blocks(tokens=tokens, rows=rows, frac=frac, block_tokens=block)
-        asked = fields.get("max_model_len")
         length = min(self.model.max_position_embeddings, max(0, blocks) * block) if asked is None else asked
         reasons = [
             *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=blocks),
-            *_limit_reasons(self.model, self.engine, tokens=tokens, rows=rows, length=length, capacity=blocks * block),
+            *_limit_reasons(
+                self.model,
+                self.engine.name,
+                tokens=tokens,
+                rows=rows,
+                length=length,
+                capacity=blocks * block,
+                chunked=chunked,
+            ),
         ]
         if reasons:
             return self._refuse(plan, given, reasons)
@@ -134,7 +151,7 @@ class Resolver:
             clock=fields.get("clock", 1.0),
             router=fields["router"],
             scheduler=fields["scheduler"],
-            chunked_prefill=self.engine.chunked_prefill,
+            chunked_prefill=chunked,
             block_tokens=block,
             kv_blocks=blocks,
             watermark_blocks=int(self.engine.watermark_frac.value * blocks),
@@ -151,7 +168,7 @@ def _memory_reasons(
     memory: MemoryModel, stage: StageMemory, *, tokens: int, rows: int, frac: float, blocks: int
 ) -> Iterator[Reason]:
     outside = 0.0 if memory.graphs_in_budget else memory.graph_bytes
-    if memory.visible_bytes * frac + outside > memory.device_bytes:
+    if memory.share_of == "device" and memory.visible_bytes * frac + outside > memory.device_bytes:
         yield Reason(
             "memory",
             f"a memory fraction of {frac:g} leaves no room for {_gib(outside)} of CUDA graphs",
@@ -160,12 +177,12 @@ def _memory_reasons(
     if blocks > 0:
         return
     activations = memory.activation_bytes(stage, tokens=tokens, rows=rows)
-    budget = memory.visible_bytes * frac
+    budget = memory.visible_bytes * (frac if memory.share_of != "free" else 1.0)
     yield Reason(
         "memory",
         f"weights {_gib(stage.weights_bytes)}, activations {_gib(activations)} and runtime "
         f"{_gib(memory.runtime_bytes)} leave no KV block in {_gib(budget)} "
-        f"({frac:g} of a GPU with {_gib(memory.device_bytes)})",
+        f"({budget / memory.visible_bytes:g} of a GPU with {_gib(memory.device_bytes)})",
         {
             "weights_bytes": stage.weights_bytes,
             "activations_bytes": activations,
@@ -182,15 +199,15 @@ def _gib(value: float) -> str:
 
 
 def _limit_reasons(
-    model: ModelSpec, engine: EngineSpec, *, tokens: int, rows: int, length: int, capacity: int
+    model: ModelSpec, engine: str, *, tokens: int, rows: int, length: int, capacity: int, chunked: bool
 ) -> Iterator[Reason]:
     if tokens < rows:
         yield Reason(
             "budget",
-            f"max_num_batched_tokens {tokens} is less than max_num_seqs {rows}: {engine.name} refuses to start",
+            f"max_num_batched_tokens {tokens} is less than max_num_seqs {rows}: {engine} refuses to start",
             {"max_num_batched_tokens": tokens, "max_num_seqs": rows},
         )
-    if not engine.chunked_prefill and tokens < length:
+    if not chunked and tokens < length:
         yield Reason(
             "budget",
             f"without chunked prefill max_num_batched_tokens {tokens} must hold a prompt of {length} tokens",

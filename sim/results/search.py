@@ -89,7 +89,7 @@ class SearchResult:
         front: Plans that no evaluated plan beats in all objectives.
         recommended: One of them; None if no plan can run.
         why: The reason, in one sentence.
-        space: How many plans were `generated`, `feasible`, `infeasible` (by reason), `screened` and `simulated`.
+        space: How many plans were `generated`, `infeasible` (by first reason), `screened` and `simulated`.
         rejected: One row per plan and reason; columns `REJECTED_COLUMNS`.
         evaluations: One row per screened or simulated plan; see `evaluations_frame`.
         objectives: What was optimised.

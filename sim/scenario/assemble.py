@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from sim.core import InputError, load_data
+from sim.core import load_data
 from sim.hardware import Cluster, ClusterSpec, load_cluster
 from sim.models import ModelSpec, load_model
 from sim.plans import EngineSpec, load_engine
-from sim.scenario.load import Scenario
-from sim.scenario.spec import ServingWorkload
-from sim.workloads import RequestTable, TrafficSpec, generate, load_traffic, read_trace
+from sim.scenario.load import Scenario, located
+from sim.serving import ROUTERS, SCHEDULERS
+from sim.workloads import RequestTable, generate, load_traffic, read_trace
 
 _OPEN_LOOP_REQUESTS = 2000
 _CLOSED_LOOP_ROUNDS = 10
@@ -46,47 +45,61 @@ def assemble(scenario: Scenario, *, seed: int) -> Assembled:
     Raises:
         InputError: if a name is unknown or a trace is unusable.
     """
-    spec = scenario.spec
+    spec, base = scenario.spec, scenario.base
+    _check_policies(scenario)
+    with scenario.errors_at("model"):
+        model = load_model(located(spec.model, base))
+    with scenario.errors_at("cluster"):
+        cluster = load_cluster(_cluster_spec(scenario))
+    with scenario.errors_at("engine"):
+        engine = load_engine(located(spec.engine, base))
     return Assembled(
         scenario=scenario,
-        model=load_model(_path_or_name(spec.model, scenario.base)),
-        cluster=load_cluster(_cluster_spec(scenario)),
-        engine=load_engine(spec.engine),
-        requests=_traffic(spec.workload, scenario.base, seed),
+        model=model,
+        cluster=cluster,
+        engine=engine,
+        requests=_traffic(scenario, seed),
         concurrency=spec.workload.concurrency,
     )
 
 
-def _path_or_name(text: str, base: Path) -> str:
-    path = base / text
-    return str(path) if path.suffix in {".json", ".yaml", ".yml"} and path.is_file() else text
+def _check_policies(scenario: Scenario) -> None:
+    """Refuses a router or scheduler that nobody registered, before anything is simulated."""
+    plan, space = scenario.spec.plan, scenario.spec.search.space
+    for name, of_plan, of_space, registry in (
+        ("router", plan.router, space.router, ROUTERS),
+        ("scheduler", plan.scheduler, space.scheduler, SCHEDULERS),
+    ):
+        with scenario.errors_at(f"plan.{name}"):
+            if of_plan is not None:
+                registry.get(of_plan)
+        with scenario.errors_at(f"search.space.{name}"):
+            for policy in of_space or ():
+                registry.get(policy)
 
 
 def _cluster_spec(scenario: Scenario) -> ClusterSpec:
     cluster = scenario.spec.cluster
-    if isinstance(cluster, ClusterSpec):
-        return cluster
-    try:
-        return load_data("hardware_profiles/clusters", cluster, ClusterSpec, kind="cluster")
-    except InputError as error:
-        if error.file is None:
-            error.file = scenario.document.path
-            error.line = scenario.document.line_of(("cluster",))
-            error.path = "cluster"
-        raise
+    if isinstance(cluster, str):
+        cluster = load_data("hardware_profiles/clusters", located(cluster, scenario.base), ClusterSpec, kind="cluster")
+    return cluster.model_copy(update={"node": located(cluster.node, scenario.base)})
 
 
-def _traffic(workload: ServingWorkload, base: Path, seed: int) -> RequestTable:
+def _traffic(scenario: Scenario, seed: int) -> RequestTable:
+    workload = scenario.spec.workload
     if workload.trace is not None:
-        return read_trace(workload.trace, base=base, seed=seed)
+        with scenario.errors_at("workload.trace"):
+            return read_trace(workload.trace, base=scenario.base, seed=seed)
     traffic = workload.traffic
     assert traffic is not None
-    spec: TrafficSpec = load_traffic(traffic) if isinstance(traffic, str) else traffic
+    with scenario.errors_at("workload.traffic"):
+        spec = load_traffic(located(traffic, scenario.base)) if isinstance(traffic, str) else traffic
     if workload.concurrency is not None:
         count = workload.requests or _CLOSED_LOOP_ROUNDS * workload.concurrency
     else:
         count = workload.requests or _OPEN_LOOP_REQUESTS
-    return generate(spec, requests=count, rate=workload.rate, seed=seed)
+    with scenario.errors_at("workload"):
+        return generate(spec, requests=count, rate=workload.rate, seed=seed)
 
 
 def longest_request(requests: RequestTable) -> int:

@@ -7,14 +7,13 @@ interval over the pairs; a recorded trace has one realisation and no such interv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from sim.core import InputError
+from sim.core import InfeasibleError, InputError, map_in_processes
 from sim.results import CompareResult, Difference, RunResult, Variant, metric_paths
 from sim.scenario.load import Scenario
 from sim.scenario.run import run, seed_of
@@ -48,9 +47,9 @@ def compare(
         )
     first = seed_of(scenario, seed)
     repeats = 1 if spec.workload.trace is not None else spec.replications
-    cases = [scenario, *(scenario.with_values(v.set, label=f"variant {v.name!r}:") for v in spec.variants)]
+    cases = [scenario, *(scenario.variant(index) for index in range(len(spec.variants)))]
     names = ["base", *(variant.name for variant in spec.variants)]
-    jobs = [(case, first + repeat) for case in cases for repeat in range(repeats)]
+    jobs = [_Job(name, case, first + i) for name, case in zip(names, cases, strict=True) for i in range(repeats)]
     results: list[RunResult] = []
     for done, result in enumerate(_map(jobs, workers), start=1):
         results.append(result)
@@ -64,15 +63,22 @@ def compare(
     return CompareResult(base=base[0], variants=variants)
 
 
-def _map(jobs: Sequence[tuple[Scenario, int]], workers: int) -> Sequence[RunResult]:
-    if workers <= 1 or len(jobs) == 1:
-        return [_one(job) for job in jobs]
-    with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
-        return list(pool.map(partial(_one), jobs))
+class _Job(NamedTuple):
+    name: str
+    scenario: Scenario
+    seed: int
 
 
-def _one(job: tuple[Scenario, int]) -> RunResult:
-    return run(job[0], seed=job[1])
+def _map(jobs: Sequence[_Job], workers: int) -> Iterator[RunResult]:
+    return map(_one, jobs) if workers <= 1 or len(jobs) < 2 else map_in_processes(_one, jobs, workers=workers)
+
+
+def _one(job: _Job) -> RunResult:
+    try:
+        return run(job.scenario, seed=job.seed)
+    except InfeasibleError as error:
+        place = job.name if job.name == "base" else f"variant {job.name!r}"
+        raise InfeasibleError(f"{place}: {error.message}", error.reasons) from None
 
 
 def _differences(base: Sequence[RunResult], variant: Sequence[RunResult]) -> dict[str, Difference]:

@@ -17,8 +17,8 @@ import pandas as pd
 
 from sim.core import InfeasibleError, Reason
 from sim.costs import CostModel
-from sim.hardware import power_w
-from sim.models import attention_flops_per_key, kv_bytes_per_token, model_flops_per_token
+from sim.hardware import power_w, resting_w
+from sim.models import attention_flops_per_key, kv_bytes_per_token_rank, model_flops_per_token
 from sim.plans import ResolvedPlan, launch_command, require
 from sim.results import GapRuns, RunFacts, RunResult, SloSpec, build_result
 from sim.scenario.assemble import Assembled, assemble, longest_request
@@ -108,12 +108,15 @@ class PlanRunner:
     Args:
         things: The scenario's model, cluster, engine and requests.
         seed: Seed of the router's stream.
+        compiled: Costs by `ResolvedPlan.cost_key`, shared with other runners of the same model, cluster and engine.
     """
 
-    def __init__(self, things: Assembled, *, seed: int) -> None:
+    def __init__(
+        self, things: Assembled, *, seed: int, compiled: dict[tuple[Any, ...], CompiledCost] | None = None
+    ) -> None:
         self.things = things
         self.seed = seed
-        self._compiled: dict[Any, CompiledCost] = {}
+        self._compiled: dict[tuple[Any, ...], CompiledCost] = {} if compiled is None else compiled
         self._verdicts: dict[Any, list[Verdict]] = {}
 
     # ---- one plan ----
@@ -163,8 +166,7 @@ class PlanRunner:
             for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)
         ]
 
-    @staticmethod
-    def _limits(plan: ResolvedPlan) -> EngineLimits:
+    def _limits(self, plan: ResolvedPlan) -> EngineLimits:
         """Limits of one replica: those of a rank times data-parallel ranks, budgets also times pipeline lanes."""
         return EngineLimits(
             max_sequences=plan.max_num_seqs * plan.dp,
@@ -174,6 +176,7 @@ class PlanRunner:
             block_tokens=plan.block_tokens,
             chunked_prefill=plan.chunked_prefill,
             watermark_blocks=plan.watermark_blocks * plan.dp,
+            schedule_ahead=self.things.engine.async_scheduling,
         )
 
     @cached_property
@@ -201,7 +204,8 @@ class PlanRunner:
             plan: A resolved plan.
             requests: What to serve; None for the scenario's traffic.
             time_scale: Factor on arrival times of an open loop: below one, the same requests come faster.
-            breaker: Stop as soon as this SLO can no longer be attained.
+            breaker: Stop as soon as this SLO can no longer be attained, and only then: the workload's `duration` would
+                count requests under way as missed.
             leap: Whether engines leap.
         """
         table = self.things.requests if requests is None else requests
@@ -222,7 +226,7 @@ class PlanRunner:
             max_model_len=plan.max_model_len,
             seed=self.seed,
             leap=leap,
-            until_s=self.things.scenario.spec.workload.duration,
+            until_s=self.things.scenario.spec.workload.duration if breaker is None else None,
             stop_when=None
             if breaker is None
             else slo_breaker(log, breaker.limits_s, attainment=breaker.attainment, count=len(table)),
@@ -353,7 +357,8 @@ class PlanRunner:
         flops = (
             tokens * per_token + rows * per_row + (decoded_keys + prompt_keys) * attention_flops_per_key(things.model)
         )
-        kv_bytes = decoded_keys * kv_bytes_per_token(things.model, plan.kv_dtype)
+        per_rank = sum(kv_bytes_per_token_rank(things.model, shard) for shard in plan.shards)
+        kv_bytes = decoded_keys * per_rank * plan.tp  # copies of KV heads and of latents are read by every rank
         gpus_per_replica = plan.n_gpus / plan.replicas
         moved = cost.bytes_per_gpu(leaps) * gpus_per_replica + kv_bytes
         peak_flops, _ = device.compute_rate(plan.compute_dtype)
@@ -380,14 +385,14 @@ class PlanRunner:
     def _energy_j(
         self, plan: ResolvedPlan, duration_s: float, busy_gpu_s: float, compute_gpu_s: float, moved_bytes: float
     ) -> float:
-        """Energy of all GPUs [J]: power at the mean utilisation while busy, idle power for the rest."""
+        """Energy of all GPUs [J]: power at the mean utilisation while busy, that of a loaded GPU at rest otherwise."""
         device = self.things.cluster.device.at_clock(plan.clock)
         idle_gpu_s = max(0.0, duration_s * plan.n_gpus - busy_gpu_s)
         if busy_gpu_s == 0:
-            return device.idle_w * idle_gpu_s
+            return resting_w(device) * idle_gpu_s
         busy_w = power_w(
             device,
             compute_frac=np.asarray(min(1.0, compute_gpu_s / busy_gpu_s)),
             memory_frac=np.asarray(min(1.0, moved_bytes / device.memory_bytes_per_s / busy_gpu_s)),
         )
-        return float(busy_w) * busy_gpu_s + device.idle_w * idle_gpu_s
+        return float(busy_w) * busy_gpu_s + resting_w(device) * idle_gpu_s

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sim.core import Frac, RatePerS, Spec, TimeS
 from sim.hardware import ClusterSpec
@@ -45,6 +45,8 @@ class ServingWorkload(Spec):
             raise ValueError("give `traffic` (a name, see `plansim list traffic`) or `trace: {path: ...}`")
         if self.concurrency is not None and self.rate is not None:
             raise ValueError("`concurrency` (closed loop) and `rate` (open loop) exclude each other")
+        if self.duration is not None and self.duration <= self.warmup:
+            raise ValueError(f"`duration` ({self.duration:g} s) must be longer than `warmup` ({self.warmup:g} s)")
         return self
 
 
@@ -73,7 +75,9 @@ class SearchSpec(Spec):
     """
 
     space: PlanSpace = PlanSpace()
-    objectives: tuple[str, ...] = ("goodput_max_per_gpu", "ttft_s.p99", "tpot_s.p99", "cost")
+    objectives: tuple[str, ...] = Field(
+        default=("goodput_max_per_gpu", "ttft_s.p99", "tpot_s.p99", "cost"), min_length=1
+    )
     algorithm: str = "ladder"
     layers: int = Field(default=3, ge=1)
     max_simulated: int = Field(default=24, ge=1)
@@ -122,3 +126,11 @@ class ScenarioSpec(Spec):
     variants: tuple[VariantSpec, ...] = ()
     replications: int = Field(default=5, ge=1, le=100)
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("variants")
+    @classmethod
+    def _distinct_names(cls, variants: tuple[VariantSpec, ...]) -> tuple[VariantSpec, ...]:
+        names = [variant.name for variant in variants]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(f"two variants are called {twice[0]!r}")
+        return variants

@@ -53,6 +53,7 @@ class ServingRun:
         replicas: The replicas as the run left them.
         duration_s: From time zero to the last event [s].
         stopped: Whether `stop_when` ended it before all requests were served.
+        slots_used: The most slots in use at once in a replica; see `Headroom`.
     """
 
     log: RequestLog
@@ -60,12 +61,13 @@ class ServingRun:
     replicas: list[Replica] = field(repr=False)
     duration_s: float
     stopped: bool
+    slots_used: int
 
     def headroom(self) -> Headroom:
         """What the run left unused."""
         return Headroom(
-            max(replica.peak_running for replica in self.replicas),
-            max(replica.kv.peak for replica in self.replicas),
+            self.slots_used,
+            max(replica.peak_blocks for replica in self.replicas),
             any(record.preemptions for record in self.records),
         )
 
@@ -75,12 +77,14 @@ class Headroom:
     """The most that any replica of a run had in use: tells which other limits give the very same run.
 
     Attributes:
-        running: Requests running at once in a replica.
-        blocks: KV blocks in use in a replica.
+        slots: Requests running at once in a replica; where the router looks at slots, requests sent to a replica and
+            not finished, for they decide whether it holds others back.
+        blocks: KV blocks in use in a replica; where the scheduler looks ahead, those of its running requests at their
+            ends, for they decide whom it admits.
         preempted: Whether any request was preempted.
     """
 
-    running: int
+    slots: int
     blocks: int
     preempted: bool
 
@@ -88,10 +92,10 @@ class Headroom:
         """Whether no slot or block limit could matter: one slot and the largest request's blocks were always free.
 
         If it holds for the limits of the run and for others that differ only in slots and blocks, then no check that a
-        scheduler can make of either comes out differently, and both runs are the same.
+        scheduler or router can make of either comes out differently, and both runs are the same.
         """
         free = limits.kv_blocks - limits.watermark_blocks - self.blocks
-        return not self.preempted and self.running < limits.max_sequences and free >= largest_blocks
+        return not self.preempted and self.slots < limits.max_sequences and free >= largest_blocks
 
 
 class Deployment:
@@ -99,13 +103,15 @@ class Deployment:
 
     def __init__(self, kernel: Kernel, log: RequestLog, *, frontend_s: float, max_model_len: int | None) -> None:
         self.outstanding: list[int] = []
-        self.slots: list[int] = []
         self.replicas: list[Replica] = []
         self._kernel = kernel
         self._log = log
         self._frontend_s = frontend_s
         self._max_model_len = max_model_len
         self._held: deque[int] = deque()
+        self._slots: list[int] = []
+        self._slots_read = False
+        self._peak_outstanding = 0
         self._listeners: list[Callable[[int], None]] = []
         self._choose: Callable[[int], int | None]
 
@@ -121,7 +127,7 @@ class Deployment:
     ) -> None:
         """Creates one replica per cost, and the router."""
         self.outstanding = [0] * len(costs)
-        self.slots = [limits.max_sequences] * len(costs)
+        self._slots = [limits.max_sequences] * len(costs)
         policy = SCHEDULERS.get(scheduler)
         self.replicas = [
             Replica(
@@ -137,6 +143,18 @@ class Deployment:
             for index, cost in enumerate(costs)
         ]
         self._choose = ROUTERS.get(router)(self, stream(seed, "router")).choose
+
+    @property
+    def slots(self) -> list[int]:
+        """Most requests each replica runs at once; that the router asked is remembered."""
+        self._slots_read = True
+        return self._slots
+
+    @property
+    def slots_used(self) -> int:
+        """The most slots in use at once in a replica; see `Headroom`."""
+        running = max(replica.peak_running for replica in self.replicas)
+        return max(running, self._peak_outstanding) if self._slots_read else running
 
     def listen(self, listener: Callable[[int], None]) -> None:
         """Calls `listener` with every request that ends, finished or rejected."""
@@ -173,7 +191,9 @@ class Deployment:
             self._dispatch(request, target)
 
     def _dispatch(self, request: int, target: int) -> None:
-        self.outstanding[target] += 1
+        self.outstanding[target] = outstanding = self.outstanding[target] + 1
+        if outstanding > self._peak_outstanding:
+            self._peak_outstanding = outstanding
         self.replicas[target].submit(request)
 
     def _finished(self, request: int) -> None:
@@ -299,5 +319,10 @@ def serve(
     kernel.close()
     deployment.close()
     return ServingRun(
-        log, [replica.record for replica in deployment.replicas], deployment.replicas, kernel.now, stopped
+        log,
+        [replica.record for replica in deployment.replicas],
+        deployment.replicas,
+        kernel.now,
+        stopped,
+        deployment.slots_used,
     )

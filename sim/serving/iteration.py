@@ -2,11 +2,12 @@
 
 An iteration that decodes n sequences and computes prompt chunks costs
 
-    base(n, chunks) + sum over attention classes of f_class(n, attended tokens) + prefill(n, chunks)
+    device = base(n, chunks) + sum over attention classes of f_class(n, attended tokens) + prefill(n, chunks)
 
-where each f_class(n, .) is continuous and piecewise affine with exact break points (`DecodeRow`). This module has the
-protocol, the row type and the constant-cost model that queueing-theory tests use; `sim.serving.compiled` builds the
-real one from operators.
+where each f_class(n, .) is continuous and piecewise affine with exact break points (`DecodeRow`). It lasts
+`max(device + added, least)` with the host's part `host(n + chunks) = (added, least)`. This module has the protocol, the
+row type and the constant-cost model that queueing-theory tests use; `sim.serving.compiled` builds the real one from
+operators.
 """
 
 from __future__ import annotations
@@ -43,9 +44,17 @@ class IterationCost(Protocol):
     weights: tuple[float, ...]
 
     def base(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, int]:
-        """Time [s] that depends only on the tokens and logits rows computed, host included, and a code of both.
+        """Device time [s] that depends only on the tokens and logits rows computed, and a code of both.
 
         The code stands in the leap records, so that the cost can later say what the time was spent on.
+        """
+        ...
+
+    def host(self, requests: int) -> tuple[float, float]:
+        """Host time [s] that an iteration with so many requests waits for in any case, and the least it lasts.
+
+        Where the host works beside the device (asynchronous scheduling) the first is zero and the second its time.
+        One of the two is zero.
         """
         ...
 
@@ -78,6 +87,10 @@ class ConstantCost:
     def base(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, int]:
         """The constant [s]."""
         return self._step_s, 0
+
+    def host(self, requests: int) -> tuple[float, float]:
+        """None."""
+        return 0.0, 0.0
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
         """Zero at any length."""

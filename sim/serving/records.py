@@ -7,6 +7,7 @@ first + growth, ..., each seen by n sequences, and are expanded by numpy only wh
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -27,10 +28,12 @@ LEAP_COLUMNS: Final = {
     "prompt_attended": "tokens",
     "attended": "tokens",
     "attended_growth": "tokens",
+    "host_s": "s",
+    "host_growth_s": "s",
 }
 """Columns of a leap and their units. Iteration j of a leap lasts `first_s + growth_s j` and attends to
-`attended + attended_growth j` keys per layer while decoding `decoding` sequences; `base` is the cost model's code of
-its tokens and rows."""
+`attended + attended_growth j` keys per layer while decoding `decoding` sequences; of its time the device waits for the
+host `host_s + host_growth_s j`; `base` is the cost model's code of its tokens and rows."""
 
 _COUNTS = ("iterations", "decoding", "base", "prompts", "prompt_tokens")
 
@@ -46,6 +49,7 @@ class ReplicaRecord:
         self.preemptions = 0
         self._values = array("d")
         self._gaps: list[float] = []
+        self._held: list[tuple[int, float, int]] = []
 
     def __len__(self) -> int:
         return len(self._values) // len(LEAP_COLUMNS)
@@ -57,6 +61,14 @@ class ReplicaRecord:
     def gap(self, seconds: float) -> None:
         """Records one token gap that spans more than an iteration (a preempted request's)."""
         self._gaps.append(seconds)
+
+    def held(self, waits: Sequence[tuple[float, int]]) -> None:
+        """Says that in the leap recorded next the first tokens come late: after so many seconds, for so many sequences.
+
+        That is so after iterations in which prompts ran alone.
+        """
+        row = len(self)
+        self._held += [(row, seconds, count) for seconds, count in waits]
 
     def to_frame(self) -> pd.DataFrame:
         """One row per leap; see `LEAP_COLUMNS`."""
@@ -71,4 +83,11 @@ class ReplicaRecord:
         index = np.arange(int(steps.sum())) - np.repeat(np.cumsum(steps) - steps, steps)
         first, growth = (np.repeat(decoding[name].to_numpy(), steps) for name in ("first_s", "growth_s"))
         counts = np.repeat(decoding["decoding"].to_numpy(), steps).astype(np.float64)
-        return np.concatenate([first + growth * index, self._gaps]), np.concatenate([counts, np.ones(len(self._gaps))])
+        gaps = first + growth * index
+        starts = dict(zip(decoding.index, np.cumsum(steps) - steps, strict=True)) if self._held else {}
+        late = [(starts[row], waited, count) for row, waited, count in self._held if row in starts]
+        for start, _, count in late:
+            counts[start] -= count
+        held_s = [gaps[start] + waited for start, waited, _ in late]
+        held = [float(count) for _, _, count in late]
+        return np.concatenate([gaps, held_s, self._gaps]), np.concatenate([counts, held, np.ones(len(self._gaps))])

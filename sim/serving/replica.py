@@ -39,6 +39,8 @@ class EngineLimits:
         block_tokens: Tokens per block.
         chunked_prefill: Whether a prompt may be split over iterations.
         watermark_blocks: Blocks that admission must leave free.
+        schedule_ahead: Whether an iteration is scheduled when the one before it begins (asynchronous scheduling): a
+            request that arrives meanwhile has to wait for the next.
     """
 
     max_sequences: int
@@ -48,6 +50,7 @@ class EngineLimits:
     block_tokens: int = 16
     chunked_prefill: bool = True
     watermark_blocks: int = 0
+    schedule_ahead: bool = False
 
 
 class _WindowSum:
@@ -138,11 +141,20 @@ class Replica:
         self._offset_sum = 0
         self._finish_heap: list[tuple[int, int]] = []
         self._finish_at: dict[int, int] = {}
+        self._schedule_ahead = limits.schedule_ahead
+        self._incoming: deque[tuple[float, int]] = deque()
+        self._busy = False
+        self._last_start_s = 0.0
         self._windows = [_WindowSum(w) if w is not None else None for w in cost.windows]
         self._alarm: Alarm | None = None
         self._chunks: list[Chunk] = []
-        self._work = (0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+        self._work = (0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         self._steps = 0
+        self._stalls = False
+        self._held: list[tuple[float, int]] = []
+        self._final_blocks = 0
+        self._peak_final_blocks = 0
+        self._reserves = False
         self._start_s = 0.0
         self._first_s = 0.0
         self._growth_s = 0.0
@@ -159,16 +171,35 @@ class Replica:
 
     def free_blocks(self) -> int:
         """Blocks free after the decoding sequences have taken theirs for the next iteration."""
-        return self.kv.free - self.kv.needed(self._iteration)
+        return self.kv.left(self._iteration)
 
     def decode_shortage(self) -> int:
         """Blocks missing for every decoding sequence to store its next token."""
-        return self.kv.needed(self._iteration) - self.kv.free
+        return -self.kv.left(self._iteration)
 
     def blocks_to_extend(self, request: int, tokens: int) -> int:
         """New blocks for `tokens` more computed tokens of the request."""
         done = self.partial.get(request, 0)
         return self.kv.blocks_for(done + tokens) - self.kv.blocks_for(done)
+
+    def blocks_to_finish(self, request: int) -> int:
+        """Blocks that the request holds when its last token is out (which is not stored)."""
+        return self.kv.blocks_for(self._log.prompt[request] + self._log.output[request] - 1)
+
+    def promised_blocks(self) -> int:
+        """Blocks that the running requests have still to take until their last tokens are out."""
+        self._reserves = True
+        return self._final_blocks - self.kv.used
+
+    def spare_blocks(self) -> int:
+        """Blocks that are left when every running request has all of its own."""
+        self._reserves = True
+        return self.kv.total - self._final_blocks
+
+    @property
+    def peak_blocks(self) -> int:
+        """The most KV blocks in use at once; where the policy looks ahead, those of running requests at their ends."""
+        return max(self.kv.peak, self._peak_final_blocks) if self._reserves else self.kv.peak
 
     def extend(self, request: int, tokens: int) -> Chunk:
         """Takes blocks for `tokens` more tokens of a running prompt."""
@@ -179,6 +210,9 @@ class Replica:
         """Moves the head of the queue to the running set with a first chunk."""
         request = self.waiting.popleft()
         self.kv.take(self.kv.blocks_for(tokens))
+        self._final_blocks = final_blocks = self._final_blocks + self.blocks_to_finish(request)
+        if final_blocks > self._peak_final_blocks:
+            self._peak_final_blocks = final_blocks
         self.partial[request] = 0
         self._running[request] = None
         if len(self._running) > self.peak_running:
@@ -192,11 +226,12 @@ class Replica:
     def preempt_last(self) -> int:
         """Evicts the request admitted last for recomputation; see `EngineState`."""
         request, _ = self._running.popitem()
+        self._final_blocks -= self.blocks_to_finish(request)
         if request in self.partial:
             self.kv.give_back(self.kv.blocks_for(self.partial.pop(request)))
         else:
-            self._log.last_s[request] = self._kernel.now
             self._leave_decoding(request)
+            self._log.last_s[request] = self._kernel.now - self._release_held()
         self._log.status[request] = QUEUED
         self._log.preemptions[request] += 1
         self.record.preemptions += 1
@@ -208,15 +243,20 @@ class Replica:
     def submit(self, request: int) -> None:
         """Queues a request; wakes an idle engine, or shortens a leap in which it could be admitted."""
         self._log.replica[request] = self.index
-        could_be_next = not self.waiting
-        self.waiting.append(request)
+        could_be_next = not self.waiting and not self._incoming and len(self._running) < self.max_sequences
+        ahead = int(self._schedule_ahead and self._busy)
+        if ahead:
+            self._incoming.append((self._kernel.now, request))
+        else:
+            self.waiting.append(request)
         if self._alarm is None:
             self._alarm = self._kernel.at(self._kernel.now, self._wake)
-        elif could_be_next and self._steps > 1 and len(self._running) < self.max_sequences:
-            self._shorten()
+        elif could_be_next and self._steps > 1:
+            self._shorten(ahead)
 
-    def _shorten(self) -> None:
-        steps = steps_until(self._kernel.now, self._start_s, self._first_s, self._growth_s)
+    def _shorten(self, ahead: int) -> None:
+        """Cuts the leap where the next iteration to be scheduled begins, `ahead` iterations after the one under way."""
+        steps = steps_until(self._kernel.now, self._start_s, self._first_s, self._growth_s) + ahead
         if steps < self._steps:
             self._steps = steps
             assert self._alarm is not None
@@ -235,6 +275,22 @@ class Replica:
         """Applies the iterations that have just ended."""
         steps, now = self._steps, self._kernel.now
         self._steps = 0
+        if self._schedule_ahead:
+            self._last_start_s = leap_end_s(self._start_s, self._first_s, self._growth_s, steps - 1)
+        if self._stalls:
+            self._hold(self._first_s)
+            self.record.ran(self._start_s, steps, self._first_s, self._growth_s, 0, *self._work)
+        else:
+            self._decode(steps, now)
+        for chunk in self._chunks:
+            self._advance_prompt(chunk, now)
+        self._chunks = []
+
+    def _decode(self, steps: int, now: float) -> None:
+        """Gives every decoding sequence its tokens of `steps` iterations."""
+        if self._held:
+            self.record.held(self._held)
+            self._held = []
         self.record.ran(self._start_s, steps, self._first_s, self._growth_s, self.decoding, *self._work)
         if self.decoding:
             self.kv.take(self.kv.needed_over(self._iteration, steps, self.decoding))
@@ -247,9 +303,22 @@ class Replica:
             due, request = heappop(heap)
             if at.get(request) == due:
                 self._finish(request, now)
-        for chunk in self._chunks:
-            self._advance_prompt(chunk, now)
-        self._chunks = []
+
+    def _hold(self, seconds: float) -> None:
+        """Lets every decoding sequence wait for `seconds` while prompts run alone."""
+        fresh = self.decoding - sum(count for _, count in self._held)
+        self._held = [(waited + seconds, count) for waited, count in self._held]
+        if fresh:
+            self._held.append((seconds, fresh))
+
+    def _release_held(self) -> float:
+        """How long the sequence that has just left the decoding set, the newest, has waited [s]."""
+        if sum(count for _, count in self._held) <= self.decoding:
+            return 0.0
+        waited, count = self._held.pop()
+        if count > 1:
+            self._held.append((waited, count - 1))
+        return waited
 
     def stop(self) -> None:
         """Counts the whole iterations done by now, at the end of a run that is cut short."""
@@ -302,6 +371,7 @@ class Replica:
 
     def _complete(self, request: int, now: float) -> None:
         del self._running[request]
+        self._final_blocks -= self.blocks_to_finish(request)
         self._log.finish_s[request] = now
         self._log.status[request] = FINISHED
         if self.on_finish is not None:
@@ -324,13 +394,20 @@ class Replica:
 
     def _plan(self) -> None:
         """Chooses the next iteration or leap and sets its alarm; idles if there is no work."""
+        if self._incoming:
+            self._receive(until_s=self._last_start_s)
         self._chunks = chunks = self._scheduler.schedule(self)
-        if not chunks and not self.decoding:
+        if not chunks and not self.decoding and self._incoming:
+            self._receive(until_s=self._kernel.now)
+            self._chunks = chunks = self._scheduler.schedule(self)
+        self._busy = bool(chunks) or self.decoding > 0
+        if not self._busy:
             self._alarm = None
             if self.waiting or self.partial:
                 raise RuntimeError(f"replica {self.index} has work but its scheduler chose none")
             return
-        sequences = self.decoding
+        self._stalls = bool(chunks) and self._scheduler.prompts_alone and self.decoding > 0
+        sequences = 0 if self._stalls else self.decoding
         cost = self._cost
         if chunks:
             prompt_tokens = sum(chunk[1] for chunk in chunks)
@@ -339,6 +416,8 @@ class Replica:
         else:
             prompt_tokens, prefill_s, prompt_attended = 0, 0.0, 0.0
             steps = self._steps_to_change() if self._leap else 1
+            if self._incoming and not self.waiting and len(self._running) < self.max_sequences:
+                steps = 1
         base_s, code = cost.base(sequences, chunks)
         first_s = base_s + prefill_s
         growth_s = attended = attended_growth = 0.0
@@ -349,10 +428,34 @@ class Replica:
                 growth_s += slope_s * growing
                 attended += cost.weights[kind] * keys
                 attended_growth += cost.weights[kind] * growing
+        host_s, least_s = cost.host(sequences + len(chunks))
+        host_growth_s = 0.0
+        if least_s > first_s:
+            host_s, host_growth_s = least_s - first_s, -growth_s
+            if growth_s > 0.0 and steps > 1:
+                steps = min(steps, int(host_s // growth_s) + 1)
+        first_s += host_s
+        growth_s += host_growth_s
         now = self._kernel.now
-        self._work = (code, len(chunks), prompt_tokens, prefill_s, prompt_attended, attended, attended_growth)
+        self._work = (
+            code,
+            len(chunks),
+            prompt_tokens,
+            prefill_s,
+            prompt_attended,
+            attended,
+            attended_growth,
+            host_s,
+            host_growth_s,
+        )
         self._steps, self._start_s, self._first_s, self._growth_s = steps, now, first_s, growth_s
         self._alarm = self._kernel.at(leap_end_s(now, first_s, growth_s, steps), self._wake)
+
+    def _receive(self, *, until_s: float) -> None:
+        """Queues the requests that came in time for the iteration to be planned: by `until_s` [s]."""
+        incoming = self._incoming
+        while incoming and incoming[0][0] <= until_s:
+            self.waiting.append(incoming.popleft()[1])
 
     def _steps_to_change(self) -> int:
         heap, at = self._finish_heap, self._finish_at

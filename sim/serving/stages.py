@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from sim.core import Array
-from sim.costs import CostModel, exposed_host_s
+from sim.costs import CostModel
 from sim.models import (
     AttentionClass,
     ModelSpec,
@@ -23,6 +24,7 @@ from sim.models import (
 )
 
 _TYPICAL_TOKENS = 64.0
+Value = TypeVar("Value", float, Array)
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,9 @@ class EngineTiming:
     overlapped: bool
     graph_sizes: tuple[int, ...] = ()
 
-    def exposed_s(self, device_s: Array, rows: Array) -> Array:
-        """Host time [s] that shows beside `device_s` of an iteration with `rows` sequences; broadcast."""
-        return exposed_host_s(
-            device_s,
-            sequences=rows,
-            base_s=self.host_step_s,
-            per_sequence_s=self.host_per_sequence_s,
-            overlapped=self.overlapped,
-        )
+    def host_s(self, rows: Value, *, lanes: int = 1) -> Value:
+        """Host time [s] of a cycle: one scheduler serves the `lanes` of a rank in turn, each with `rows` sequences."""
+        return lanes * (self.host_step_s + self.host_per_sequence_s * rows)
 
 
 class Stages:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from sim.core import Array
-from sim.hardware import power_w
-from sim.models import ModelSpec, Operator, decode_operators, prefill_operators
+from sim.hardware import power_w, resting_w
+from sim.models import ModelSpec, Operator, compute_dtype, decode_operators, prefill_operators
 from sim.serving.stages import EngineTiming, StageCosts, Stages
 
 _BATCHES = np.unique(np.round(np.geomspace(1.0, 2048.0, 28)))
@@ -30,7 +30,7 @@ class SteadyCurves:
         context: Mean keys that a decoding token attends to [tokens].
 
     Attributes:
-        idle_w: Idle power of a device [W].
+        idle_w: Power of a device without work [W].
         busy_w: Power while decoding a typical batch [W].
     """
 
@@ -40,8 +40,9 @@ class SteadyCurves:
         self._token_s = self._sum("token", _TOKENS)
         rows_s = self._sum("row", _BATCHES)
         self._row_s = rows_s
-        device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s
-        self._decode_s = device_s + timing.exposed_s(device_s, _BATCHES) + self._decode_attention_s()
+        device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s + self._decode_attention_s()
+        host_s = timing.host_s(_BATCHES, lanes=len(stages))
+        self._decode_s = np.maximum(device_s, host_s) if timing.overlapped else device_s + host_s
         self.idle_w, self.busy_w = self._power()
 
     def decode_s(self, batch: Array) -> Array:
@@ -92,7 +93,7 @@ class SteadyCurves:
         return total
 
     def _power(self) -> tuple[float, float]:
-        """Idle power and power of the first stage's device while it decodes a typical batch [W]."""
+        """Power of the first stage's device without work, and while it decodes a typical batch [W]."""
         stage = self._stages.items[0]
         device = stage.costs.device
         batch = np.array([_TYPICAL_BATCH])
@@ -102,10 +103,10 @@ class SteadyCurves:
         seconds = float(stage.costs.total_s(operators)[0])
         flops = float(sum(np.sum(op.flops() * op.count) for op in operators))
         moved = float(sum(np.sum(op.bytes() * op.count) for op in operators))
-        rate, _ = device.compute_rate("bf16")
+        rate, _ = device.compute_rate(compute_dtype(stage.shard.weights_dtype))
         busy_w = power_w(
             device,
             compute_frac=np.asarray(min(1.0, flops / seconds / rate)),
             memory_frac=np.asarray(min(1.0, moved / seconds / device.memory_bytes_per_s)),
         )
-        return device.idle_w, float(busy_w)
+        return resting_w(device), float(busy_w)

@@ -85,16 +85,18 @@ class RequestTable:
     def repeated(self, count: int) -> RequestTable:
         """The first `count` requests of this table played over and over, one mean gap between two rounds.
 
-        Only arrivals and lengths are repeated: sessions, blocks and the like are of one round.
+        Lengths move on by one arrival each round: a router that takes replicas in turn would else send the same
+        requests to the same replica in every round. Sessions, blocks and the like are of one round and left out.
         """
         if count <= len(self):
             return self.head(count)
         rounds, position = np.divmod(np.arange(count), len(self))
         gap_s = self.span_s / (len(self) - 1) if len(self) > 1 else 0.0
+        lengths = (position + rounds) % len(self)
         return RequestTable(
             arrival_s=self.arrival_s[position] + rounds * (self.span_s + gap_s),
-            input_tokens=self.input_tokens[position],
-            output_tokens=self.output_tokens[position],
+            input_tokens=self.input_tokens[lengths],
+            output_tokens=self.output_tokens[lengths],
             name=self.name,
         )
 

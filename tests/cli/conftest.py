@@ -1,6 +1,5 @@
-"""Runs the command in this process, and stands in for the simulation where only the command is under test."""
+"""Stands in for the simulation where only the command is under test."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,37 +9,6 @@ from typing import Any
 import pytest
 
 import sim
-from sim.cli import main
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left: its exit code and both streams."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """Stdout as the one JSON document it must be."""
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def plansim(capfd: pytest.CaptureFixture[str]) -> Command:
-    def call(*arguments: object) -> Done:
-        code = main([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err + captured.out
-        return Done(code, captured.out, captured.err)
-
-    return call
 
 
 @dataclass

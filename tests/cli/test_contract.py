@@ -9,7 +9,8 @@ import pytest
 from sim.cli.app import VERBS
 from sim.cli.output import workers_or_cores
 from sim.core import InfeasibleError, InputError, PlansimError, Reason
-from tests.cli.conftest import Command, FakeApi
+from tests.cli.conftest import FakeApi
+from tests.conftest import Command
 
 SIMULATING = ("run", "search", "compare")
 
@@ -183,10 +184,22 @@ def test_check_needs_an_slo(plansim: Command, api: FakeApi) -> None:
 
 def test_interrupted_search_keeps_what_was_done(plansim: Command, api: FakeApi, tmp_path: Path) -> None:
     api.result.interrupted = True
+    api.result.recommended = api.result
     done = plansim("search", "x.yaml", "--out", tmp_path, "--no-report", "--json")
     assert done.code == 130
     assert done.document["metrics"]
     assert (tmp_path / "manifest.json").is_file()
+
+
+def test_a_search_interrupted_before_its_first_plan_leaves_earlier_results(
+    plansim: Command, api: FakeApi, tmp_path: Path
+) -> None:
+    (tmp_path / "manifest.json").write_text("earlier")
+    api.result.interrupted = True
+    done = plansim("search", "x.yaml", "--out", tmp_path, "--no-report", "--json")
+    assert done.code == 130
+    assert done.document["error"]["kind"] == "interrupted"
+    assert (tmp_path / "manifest.json").read_text() == "earlier"
 
 
 def test_search_without_a_feasible_plan(plansim: Command, api: FakeApi) -> None:

@@ -23,7 +23,7 @@ from sim.costs.attention import (
 )
 from sim.costs.elementwise import StreamCurve, stream_time_s
 from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
-from sim.costs.launch import eager_time_s, exposed_host_s
+from sim.costs.launch import eager_time_s
 from sim.costs.moe import MoeCurve, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
 from sim.costs.numeric import Value, p_norm
 
@@ -230,10 +230,3 @@ def test_streaming_kernels() -> None:
 def test_eager_launches_hide_behind_long_kernels_only() -> None:
     assert eager_time_s(1e-3, launches=10, launch_s=5e-6) == 1e-3
     assert eager_time_s(1e-6, launches=10, launch_s=5e-6) == pytest.approx(5e-5)
-
-
-def test_host_time_hides_behind_the_device_when_overlapped() -> None:
-    host = {"sequences": 100.0, "base_s": 1e-3, "per_sequence_s": 1e-5}
-    assert exposed_host_s(5e-3, overlapped=False, **host) == pytest.approx(2e-3)
-    assert exposed_host_s(5e-3, overlapped=True, **host) == 0.0
-    assert exposed_host_s(5e-4, overlapped=True, **host) == pytest.approx(1.5e-3)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.core import data_names
-from sim.hardware import load_device, power_w
+from sim.hardware import load_device, power_w, resting_w
 
 DEVICES = st.sampled_from(data_names("hardware_profiles/devices"))
 FRACTION = st.floats(0.0, 1.0)
@@ -21,8 +21,10 @@ def watts(name: str, compute: float, memory: float, clock: float = 1.0) -> float
 
 
 @given(DEVICES, CLOCK)
-def test_a_device_without_work_draws_its_idle_power(name: str, clock: float) -> None:
-    assert watts(name, 0.0, 0.0, clock) == load_device(name).idle_w
+def test_a_device_without_work_rests_between_bare_idle_and_its_limit(name: str, clock: float) -> None:
+    device = load_device(name)
+    assert watts(name, 0.0, 0.0, clock) == resting_w(device)
+    assert device.idle_w < resting_w(device) <= device.peak_w
 
 
 @given(DEVICES, FRACTION, FRACTION, CLOCK)
@@ -50,11 +52,17 @@ def test_a_lower_clock_never_draws_more(name: str, compute: float, memory: float
 
 def test_energy_per_operation_falls_with_the_voltage_until_its_floor() -> None:
     """Dynamic energy per FLOP is proportional to the square of the voltage, which stops falling at 0.6 of the clock."""
-    idle = load_device("h100-sxm").idle_w
-    full, half_way, floor, below = ((watts("h100-sxm", 1.0, 0.0, c) - idle) / c for c in (1.0, 0.8, 0.6, 0.3))
+    rest = resting_w(load_device("h100-sxm"))
+    full, half_way, floor, below = ((watts("h100-sxm", 0.5, 0.0, c) - rest) / c for c in (1.0, 0.8, 0.6, 0.3))
     assert half_way / full == pytest.approx(0.8**2)
     assert floor / full == pytest.approx(0.6**2)
     assert below == pytest.approx(floor)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("a100-80-sxm", 400), ("h100-sxm", 700)])
+def test_computing_prompts_reaches_the_limit(name: str, limit: float) -> None:
+    """The prompt phase of serving peaks at the board's limit on A100 and H100 (POLCA; Splitwise)."""
+    assert watts(name, 0.7, 0.3) > 0.95 * limit
 
 
 def test_memory_bound_decoding_draws_about_half_of_the_limit() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.serving import ROUTERS, SCHEDULERS, ClosedLoop, EngineLimits, serve
+from sim.serving import ROUTERS, SCHEDULERS, ClosedLoop, ConstantCost, EngineLimits, OpenLoop, serve
 from sim.testing.serving import AffineCost, check_router, check_run, check_scheduler, random_traffic
 
 
@@ -29,14 +29,25 @@ def test_router_keeps_the_laws(name: str) -> None:
     block=st.sampled_from([1, 4, 16]),
     window=st.sampled_from([None, 8, 100]),
     pieces=st.integers(2, 60),
+    least_s=st.sampled_from([0.0, 5.5e-3, 7e-3]),
+    ahead=st.booleans(),
 )
 def test_leap_equals_step(
-    seed: int, rate: float, longest: int, sequences: int, extra_blocks: int, block: int, window: int | None, pieces: int
+    seed: int,
+    rate: float,
+    longest: int,
+    sequences: int,
+    extra_blocks: int,
+    block: int,
+    window: int | None,
+    pieces: int,
+    least_s: float,
+    ahead: bool,
 ) -> None:
-    """Law 5, with preemptions, windows, break points and odd block sizes."""
+    """Law 5, with preemptions, windows, break points, odd block sizes, a slow host and asynchronous scheduling."""
     blocks = -(-2 * longest // block) + extra_blocks
-    limits = EngineLimits(sequences, max(32, sequences), 64, kv_blocks=blocks, block_tokens=block)
-    cost = AffineCost((None, window) if window else (None,), pieces)
+    limits = EngineLimits(sequences, max(32, sequences), 64, kv_blocks=blocks, block_tokens=block, schedule_ahead=ahead)
+    cost = AffineCost((None, window) if window else (None,), pieces, least_s=least_s)
     runs = []
     for leap in (True, False):
         log, load = random_traffic(seed, 40, rate=rate, longest=longest)
@@ -97,3 +108,17 @@ def test_closed_loop_keeps_its_concurrency() -> None:
     frame = log.to_frame(frontend_s=0.0)
     in_system = float(frame["e2e_s"].sum()) / run.duration_s
     assert 6.5 < in_system <= 7.0 + 1e-9
+
+
+def test_asynchronous_scheduling_admits_one_iteration_later() -> None:
+    """A request that comes while iteration n runs is in n + 1, or in n + 2 if n + 1 was scheduled when n began."""
+    starts = {}
+    for ahead in (False, True):
+        limits = EngineLimits(8, 512, 512, kv_blocks=1000, block_tokens=16, schedule_ahead=ahead)
+        log, _ = random_traffic(0, 3, rate=1.0, longest=200)
+        log.output[0] = log.asked[0] = 200
+        run = serve(log, OpenLoop(np.array([0.0, 0.1, 0.5])), costs=[ConstantCost(1e-2)], limits=limits)
+        check_run(run)
+        starts[ahead] = np.asarray(log.scheduled_s)
+    assert starts[False][0] == starts[True][0] == 0.0, "an idle engine begins at once"
+    assert starts[True][2] - starts[False][2] == pytest.approx(1e-2)

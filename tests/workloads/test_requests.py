@@ -80,3 +80,16 @@ def test_report_is_json_and_text(tmp_path: Any) -> None:
     assert data["input_tokens"]["p99"] == 7
     assert "one.csv (vidur): 1 of 2 rows kept" in str(report)
     assert "dropped 1: no output tokens" in str(report)
+
+
+def test_repeated_requests_keep_their_rate_and_visit_every_arrival() -> None:
+    """Each round has all requests, shifted by one, so that turns of any number of replicas do not repeat with it."""
+    once = RequestTable(
+        arrival_s=np.array([0.0, 1.0, 5.0]), input_tokens=np.arange(1, 4), output_tokens=np.arange(4, 7)
+    )
+    twice = once.repeated(8)
+    assert twice.arrival_s.tolist() == [0.0, 1.0, 5.0, 7.5, 8.5, 12.5, 15.0, 16.0]
+    assert twice.input_tokens.tolist() == [1, 2, 3, 2, 3, 1, 3, 1]
+    assert (twice.output_tokens - twice.input_tokens == 3).all(), "prompt and output stay together"
+    assert once.repeated(3) is once
+    assert len(once.repeated(2)) == 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from sim.costs.collectives.base import (
     COLLECTIVES,
     CUSTOM_LATENCY_S,
@@ -44,4 +46,4 @@ class OneShot:
             return None
         fixed_s = CUSTOM_LATENCY_S + per_step_s(local_step_latency_s(group))
         per_byte_s = (group.ranks - 1) / local_rate(group)
-        return lambda size_bytes: fixed_s + size_bytes * per_byte_s
+        return lambda size_bytes: np.where(size_bytes <= CUSTOM_MAX_BYTES, fixed_s + size_bytes * per_byte_s, np.inf)

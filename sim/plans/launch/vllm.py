@@ -16,6 +16,8 @@ _ASYNC_BY_DEFAULT: Final = (0, 14)
 """First version that schedules asynchronously unless told not to (vLLM 0.14 release notes)."""
 _ASYNC_FLAG: Final = (0, 10)
 """First version that has the flag."""
+_NEGATED_FLAGS: Final = (0, 8)
+"""First version whose switches have a `--no-` form; before it prefix caching was off unless asked for."""
 _QUANTIZED_AT_LOAD: Final = {"fp8": "fp8"}
 """Formats into which vLLM converts a 16-bit checkpoint while loading it, and their name there."""
 _DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16"}
@@ -72,11 +74,13 @@ def _limit_arguments(plan: ResolvedPlan, model: ModelSpec, engine: EngineSpec) -
         *("--max-model-len", str(plan.max_model_len)),
         *("--max-num-seqs", str(plan.max_num_seqs)),
         *("--max-num-batched-tokens", str(plan.max_num_batched_tokens)),
-        "--no-enable-prefix-caching",
     ]
+    version = tuple(int(part) for part in engine.version.split("."))
+    if version < _NEGATED_FLAGS:
+        return [*arguments, f"--enable-chunked-prefill={plan.chunked_prefill}"]
+    arguments.append("--no-enable-prefix-caching")
     if not plan.chunked_prefill:
         arguments.append("--no-enable-chunked-prefill")
-    version = tuple(int(part) for part in engine.version.split("."))
     if engine.async_scheduling and _ASYNC_FLAG <= version < _ASYNC_BY_DEFAULT:
         arguments.append("--async-scheduling")
     if not engine.async_scheduling and version >= _ASYNC_BY_DEFAULT:

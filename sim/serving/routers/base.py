@@ -14,11 +14,14 @@ class Fleet(Protocol):
 
     Attributes:
         outstanding: Requests sent to each replica and not finished.
-        slots: Most requests each replica runs at once.
     """
 
     outstanding: list[int]
-    slots: list[int]
+
+    @property
+    def slots(self) -> list[int]:
+        """Most requests each replica runs at once."""
+        ...
 
 
 class Router(Protocol):

@@ -1,8 +1,9 @@
 """The contract between a replica's engine and its scheduling policy.
 
 Before every iteration the engine asks its policy for the prompt chunks to compute; the sequences that already decode
-each get one token. The policy sees the engine through `EngineState` and changes it only by its methods (admit,
-extend, preempt), so block accounting and queues stay the engine's. If the policy returns no chunk, the engine may leap
+each get one token, unless the policy lets prompts run alone (`prompts_alone`). The policy sees the engine through
+`EngineState` and changes it only by its methods (admit, extend, preempt), so block accounting and queues stay the
+engine's. If the policy returns no chunk, the engine may leap
 over iterations in which the policy's answer cannot change: until a sequence finishes, a request arrives, or KV blocks
 run out. A policy for which that is not so says how long its answer holds in `stable_steps`.
 """
@@ -66,6 +67,18 @@ class EngineState(Protocol):
         """New blocks that `tokens` more computed tokens of `request` need."""
         ...
 
+    def blocks_to_finish(self, request: int) -> int:
+        """Blocks that `request` holds when its last token is out; clients say how many tokens they want at most."""
+        ...
+
+    def promised_blocks(self) -> int:
+        """Blocks that the running requests have still to take until their last tokens are out."""
+        ...
+
+    def spare_blocks(self) -> int:
+        """Blocks that are left when every running request has all of its own; negative if not all can finish."""
+        ...
+
     def preempt_last(self) -> int:
         """Evicts the request admitted last, puts it at the head of the queue for recomputation, returns it."""
         ...
@@ -80,10 +93,20 @@ class EngineState(Protocol):
 
 
 class Scheduler(Protocol):
-    """A scheduling policy."""
+    """A scheduling policy.
+
+    Attributes:
+        prompts_alone: Whether the decoding sequences wait in the iteration that `schedule` has just answered for, if
+            it has chunks.
+    """
+
+    prompts_alone: bool
 
     def schedule(self, engine: EngineState) -> list[Chunk]:
-        """Prompt chunks of the next iteration, blocks already taken; every decoding sequence gets a token besides."""
+        """Prompt chunks of the next iteration, blocks already taken.
+
+        Every decoding sequence gets a token besides, unless `prompts_alone`.
+        """
         ...
 
     def stable_steps(self, engine: EngineState) -> int:

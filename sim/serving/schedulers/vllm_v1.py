@@ -17,6 +17,8 @@ class VllmV1:
     does not fit (no overtaking). Source: `vllm/v1/core/sched/scheduler.py` and the engine's documented defaults.
     """
 
+    prompts_alone = False
+
     def __init__(self) -> None:
         self._preempted = False
 

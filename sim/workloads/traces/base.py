@@ -48,7 +48,8 @@ class TraceFile:
         except FileNotFoundError:
             raise InputError("no such trace file", file=str(self.path)) from None
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"cannot read the trace: {error}", file=str(self.path)) from None
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot read the trace: {reason}", file=str(self.path)) from None
         if not content.strip():
             raise InputError("the trace is empty", file=str(self.path), allowed="at least one request")
         return content

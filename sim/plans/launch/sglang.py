@@ -1,0 +1,50 @@
+"""Launch commands of SGLang."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Final
+
+from sim.models import ModelSpec
+from sim.plans.engine import EngineSpec
+from sim.plans.launch.base import LAUNCHERS
+from sim.plans.launch.common import SHOWN_REPLICAS, environment, heading
+from sim.plans.resolved import ResolvedPlan
+
+_FIRST_PORT: Final = 30000
+_KV_DTYPES: Final = {"fp8": "fp8_e4m3", "bf16": "bf16", "fp16": "auto"}
+
+
+@LAUNCHERS.register("sglang")
+def sglang_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) -> str:
+    """One `python -m sglang.launch_server` per replica, on its own devices and port."""
+    arguments = _arguments(plan, model)
+    lines = heading(plan, model, f"SGLang {engine.version}", first_port=_FIRST_PORT)
+    for replica in range(min(plan.replicas, SHOWN_REPLICAS)):
+        port = [] if plan.replicas == 1 else ["--port", str(_FIRST_PORT + replica)]
+        command = shlex.join(["python", "-m", "sglang.launch_server", *arguments, *port])
+        lines.append(f"{environment(plan, replica)}{command}")
+    if plan.replicas > SHOWN_REPLICAS:
+        lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
+    return "\n".join(lines)
+
+
+def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
+    # SGLang's tensor-parallel size counts all ranks of an engine; attention is divided inside it.
+    arguments = ["--model-path", model.hf_id or model.name, "--tp-size", str(plan.tp * plan.dp)]
+    if plan.dp > 1:
+        arguments += ["--dp-size", str(plan.dp), "--enable-dp-attention"]
+    if plan.pp > 1:
+        arguments += ["--pp-size", str(plan.pp)]
+    if plan.ep > 1:
+        arguments += ["--ep-size", str(plan.ep)]
+    return [
+        *arguments,
+        *("--kv-cache-dtype", "auto" if plan.kv_dtype == model.dtype else _KV_DTYPES[plan.kv_dtype]),
+        *("--mem-fraction-static", f"{plan.kv_memory_frac:g}"),
+        *("--page-size", str(plan.block_tokens)),
+        *("--context-length", str(plan.max_model_len)),
+        *("--max-running-requests", str(plan.max_num_seqs * plan.dp)),
+        *("--chunked-prefill-size", str(plan.max_num_batched_tokens * plan.dp if plan.chunked_prefill else -1)),
+        "--disable-radix-cache",
+    ]

@@ -1,0 +1,61 @@
+"""Launch commands of TensorRT-LLM."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Final
+
+from sim.core import to_yaml
+from sim.models import ModelSpec
+from sim.plans.engine import EngineSpec
+from sim.plans.launch.base import LAUNCHERS
+from sim.plans.launch.common import SHOWN_REPLICAS, environment, heading
+from sim.plans.resolved import ResolvedPlan
+
+_FIRST_PORT: Final = 8000
+_OPTIONS: Final = "trtllm-options.yaml"
+_KV_DTYPES: Final = {"fp8": "fp8"}
+
+
+@LAUNCHERS.register("trtllm")
+def trtllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) -> str:
+    """A file of options that have no flag, and one `trtllm-serve` per replica, on its own devices and port."""
+    lines = heading(plan, model, f"TensorRT-LLM {engine.version}", first_port=_FIRST_PORT)
+    lines += [f"cat > {_OPTIONS} <<'END'", to_yaml(_options(plan)).rstrip(), "END"]
+    arguments = _arguments(plan, model)
+    for replica in range(min(plan.replicas, SHOWN_REPLICAS)):
+        port = [] if plan.replicas == 1 else ["--port", str(_FIRST_PORT + replica)]
+        lines.append(f"{environment(plan, replica)}{shlex.join(['trtllm-serve', *arguments, *port])}")
+    if plan.replicas > SHOWN_REPLICAS:
+        lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
+    return "\n".join(lines)
+
+
+def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
+    # The tensor-parallel size counts all ranks of a stage; with attention data parallelism each has its own requests.
+    arguments = [model.hf_id or model.name, "--backend", "pytorch", "--tp_size", str(plan.tp * plan.dp)]
+    if plan.pp > 1:
+        arguments += ["--pp_size", str(plan.pp)]
+    if plan.ep > 1:
+        arguments += ["--ep_size", str(plan.ep)]
+    return [
+        *arguments,
+        *("--max_batch_size", str(plan.max_num_seqs)),
+        *("--max_num_tokens", str(plan.max_num_batched_tokens)),
+        *("--max_seq_len", str(plan.max_model_len)),
+        *("--kv_cache_free_gpu_memory_fraction", f"{plan.kv_memory_frac:g}"),
+        *("--extra_llm_api_options", _OPTIONS),
+    ]
+
+
+def _options(plan: ResolvedPlan) -> dict[str, object]:
+    options: dict[str, object] = {
+        "enable_chunked_prefill": plan.chunked_prefill,
+        "kv_cache_config": {
+            "dtype": _KV_DTYPES.get(plan.kv_dtype, "auto"),
+            "enable_block_reuse": False,
+            "free_gpu_memory_fraction": plan.kv_memory_frac,
+            "tokens_per_block": plan.block_tokens,
+        },
+    }
+    return {"enable_attention_dp": True, **options} if plan.dp > 1 else options

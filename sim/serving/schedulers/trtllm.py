@@ -1,0 +1,54 @@
+"""TensorRT-LLM: in-flight batching, with a request admitted only if it can run to its end without an eviction."""
+
+from __future__ import annotations
+
+from sim.serving.schedulers.base import SCHEDULERS, Chunk, EngineState
+
+_FOREVER = 1 << 62
+
+
+@SCHEDULERS.register("trtllm")
+class Trtllm:
+    """Prompts beside decodes within a token budget; capacity policy `GUARANTEED_NO_EVICT`.
+
+    Every decoding sequence gets its token, prompts that were begun go on, then the head of the queue is admitted if
+    the blocks for its prompt and whole output are left when all running requests have theirs; so nothing is ever
+    evicted. Source: TensorRT-LLM documentation, scheduler (`capacity_scheduler_policy`), and
+    `tensorrt_llm/_torch/pyexecutor/scheduler.py`.
+    """
+
+    prompts_alone = False
+
+    def schedule(self, engine: EngineState) -> list[Chunk]:
+        """Prompt chunks of the next iteration; see the class."""
+        budget = engine.token_budget - engine.decoding
+        chunks: list[Chunk] = []
+        for request in list(engine.partial):
+            if budget <= 0:
+                break
+            tokens = min(engine.to_compute(request) - engine.partial[request], budget, engine.chunk_limit)
+            chunks.append(engine.extend(request, tokens))
+            budget -= tokens
+        if engine.waiting:
+            self._admit(engine, budget, chunks)
+        return chunks
+
+    def _admit(self, engine: EngineState, budget: int, chunks: list[Chunk]) -> None:
+        waiting = engine.waiting
+        slots = engine.max_sequences - engine.running()
+        while waiting and budget > 0 and slots > 0:
+            tokens = engine.to_compute(waiting[0])
+            if tokens > budget or tokens > engine.chunk_limit:
+                if not engine.chunked_prefill:
+                    break
+                tokens = min(budget, engine.chunk_limit)
+            reserve = engine.watermark_blocks if engine.running() else 0
+            if engine.blocks_to_finish(waiting[0]) + reserve > engine.spare_blocks():
+                break
+            chunks.append(engine.admit(tokens))
+            budget -= tokens
+            slots -= 1
+
+    def stable_steps(self, engine: EngineState) -> int:
+        """No limit: what blocks the head of the queue changes only when a request finishes."""
+        return _FOREVER

@@ -1,0 +1,219 @@
+"""Closed-loop serving points: TTFT and TPOT by model, system, engine, parallelism, lengths and concurrency.
+
+One row a benchmark point of InferenceX and similar collections. Recorded are the architecture, the system, the engine,
+the precision, the parallelism of the deployment, nominal lengths and the requests in flight. Not recorded, and assumed
+for all rows of an engine alike:
+
+- lengths are spread evenly in [0.8, 1.0] of nominal where `measured_on` is set (InferenceX's default), else exact;
+- 10 x concurrency requests, all slots filled at once at the start, means over the whole run, first wave included;
+- recorded latencies are means; prefix caching and speculative decoding are off;
+- token budget, `max_num_seqs` and memory fraction are the defaults of the engine profile, whatever the version;
+- the KV cache is 16-bit, but 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints, which ask for it;
+- FP8 weights have one scale per 128 x 128 block for DeepSeek and Qwen3-235B (as published) or where the row says so,
+  else one per tensor; `fp4` is NVFP4, for gpt-oss MXFP4.
+
+Throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sim.validation.formats.base import (
+    MEASUREMENTS,
+    Line,
+    MeasurementFile,
+    MeasurementFormat,
+    at_least,
+    closed_loop,
+    exactly,
+    load_class,
+)
+from sim.validation.rows import THROUGHPUT, ClosedPoint, MeasuredRow
+
+_COLUMNS: Final = frozenset(
+    {"arch", "backend", "system", "concurrency", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms"}
+)
+_NODES: Final = {
+    "h100_sxm": ("dgx-h100", 8),
+    "h200_sxm": ("dgx-h200", 8),
+    "b200_sxm": ("hgx-b200", 8),
+    "gb200": ("gb200-nvl72", 4),
+}
+_ENGINES: Final = ("sglang", "trtllm", "vllm")
+_SHORTEST: Final = 0.8
+
+
+class _Checkpoint(NamedTuple):
+    """What serves a precision: the name of a model, and the number format if it is not the model's own."""
+
+    model: str
+    weights_dtype: str | None = None
+
+
+_DEEPSEEK: Final = "deepseek-ai/DeepSeek-V3"
+_KIMI: Final = "moonshotai/Kimi-K2.5"
+_CHECKPOINTS: Final = {
+    ("Qwen/Qwen3-235B-A22B-FP8", "fp8"): _Checkpoint("Qwen/Qwen3-235B-A22B-FP8"),
+    ("Qwen/Qwen3-32B", ""): _Checkpoint("Qwen/Qwen3-32B"),
+    ("Qwen/Qwen3-32B", "fp8"): _Checkpoint("Qwen/Qwen3-32B", "fp8"),
+    ("Qwen/Qwen3-32B", "fp4"): _Checkpoint("nvidia/Qwen3-32B-NVFP4"),
+    (_DEEPSEEK, "fp8"): _Checkpoint(_DEEPSEEK),
+    (_DEEPSEEK, "fp4"): _Checkpoint("nvidia/DeepSeek-R1-NVFP4"),
+    ("nvidia/DeepSeek-R1-NVFP4", "fp4"): _Checkpoint("nvidia/DeepSeek-R1-NVFP4"),
+    ("meta-llama/Llama-3.1-70B", ""): _Checkpoint("meta-llama/Llama-3.1-70B"),
+    ("meta-llama/Llama-3.1-70B", "fp8"): _Checkpoint("meta-llama/Llama-3.1-70B", "fp8"),
+    ("meta-llama/Llama-3.1-70B", "fp4"): _Checkpoint("meta-llama/Llama-3.1-70B", "nvfp4"),
+    ("meta-llama/Llama-3.1-8B-Instruct", ""): _Checkpoint("meta-llama/Llama-3.1-8B-Instruct"),
+    ("meta-llama/Llama-3.1-8B-Instruct", "fp8"): _Checkpoint("meta-llama/Llama-3.1-8B-Instruct", "fp8"),
+    (_KIMI, "int4"): _Checkpoint(_KIMI),
+    (_KIMI, "fp4"): _Checkpoint(_KIMI, "nvfp4"),
+    ("openai/gpt-oss-120b", "fp4"): _Checkpoint("openai/gpt-oss-120b"),
+}
+_EXPERTS: Final = frozenset(
+    {"Qwen/Qwen3-235B-A22B-FP8", _DEEPSEEK, "nvidia/DeepSeek-R1-NVFP4", _KIMI, "openai/gpt-oss-120b"}
+)
+_BLOCK_FORMAT: Final = frozenset({_DEEPSEEK, "Qwen/Qwen3-235B-A22B-FP8"})
+_NOT_SHIPPED: Final = {
+    "Qwen/Qwen3.5-397B-A17B": "hybrid of linear and full attention, which is not modelled",
+}
+
+
+@MEASUREMENTS.register("serving_points")
+class ServingPoints(MeasurementFormat):
+    """Closed-loop points of InferenceX and similar collections: mean TTFT and TPOT by concurrency."""
+
+    assumptions = (
+        "lengths are uniform in [0.8, 1.0] of nominal where measured_on is set, else exact",
+        "10 x concurrency requests, all slots filled at the start, means over the whole run, first wave included",
+        "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
+        "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching or speculation",
+        "FP8 has block scales for DeepSeek and Qwen3-235B or where the row says so; fp4 is NVFP4, for gpt-oss MXFP4",
+        "throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides",
+    )
+
+    @staticmethod
+    def sniff(columns: Sequence[str]) -> bool:
+        """Whether a file with these columns is of this kind."""
+        return set(columns) >= _COLUMNS
+
+    @staticmethod
+    def read(file: MeasurementFile) -> list[MeasuredRow]:
+        """One measured row per point."""
+        return [_row(line, file.name) for line in file.lines]
+
+
+def _row(line: Line, dataset: str) -> MeasuredRow:
+    ttft_s, tpot_s = line.scaled("silicon_ttft_ms", 1e-3), line.scaled("silicon_tpot_ms", 1e-3)
+    closed = _closed(line)
+    throughput = None
+    if closed is not None and ttft_s and tpot_s:
+        throughput = closed.throughput(ttft_s, tpot_s)
+    reason, scenario = _reason(line, closed), None
+    if not reason:
+        found = _scenario(line)
+        reason, scenario = ("", found) if isinstance(found, dict) else (found, None)
+    return MeasuredRow(
+        id=line.text("id"),
+        dataset=dataset,
+        groups=_groups(line),
+        scenario=scenario,
+        measured={"tpot_s": tpot_s, "ttft_s": ttft_s, THROUGHPUT: throughput},
+        closed=closed,
+        reason=reason,
+    )
+
+
+def _closed(line: Line) -> ClosedPoint | None:
+    concurrency, output, gpus = (line.whole(name) for name in ("concurrency", "osl", "n_gpus"))
+    if not (concurrency and output and gpus) or min(concurrency, output, gpus) < 1:
+        return None
+    return ClosedPoint(concurrency, output, gpus)
+
+
+def _groups(line: Line) -> dict[str, str]:
+    concurrency = line.whole("concurrency")
+    return {
+        "system": line.text("system"),
+        "model": line.text("arch"),
+        "engine": line.text("backend"),
+        "engine version": f"{line.text('backend')} {line.text('backend_version') or 'not recorded'}",
+        "precision": line.text("precision") or "bf16",
+        "mode": line.text("mode"),
+        "load": load_class(concurrency) if concurrency else "unknown",
+    }
+
+
+def _reason(line: Line, closed: ClosedPoint | None) -> str:
+    """Why the row cannot be simulated whatever its parallelism; empty if nothing speaks against it."""
+    model, precision, system = line.text("arch"), line.text("precision"), line.text("system")
+    if line.text("usable").lower() == "false":
+        label = line.text("label")
+        return "marked unusable" if label in ("", "as recorded") else f"marked unusable: {label}"
+    if line.text("mode") == "disagg":
+        return "prefill/decode disaggregation is not simulated yet"
+    if model in _NOT_SHIPPED:
+        return f"model {model} is not shipped: {_NOT_SHIPPED[model]}"
+    if (model, precision) not in _CHECKPOINTS:
+        return f"no checkpoint of {model} is known in {precision or 'bf16'}"
+    if system not in _NODES:
+        return f"no node stands for the system {system!r}"
+    if line.text("backend") not in _ENGINES:
+        return f"no engine profile for {line.text('backend')!r}"
+    return "" if closed is not None and line.whole("isl") else "concurrency, lengths or GPUs are not recorded"
+
+
+def _scenario(line: Line) -> dict[str, Any] | str:
+    """The scenario of the row, or the reason why its parallelism makes none."""
+    plan = _parallelism(line)
+    if isinstance(plan, str):
+        return plan
+    model, engine = line.text("arch"), line.text("backend")
+    name, dtype = _CHECKPOINTS[model, line.text("precision")]
+    if model not in _BLOCK_FORMAT and dtype == "fp8" and line.text("gemm_quant_mode") == "fp8_block":
+        dtype = "fp8_block"
+    if dtype is not None:
+        plan["weights_dtype"] = dtype
+    narrow = line.text("precision") in ("fp8", "fp4") and model not in _BLOCK_FORMAT and model != "openai/gpt-oss-120b"
+    narrow = narrow or (model == _DEEPSEEK and line.text("precision") == "fp4")
+    if engine == "trtllm" and narrow and dtype != "fp8_block":
+        plan["kv_dtype"] = "fp8"
+    node, size = _NODES[line.text("system")]
+    gpus, concurrency, prompt, output = (line.whole(name) or 0 for name in ("n_gpus", "concurrency", "isl", "osl"))
+    spread = bool(line.text("measured_on"))
+    return {
+        "name": "measured",
+        "model": name,
+        "cluster": {"node": node, "nodes": -(-gpus // size)},
+        "engine": engine,
+        "plan": plan,
+        "workload": closed_loop(
+            concurrency=concurrency,
+            requests=None,
+            input_tokens=at_least(prompt, _SHORTEST) if spread else exactly(prompt),
+            output_tokens=at_least(output, _SHORTEST) if spread else exactly(output),
+        ),
+    }
+
+
+def _parallelism(line: Line) -> dict[str, Any] | str:
+    """Plan fields of the row's deployment, or why they make no plan."""
+    tp, dp, gpus = (line.whole(name) for name in ("tp_size", "attention_dp_size", "n_gpus"))
+    if not (tp and dp and gpus) or min(tp, dp, gpus) < 1:
+        return "parallelism is not recorded"
+    ranks = tp * dp
+    if gpus % ranks:
+        return f"{gpus} GPUs are no whole number of replicas of tp {tp} x attention dp {dp}"
+    groups, concurrency, batch = gpus // tp, line.whole("concurrency") or 0, line.whole("batch_size")
+    if batch and batch != -(-concurrency // groups):
+        return f"implausible parallelism: {concurrency} in flight on {groups} attention ranks is not {batch} for each"
+    plan: dict[str, Any] = {"replicas": gpus // ranks, "tp": tp, "dp": dp}
+    if line.text("arch") not in _EXPERTS:
+        return plan
+    moe_tp, ep = line.whole("moe_tp_size"), line.whole("moe_ep_size")
+    if not (moe_tp and ep):
+        return "parallelism of the experts is not recorded"
+    if moe_tp * ep != ranks:
+        return f"implausible parallelism: moe_tp {moe_tp} x ep {ep} is not tp {tp} x attention dp {dp}"
+    return {**plan, "moe_tp": moe_tp, "ep": ep}
