@@ -52,7 +52,8 @@ def compiled(stages: Sequence[StageCosts], dp: int) -> CompiledCost:
 
 @pytest.mark.parametrize("dp", [2, 4])
 @pytest.mark.parametrize("rate", [3.0, 30.0])
-def test_ranks_in_lock_step_equal_one_of_them(dp: int, rate: float) -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_ranks_in_lock_step_equal_one_of_them(dp: int, rate: float, ahead: bool) -> None:
     """With every request once per rank, each rank of the folded engine does what one does alone with its own cost.
 
     Prompts fit the budget whole, so that all ranks split them alike.
@@ -62,7 +63,7 @@ def test_ranks_in_lock_step_equal_one_of_them(dp: int, rate: float) -> None:
     prompts, outputs, arrival_s = traffic(4, 60, rate)
 
     def limits(ranks: int) -> EngineLimits:
-        return EngineLimits(32 * ranks, 4096 * ranks, 4096, kv_blocks=2000 * ranks, block_tokens=16)
+        return EngineLimits(32 * ranks, 4096 * ranks, 4096, 2000 * ranks, block_tokens=16, schedule_ahead=ahead)
 
     alone = served(prompts, outputs, arrival_s, costs=[compiled(stages, 1)], limits=limits(1))
     folded = served(prompts, outputs, arrival_s, times=dp, costs=[compiled(stages, dp)], limits=limits(dp))

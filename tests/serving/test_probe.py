@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.results import SloSpec
-from sim.serving import ROUTERS, EngineLimits, OpenLoop, RequestLog, ServingRun, serve, slo_breaker
+from sim.serving import ROUTERS, SCHEDULERS, EngineLimits, OpenLoop, RequestLog, ServingRun, serve, slo_breaker
 from sim.serving.requests import FINISHED, REJECTED
 from sim.testing.serving import AffineCost, random_traffic
 
@@ -72,11 +72,9 @@ def test_stopping_early_tells_what_the_whole_run_would(seed: int, rate: float, a
     assert run.stopped == (not attained)
 
 
-def run_of(
-    seed: int, rate: float, limits: EngineLimits, *, router: str = "round_robin", replicas: int = 1
-) -> ServingRun:
+def run_of(seed: int, rate: float, limits: EngineLimits, *, replicas: int = 1, **policies: str) -> ServingRun:
     log, load = random_traffic(seed, 60, rate=rate, longest=200)
-    return serve(log, load, costs=[AffineCost()] * replicas, limits=limits, router=router, seed=seed)
+    return serve(log, load, costs=[AffineCost()] * replicas, limits=limits, seed=seed, **policies)  # type: ignore[arg-type]
 
 
 def largest_blocks(run: ServingRun) -> int:
@@ -92,7 +90,8 @@ def assert_same(one: ServingRun, other: ServingRun) -> None:
     assert one.log.preemptions == other.log.preemptions
 
 
-@settings(max_examples=60)
+@pytest.mark.parametrize("scheduler", SCHEDULERS.names())
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 9999),
     rate=st.floats(0.5, 20.0),
@@ -103,18 +102,31 @@ def assert_same(one: ServingRun, other: ServingRun) -> None:
     replicas=st.integers(1, 3),
 )
 def test_limits_with_headroom_give_the_very_same_run(
-    seed: int, rate: float, sequences: int, blocks: int, watermark: int, router: str, replicas: int
+    scheduler: str, seed: int, rate: float, sequences: int, blocks: int, watermark: int, router: str, replicas: int
 ) -> None:
     """If slots and blocks were to spare in a run, any other limits that would have spared them too give the same."""
-    ample = run_of(seed, rate, AMPLE, router=router, replicas=replicas)
-    tight = EngineLimits(sequences, 512, 512, kv_blocks=blocks, block_tokens=16, watermark_blocks=watermark)
+    policies = {"router": router, "scheduler": scheduler}
+    ample = run_of(seed, rate, AMPLE, replicas=replicas, **policies)
     largest = largest_blocks(ample)
-    assume(ample.headroom().within(AMPLE, largest_blocks=largest))
-    assume(blocks - watermark >= largest)
-    run = run_of(seed, rate, tight, router=router, replicas=replicas)
+    assert ample.headroom().within(AMPLE, largest_blocks=largest)
+    blocks = max(blocks, largest + watermark)
+    tight = EngineLimits(sequences, 512, 512, kv_blocks=blocks, block_tokens=16, watermark_blocks=watermark)
+    run = run_of(seed, rate, tight, replicas=replicas, **policies)
     known = ample.headroom().within(tight, largest_blocks=largest)
     if known or run.headroom().within(tight, largest_blocks=largest):
         assert_same(run, ample)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_scheduler_that_looks_ahead_needs_blocks_that_nobody_uses_yet(seed: int) -> None:
+    """One that admits only what can run to its end waits for blocks which are promised, though they are free."""
+    ample = run_of(seed, 20.0, AMPLE, scheduler="trtllm")
+    used, largest = ample.replicas[0].kv.peak, largest_blocks(ample)
+    promised = ample.headroom().blocks
+    assert promised > used
+    just = replace(AMPLE, kv_blocks=promised + largest)
+    assert_same(run_of(seed, 20.0, just, scheduler="trtllm"), ample)
+    assert not ample.headroom().within(replace(just, kv_blocks=used + largest), largest_blocks=largest)
 
 
 def test_what_was_used_up_is_not_headroom() -> None:
@@ -136,8 +148,8 @@ def test_what_was_used_up_is_not_headroom() -> None:
 def test_a_narrow_fleet_differs_where_it_says_so(router: str) -> None:
     """The guard is needed: under load, fewer slots do change the times, and then headroom denies the likeness."""
     narrow_limits = EngineLimits(2, 512, 512, kv_blocks=5000, block_tokens=16)
-    wide = run_of(3, 20.0, AMPLE, router=router, replicas=2)
-    narrow = run_of(3, 20.0, narrow_limits, router=router, replicas=2)
+    wide = run_of(3, 20.0, AMPLE, replicas=2, router=router)
+    narrow = run_of(3, 20.0, narrow_limits, replicas=2, router=router)
     assert narrow.log.finish_s != wide.log.finish_s
     assert not wide.headroom().within(narrow_limits, largest_blocks=largest_blocks(wide))
     assert not narrow.headroom().within(narrow_limits, largest_blocks=largest_blocks(wide))

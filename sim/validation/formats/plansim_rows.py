@@ -10,7 +10,8 @@ Columns, in any order; those marked * are needed, an empty cell takes what stand
 - `concurrency` (closed loop) or `rate` [requests/s] (Poisson arrivals): one of the two;
 - `input_tokens`*, `output_tokens`* (exact lengths), `requests` [10 x concurrency, or 2000 in an open loop];
 - at least one column named by a metric path, in SI units: `ttft_s`, `tpot_s`, `itl_s`, `e2e_s` (means; also
-  `ttft_s.p99` and so on), `output_tokens_per_s_per_gpu`, or any other of docs/metrics.md. An empty cell was not measured.
+  `ttft_s.p99` and so on), `output_tokens_per_s_per_gpu`, or any other of docs/metrics.md. An empty cell was not
+  measured.
 
 Parallelism that is missing or no whole number gives the row a reason; it is never guessed. The whole run counts, first
 wave included. In a closed loop the predicted `output_tokens_per_s_per_gpu` is worked out from predicted TTFT and TPOT

@@ -1,0 +1,77 @@
+"""Shipped engine profiles: they resolve, mean by their memory fraction what the engines do, and can be launched."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+import yaml
+
+from sim.core import data_names
+from sim.models import load_model
+from sim.plans import Infeasible, PlanSpec, ResolvedPlan, launch_command, load_engine, resolve
+from sim.serving import SCHEDULERS
+
+NAMES = data_names("hardware_profiles/engines")
+
+
+def plan_of(name: str, cluster, model: str = "llama-3.1-70b", **fields: object) -> ResolvedPlan:
+    found = resolve(PlanSpec(**fields), model=load_model(model), engine=load_engine(name), cluster=cluster)
+    assert not isinstance(found, Infeasible), found
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_profiles_resolve_and_launch(name: str, make_cluster) -> None:
+    engine, model = load_engine(name), load_model("llama-3.1-70b")
+    plan = plan_of(name, make_cluster(), tp=4, replicas=2)
+    assert plan.scheduler in SCHEDULERS.names()
+    text = launch_command(plan, model=model, engine=engine)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    assert text.count(model.hf_id or "") == 2
+    assert "CUDA_VISIBLE_DEVICES=4,5,6,7" in text
+
+
+def test_memory_fractions_mean_different_things(make_cluster) -> None:
+    cluster = make_cluster()
+    same = {"tp": 4, "kv_memory_frac": 0.8, "max_num_seqs": 256, "max_num_batched_tokens": 2048}
+    kv, rest = {}, {}
+    for rule in ("device", "static", "free"):
+        engine = load_engine("vllm").model_copy(update={"kv_memory_of": rule})
+        found = resolve(PlanSpec(**same), model=load_model("llama-3.1-70b"), engine=engine, cluster=cluster)
+        assert isinstance(found, ResolvedPlan)
+        memory = found.memory
+        kv[rule] = memory.kv_cache_bytes
+        rest[rule] = memory.weights_bytes + memory.activations_bytes + memory.runtime_bytes
+        runtime, weights = memory.runtime_bytes, memory.weights_bytes
+    visible = cluster.device.memory_bytes * 0.995
+    block = 16 * 81920
+    assert kv["device"] == pytest.approx(0.8 * visible - rest["device"], abs=block)
+    assert kv["static"] == pytest.approx(0.8 * (visible - runtime) - weights, abs=block)
+    assert kv["free"] == pytest.approx(0.8 * (visible - rest["free"]), abs=block)
+
+
+def test_the_first_engine_splits_prompts_only_above_a_long_context(make_cluster) -> None:
+    long = plan_of("vllm-0.6", make_cluster(), tp=4)
+    short = plan_of("vllm-0.6", make_cluster(), tp=4, max_model_len=20000)
+    assert (long.chunked_prefill, long.max_num_batched_tokens) == (True, 512)
+    assert (short.chunked_prefill, short.max_num_batched_tokens) == (False, 20000)
+    command = launch_command(short, model=load_model("llama-3.1-70b"), engine=load_engine("vllm-0.6"))
+    assert "--enable-chunked-prefill=False" in command
+    assert "--no-" not in command
+
+
+def test_attention_data_parallel_in_the_engines_words(make_cluster) -> None:
+    model = load_model("qwen3-30b-a3b")
+    fields = {"dp": 4, "ep": 4, "kv_dtype": "fp8"}
+    sglang = launch_command(
+        plan_of("sglang", make_cluster(), "qwen3-30b-a3b", **fields), model=model, engine=load_engine("sglang")
+    )
+    assert "--tp-size 4 --dp-size 4 --enable-dp-attention --ep-size 4 --kv-cache-dtype fp8_e4m3" in sglang
+    trtllm = launch_command(
+        plan_of("trtllm", make_cluster(), "qwen3-30b-a3b", **fields), model=model, engine=load_engine("trtllm")
+    )
+    assert "--tp_size 4 --ep_size 4" in trtllm
+    options = yaml.safe_load(trtllm.split("<<'END'\n")[1].split("\nEND")[0])
+    assert options["enable_attention_dp"] is True
+    assert options["kv_cache_config"]["dtype"] == "fp8"

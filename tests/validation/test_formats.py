@@ -1,0 +1,207 @@
+"""Each kind of table is recognised by its header and becomes scenarios or reasons, never guesses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import sim
+from sim.core import InputError
+from sim.validation import MEASUREMENTS, ClosedPoint, MeasuredRow, read_rows
+from tests.validation.samples import OPEN_RUN, OWN, POINT, RUN_019, RUN_060, write
+
+SAMPLES = {
+    "serving_points": POINT,
+    "vllm0151_runs": OPEN_RUN,
+    "vllm019_runs": RUN_019,
+    "vllm060_runs": RUN_060,
+    "plansim_rows": OWN,
+}
+
+
+def one(tmp_path: Path, row: dict[str, str], name: str = "t.csv") -> MeasuredRow:
+    return read_rows(write(tmp_path / name, row)).rows[0]
+
+
+def point(tmp_path: Path, **changes: str) -> MeasuredRow:
+    return one(tmp_path, {**POINT, **changes})
+
+
+def test_every_format_has_a_sample() -> None:
+    assert set(SAMPLES) == set(MEASUREMENTS.names())
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_recognised_by_header_and_loadable(name: str, ending: str, tmp_path: Path) -> None:
+    table = read_rows(write(tmp_path / f"table{ending}", SAMPLES[name]))
+    assert (table.name, table.format, len(table.rows)) == ("table", name, 1)
+    row = table.rows[0]
+    assert row.reason == ""
+    assert row.scenario is not None
+    sim.load(row.scenario)
+    assert set(row.groups) >= {"system", "model", "engine", "engine version", "precision", "mode", "load"}
+    assert table.assumptions
+
+
+def test_an_unknown_header_lists_what_is_recognised(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_rows(write(tmp_path / "t.csv", {"a": "1", "b": "2"}))
+    assert all(name in str(caught.value) for name in SAMPLES)
+
+
+def test_a_cell_that_is_no_number_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_rows(write(tmp_path / "t.csv", POINT, {**POINT, "id": "p2", "silicon_ttft_ms": "fast"}))
+    assert (caught.value.line, caught.value.path, caught.value.value) == (3, "silicon_ttft_ms", "fast")
+
+
+def test_an_id_stands_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="two rows have the id 'p1'"):
+        read_rows(write(tmp_path / "t.csv", POINT, POINT))
+
+
+# ---- serving points ----
+
+
+def test_throughput_counts_all_gpus_and_leaves_the_first_token_to_ttft(tmp_path: Path) -> None:
+    row = point(tmp_path)
+    expected = 4 * 64 / (0.1 + 63 * 0.010) / 4
+    assert row.measured["output_tokens_per_s_per_gpu"] == pytest.approx(expected, rel=1e-12)
+    assert ClosedPoint(1, 1, 2).throughput(0.5, 9.9) == pytest.approx(1.0)
+
+
+def test_lengths_are_spread_only_where_the_benchmark_is_known_to_do_so(tmp_path: Path) -> None:
+    spread, exact = point(tmp_path), point(tmp_path, measured_on="")
+    assert spread.scenario is not None
+    assert exact.scenario is not None
+    lengths = spread.scenario["workload"]["traffic"]["lengths"]
+    assert lengths["input"] == {"kind": "uniform", "min": 410, "max": 512}
+    assert exact.scenario["workload"]["traffic"]["lengths"]["output"] == {"kind": "constant", "value": 64}
+    assert spread.scenario["workload"]["requests"] == 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"usable": "False", "label": "gross outlier"}, "marked unusable: gross outlier"),
+        ({"mode": "disagg"}, "disaggregation"),
+        ({"arch": "Qwen/Qwen3.5-397B-A17B"}, "not shipped"),
+        ({"precision": "int3"}, "no checkpoint"),
+        ({"system": "abacus"}, "no node"),
+        ({"backend": "abacus"}, "no engine profile"),
+        ({"tp_size": ""}, "parallelism is not recorded"),
+        ({"tp_size": "3"}, "no whole number of replicas"),
+        ({"batch_size": "1"}, "implausible parallelism: 4 in flight on 1 attention ranks"),
+        ({"concurrency": ""}, "not recorded"),
+        (
+            {"arch": "openai/gpt-oss-120b", "precision": "fp4", "moe_tp_size": "2", "moe_ep_size": "1"},
+            "implausible parallelism: moe_tp 2 x ep 1",
+        ),
+    ],
+)
+def test_traps_get_a_reason(changes: dict[str, str], reason: str, tmp_path: Path) -> None:
+    row = point(tmp_path, **changes)
+    assert row.scenario is None
+    assert reason in row.reason
+    assert row.measured["ttft_s"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "plan"),
+    [
+        (
+            {"arch": "deepseek-ai/DeepSeek-V3", "moe_tp_size": "4"},
+            "deepseek-ai/DeepSeek-V3",
+            {"replicas": 1, "tp": 4, "dp": 1, "moe_tp": 4, "ep": 1},
+        ),
+        (
+            {"arch": "openai/gpt-oss-120b", "precision": "fp4", "moe_tp_size": "1", "moe_ep_size": "4"},
+            "openai/gpt-oss-120b",
+            {"replicas": 1, "tp": 4, "dp": 1, "moe_tp": 1, "ep": 4},
+        ),
+        ({"n_gpus": "8", "batch_size": "2"}, None, {"replicas": 2, "tp": 4, "dp": 1, "weights_dtype": "fp8"}),
+        (
+            {"backend": "trtllm", "precision": "fp4"},
+            None,
+            {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "nvfp4", "kv_dtype": "fp8"},
+        ),
+        ({"gemm_quant_mode": "fp8_block"}, None, {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8_block"}),
+    ],
+)
+def test_formats_and_ranks(changes: dict[str, str], model: str | None, plan: dict[str, object], tmp_path: Path) -> None:
+    row = point(tmp_path, **changes)
+    assert row.scenario is not None, row.reason
+    assert row.scenario["model"] == (model or POINT["arch"])
+    assert row.scenario["plan"] == plan
+
+
+# ---- runs with requests ----
+
+
+def test_stages_of_an_open_loop(tmp_path: Path) -> None:
+    row = one(tmp_path, OPEN_RUN)
+    assert row.scenario is not None
+    workload = row.scenario["workload"]
+    assert workload["requests"] == 60
+    assert workload["traffic"]["arrivals"]["windows"] == [{"start": 0.0, "rate": 2.0}, {"start": 10.0, "rate": 4.0}]
+    assert row.measured["ttft_s.p90"] == pytest.approx(0.040)
+    assert "itl_s.p90" not in row.measured
+
+
+def test_requests_are_found_beside_the_runs_and_sorted(tmp_path: Path) -> None:
+    base = {"gpu": "RTXPRO6000", "model": RUN_019["model"], "tp": "1", "dp": "1"}
+    times = [("2.0", "2.9"), ("1.0", "1.5"), ("1.5", "2.2")]
+    requests = [
+        {**base, "input_toks": str(100 * i), "output_toks": "20", "arrival_s": sent, "last_token_s": end}
+        for i, (sent, end) in enumerate(times, start=1)
+    ]
+    write(tmp_path / "x_requests.csv.gz", *requests)
+    row = one(tmp_path, RUN_019, "x_runs.csv")
+    assert row.groups["mode"] == "real requests"
+    assert row.requests[0].arrival_s.tolist() == [0.0, 0.5, 1.0]
+    assert row.requests[0].input_tokens.tolist() == [200, 300, 100]
+    assert row.e2e_s[0].tolist() == pytest.approx([0.5, 0.7, 0.9])
+
+
+def test_replicas_keep_their_own_requests_and_others_get_totals(tmp_path: Path) -> None:
+    requests = [
+        {"run_id": "a", "replica": str(i % 2), "arrival_s": str(3 + i), "prompt_tokens": "200", "output_tokens": "20"}
+        for i in range(4)
+    ]
+    write(tmp_path / "x_requests.csv", *requests)
+    other, nothing = {**RUN_060, "run_id": "b"}, {**RUN_060, "run_id": "c", "mean_e2e_s": ""}
+    known, totals, empty = read_rows(write(tmp_path / "x_runs.csv", RUN_060, other, nothing)).rows
+    assert [table.arrival_s.tolist() for table in known.requests] == [[0.0, 2.0], [0.0, 2.0]]
+    assert known.scenario is not None
+    assert known.scenario["plan"]["replicas"] == 1
+    assert known.scenario["plan"]["max_model_len"] == 24272
+    assert totals.requests == ()
+    assert totals.scenario is not None
+    assert totals.scenario["plan"]["replicas"] == 2
+    assert totals.scenario["workload"]["rate"] == pytest.approx(0.5)
+    assert "no measurement" in empty.reason
+
+
+# ---- a table of one's own ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tp": ""}, "tp is empty"),
+        ({"tp": "two"}, "tp is 'two'"),
+        ({"tp": "0"}, "tp is '0'"),
+        ({"concurrency": ""}, "exactly one of concurrency and rate"),
+        ({"concurrency": "1.5"}, "concurrency is '1.5'"),
+        ({"input_tokens": ""}, "input_tokens and output_tokens"),
+    ],
+)
+def test_own_rows_are_never_guessed(changes: dict[str, str], reason: str, tmp_path: Path) -> None:
+    assert reason in one(tmp_path, {**OWN, **changes}).reason
+
+
+def test_an_unknown_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown column 'colour'"):
+        one(tmp_path, {**OWN, "colour": "blue"})
