@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import active_children
 from typing import Any, TypeVar
 
@@ -24,7 +25,8 @@ def map_in_processes(
     """`function` of each item, in the order of the items.
 
     Ctrl-C raises KeyboardInterrupt here only. When the iterator is left early, by that or any other way, the workers
-    are ended at once, whatever they are doing.
+    leave what they are doing and end. They are asked to, not killed: a worker that dies while it sends a result would
+    leave this process waiting for the rest of it.
 
     Args:
         function: Called in a worker; like items and results it must be picklable.
@@ -37,7 +39,7 @@ def map_in_processes(
     pool = ProcessPoolExecutor(min(workers, len(items)), initializer=_start, initargs=(start, arguments))
     try:
         with _without_ctrl_c():
-            results = pool.map(function, items)  # the workers start here and inherit that Ctrl-C is blocked
+            results = pool.map(partial(_call, function), items)  # the workers start here, with Ctrl-C blocked
         yield from results
     except BaseException:
         for worker in {*active_children()} - others:
@@ -47,10 +49,38 @@ def map_in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _LeftError(Exception):
+    """What a worker that was told to end gives instead of a result."""
+
+
+class _Worker:
+    """State of this process as a worker: whether it may be interrupted now, and whether it was told to end."""
+
+    working = False
+    told_to_end = False
+
+
 def _start(start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
     if start is not None:
         start(*arguments)
+
+
+def _end(*_: object) -> None:
+    _Worker.told_to_end = True
+    if _Worker.working:
+        raise _LeftError
+
+
+def _call(function: Callable[[T], R], item: T) -> R:
+    if _Worker.told_to_end:
+        raise _LeftError
+    _Worker.working = True
+    try:
+        return function(item)
+    finally:
+        _Worker.working = False
 
 
 @contextmanager
