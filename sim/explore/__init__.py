@@ -6,8 +6,18 @@ Start in `search`, then `screen` (the steady state of every plan at once), `pare
 
 from sim.explore.algorithms import ALGORITHMS, Algorithm
 from sim.explore.pareto import ParetoArchive, front_mask, layers
-from sim.explore.recommend import recommend
+from sim.explore.recommend import COST_TIE_FRAC, recommend
 from sim.explore.screen import screen
 from sim.explore.search import search
 
-__all__ = ["ALGORITHMS", "Algorithm", "ParetoArchive", "front_mask", "layers", "recommend", "screen", "search"]
+__all__ = [
+    "ALGORITHMS",
+    "COST_TIE_FRAC",
+    "Algorithm",
+    "ParetoArchive",
+    "front_mask",
+    "layers",
+    "recommend",
+    "screen",
+    "search",
+]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sim.explore import COST_TIE_FRAC
 from sim.results import (
     CompareResult,
     Objective,
@@ -20,8 +21,12 @@ from sim.results import (
 )
 
 _COST = "cost_usd_per_million_output_tokens"
-_RULE = ((_COST, "costs more"), ("n_gpus", "needs more GPUs"), ("ttft_s.mean", "has a longer mean TTFT"))
 _EQUAL = 1e-9
+_RULE = (
+    (_COST, "costs more", COST_TIE_FRAC),
+    ("n_gpus", "needs more GPUs", _EQUAL),
+    ("ttft_s.mean", "has a longer mean TTFT", _EQUAL),
+)
 _TELLING = ("ttft_s.p99", "tpot_s.p99", "output_tokens_per_s_per_gpu", _COST, "energy_j_per_output_token")
 _SMALLEST_CHANGE = 0.005
 
@@ -88,13 +93,13 @@ def _missed(row: Mapping[str, Any], target: float | None) -> str:
 
 def _by_the_rule(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     """The first criterion of the recommendation (cost, GPUs, TTFT) in which the plan is behind."""
-    for path, words in _RULE:
+    for path, words, tie in _RULE:
         mine, theirs = _number(row, path), _number(best, path)
         if mine is None or theirs is None:
             continue
-        if mine > theirs * (1 + _EQUAL):
+        if mine > theirs * (1 + tie):
             return f"{words} ({show_change(mine / theirs - 1)})" if theirs else words
-        if mine < theirs * (1 - _EQUAL):
+        if mine < theirs * (1 - tie):
             break
     return "comes later by the rule of the recommendation"
 
