@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from sim.cli import main
 # No deadline: a busy machine must not fail a test. The same examples in every run of continuous integration.
 settings.register_profile("plansim", deadline=None, derandomize="CI" in os.environ, max_examples=60)
 settings.load_profile("plansim")
+
+# A job that a shell starts in the background ignores Ctrl-C, and so do its children; tests of Ctrl-C must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
