@@ -134,13 +134,14 @@ class CompiledCost:
         self._rows: dict[tuple[int, int], DecodeRow] = {}
         self._grids: dict[int, tuple[Array, Array]] = {}
         self._decode_base: dict[int, tuple[float, int]] = {}
+        self._hosts: dict[int, tuple[float, float]] = {}
         self._prefill = [self._prefill_table(cls) for cls in classes]
 
     # ---- groups ----
 
     def _lanes(self, sequences: int) -> int:
         """Micro-batches in flight: one per stage, but no more than one rank has sequences."""
-        return min(self._pp, max(1, -(-sequences // self._dp)))
+        return 1 if self._pp == 1 else min(self._pp, max(1, -(-sequences // self._dp)))
 
     def _table(self, full: bool) -> tuple[_Table, _Table]:
         """Token table and row table; `full` if every pipeline lane is in use."""
@@ -192,10 +193,13 @@ class CompiledCost:
 
     def host(self, requests: int) -> tuple[float, float]:
         """Host time [s] that is added, and the least time of a cycle: one scheduler serves all lanes of a rank."""
-        lanes = self._lanes(requests)
-        rows = -(-requests // (lanes * self._dp))
-        host_s = self._timing.host_s(float(rows), lanes=lanes)
-        return (0.0, host_s) if self._timing.overlapped else (host_s, 0.0)
+        known = self._hosts.get(requests)
+        if known is None:
+            lanes = self._lanes(requests)
+            rows = -(-requests // (lanes * self._dp))
+            host_s = self._timing.host_s(float(rows), lanes=lanes)
+            known = self._hosts[requests] = (0.0, host_s) if self._timing.overlapped else (host_s, 0.0)
+        return known
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
         """Attention time of a class over all layers of a cycle, by attended tokens of the whole engine."""
