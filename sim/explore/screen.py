@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from sim.core import Array
-from sim.plans import ResolvedPlan
+from sim.plans import EngineSpec, ResolvedPlan
 from sim.results import SloSpec
 from sim.scenario import Assembled, PlanRunner, native_rate
 
@@ -155,7 +155,7 @@ def _screen_shape(
     spread = moments.prompt_squared / moments.prompt**2
     wait_s = load * prompt_s * spread / (2 * (1 - load))
     alone_s = curves.alone_s(moments.prompt_p99, budget)[:, None]
-    ttft_s = things.engine.frontend_s.value + alone_s + 0.5 * token_s + wait_s * _TAIL_99
+    ttft_s = _frontend_s(things.engine, moments.prompt_p99) + alone_s + 0.5 * token_s + wait_s * _TAIL_99
     limits = slo.limits_s if slo is not None else {}
     kept = (token_s <= limits.get("tpot_s", np.inf)) & (ttft_s <= limits.get("ttft_s", np.inf))
     kept &= ttft_s + steps * token_s <= limits.get("e2e_s", np.inf)
@@ -196,6 +196,11 @@ def _screen_shape(
         "capacity_requests_per_s": rate[:, -1] * replicas,
         "sustained_requests_per_s": sustained * replicas,
     }
+
+
+def _frontend_s(engine: EngineSpec, prompt: float) -> float:
+    """Time [s] of a prompt [tokens] in the front end, alone."""
+    return engine.frontend_s.value + engine.frontend_request_s.value + engine.frontend_token_s.value * prompt
 
 
 def proxy(path: str, screened: pd.DataFrame) -> Array | None:

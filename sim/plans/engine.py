@@ -115,7 +115,10 @@ class EngineSpec(Spec):
         activation: Peak activation memory.
         host_step_s: Host time per iteration.
         host_per_sequence_s: Host time per sequence of an iteration.
-        frontend_s: Time from the client's send to the engine's queue: HTTP, chat template, tokenizer, hand-over.
+        frontend_s: Time from the client's send to the engine's queue that all requests spend side by side: HTTP, event
+            loops, hand-over between processes.
+        frontend_request_s: Work of the front end per request, one after the other.
+        frontend_token_s: The same per prompt token: chat template and tokenizer.
         supports: What it can run.
         refs: Sources by key.
         note: What a reader must know.
@@ -148,6 +151,8 @@ class EngineSpec(Spec):
     host_step_s: Sourced[TimeS]
     host_per_sequence_s: Sourced[TimeS]
     frontend_s: Sourced[TimeS]
+    frontend_request_s: Sourced[TimeS]
+    frontend_token_s: Sourced[TimeS]
     supports: SupportSpec
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""

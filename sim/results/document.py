@@ -21,8 +21,8 @@ maximises and a leading `-` minimises instead.
 
 ## Clocks and tokens
 
-- A request *arrives* when the client sends it. The engine receives it `frontend_s` later (the engine profile says
-  how much).
+- A request *arrives* when the client sends it. The engine receives it when the front end is done with it: a time that
+  all requests spend side by side, and work that it does for one after the other (see the engine profile).
 - The first output token ends the prompt's processing; the others follow one by one. A request with n output tokens
   has n - 1 gaps.
 - E2E = TTFT + the sum of its gaps, and TPOT = (E2E - TTFT) / (n - 1) is their mean. Over many requests the mean ITL

@@ -31,6 +31,7 @@ from sim.serving import (
     CompiledCost,
     EngineLimits,
     EngineTiming,
+    FrontendTiming,
     Headroom,
     OpenLoop,
     RequestLog,
@@ -180,6 +181,11 @@ class PlanRunner:
         )
 
     @cached_property
+    def _frontend(self) -> FrontendTiming:
+        engine = self.things.engine
+        return FrontendTiming(engine.frontend_s.value, engine.frontend_request_s.value, engine.frontend_token_s.value)
+
+    @cached_property
     def _timing(self) -> EngineTiming:
         engine = self.things.engine
         return EngineTiming(
@@ -222,7 +228,7 @@ class PlanRunner:
             limits=self._limits(plan),
             scheduler=plan.scheduler,
             router=plan.router,
-            frontend_s=self.things.engine.frontend_s.value,
+            frontend=self._frontend,
             max_model_len=plan.max_model_len,
             seed=self.seed,
             leap=leap,
@@ -308,7 +314,7 @@ class PlanRunner:
             if verdict.headroom.within(limits, largest_blocks=largest_blocks):
                 return verdict
         outcome = self.simulate(plan, requests=requests, time_scale=time_scale, breaker=slo)
-        frame = outcome.log.to_frame(frontend_s=self.things.engine.frontend_s.value)
+        frame = outcome.log.to_frame()
         kept = not outcome.stopped and float(np.mean(slo.satisfied(frame))) >= slo.attainment
         verdict = Verdict(kept, float(frame["e2e_s"].mean()), outcome.headroom())
         if verdict.headroom.within(limits, largest_blocks=largest_blocks):
@@ -328,7 +334,7 @@ class PlanRunner:
         ]
         leaps = pd.concat([frame.assign(replica=np.int32(i)) for i, frame in enumerate(frames)], ignore_index=True)
         leaps.attrs["units"] = {**LEAP_COLUMNS, "replica": ""}
-        requests = outcome.log.to_frame(frontend_s=things.engine.frontend_s.value)
+        requests = outcome.log.to_frame()
         return build_result(
             requests=requests[requests["arrival_s"] >= warmup_s].reset_index(drop=True),
             gaps=GapRuns(np.concatenate([g[0] for g in gaps]), np.concatenate([g[1] for g in gaps])),

@@ -7,6 +7,7 @@ Start in `deployment.serve`, then `replica` (the engine loop and its leaps), `sc
 
 from sim.serving.compiled import CompiledCost
 from sim.serving.deployment import ClosedLoop, Headroom, OpenLoop, ServingRun, serve
+from sim.serving.frontend import FrontendTiming
 from sim.serving.iteration import ConstantCost, DecodeRow, IterationCost
 from sim.serving.probe import slo_breaker
 from sim.serving.records import LEAP_COLUMNS, ReplicaRecord
@@ -30,6 +31,7 @@ __all__ = [
     "EngineState",
     "EngineTiming",
     "Fleet",
+    "FrontendTiming",
     "Headroom",
     "IterationCost",
     "OpenLoop",

@@ -11,14 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from sim.core import Array, stream
 from sim.kernel import Kernel, Priority
+from sim.serving.frontend import Frontend, FrontendTiming
 from sim.serving.iteration import IterationCost
 from sim.serving.records import ReplicaRecord
 from sim.serving.replica import EngineLimits, Replica
 from sim.serving.requests import REJECTED, RequestLog
 from sim.serving.routers import ROUTERS
 from sim.serving.schedulers import SCHEDULERS
+
+_NO_FRONTEND = FrontendTiming()
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,12 @@ class Headroom:
 class Deployment:
     """Replicas behind a router; implements `routers.Fleet`."""
 
-    def __init__(self, kernel: Kernel, log: RequestLog, *, frontend_s: float, max_model_len: int | None) -> None:
+    def __init__(self, kernel: Kernel, log: RequestLog, *, frontend: Frontend, max_model_len: int | None) -> None:
         self.outstanding: list[int] = []
         self.replicas: list[Replica] = []
         self._kernel = kernel
         self._log = log
-        self._frontend_s = frontend_s
+        self._frontend = frontend
         self._max_model_len = max_model_len
         self._held: deque[int] = deque()
         self._slots: list[int] = []
@@ -161,17 +166,19 @@ class Deployment:
         self._listeners.append(listener)
 
     def send(self, request: int) -> None:
-        """The client sends `request` now; the engine sees it `frontend_s` later."""
+        """The client sends `request` now; the engine gets it when the front end is done with it."""
         now = self._kernel.now
         self._log.arrival_s[request] = now
-        if self._frontend_s:
-            self._kernel.at(now + self._frontend_s, lambda: self.receive(request), priority=Priority.ARRIVAL)
+        ready_s = self._frontend.ready_s(now, self._log.prompt[request])
+        if ready_s > now:
+            self._kernel.at(ready_s, lambda: self.receive(request), priority=Priority.ARRIVAL)
         else:
             self.receive(request)
 
     def receive(self, request: int) -> None:
         """Routes a request that has reached the engine; rejects a prompt beyond the context limit as engines do."""
         log, limit = self._log, self._max_model_len
+        log.received_s[request] = self._kernel.now
         if limit is not None:
             room = limit - log.prompt[request]
             if room < 1:
@@ -220,29 +227,31 @@ class _Source(Protocol):
 
 
 class _OpenSource:
-    """Feeds arrivals one alarm at a time; the engine's front-end delay is added to the alarm, not a second event."""
+    """Feeds arrivals one alarm at a time, when the front end is done with each: it does not depend on the engines."""
 
     def __init__(
-        self, kernel: Kernel, deployment: Deployment, log: RequestLog, load: OpenLoop, frontend_s: float
+        self, kernel: Kernel, deployment: Deployment, log: RequestLog, load: OpenLoop, frontend: Frontend
     ) -> None:
         self._kernel = kernel
         self._deployment = deployment
         self._log = log
-        self._times: list[float] = load.arrival_s.tolist()
-        self._frontend_s = frontend_s
+        self._sent_s: list[float] = load.arrival_s.tolist()
+        ready_s = [frontend.ready_s(sent, tokens) for sent, tokens in zip(self._sent_s, log.prompt, strict=True)]
+        self._order: list[int] = np.argsort(ready_s, kind="stable").tolist()
+        self._ready_s = ready_s
         self._next = 0
 
     def start(self) -> None:
-        if self._times:
-            self._kernel.at(self._times[0] + self._frontend_s, self._arrive, priority=Priority.ARRIVAL)
+        if self._order:
+            self._kernel.at(self._ready_s[self._order[0]], self._arrive, priority=Priority.ARRIVAL)
 
     def _arrive(self) -> None:
-        request, times = self._next, self._times
-        self._next = following = request + 1
-        self._log.arrival_s[request] = times[request]
+        request = self._order[self._next]
+        self._next += 1
+        self._log.arrival_s[request] = self._sent_s[request]
         self._deployment.receive(request)
-        if following < len(times):
-            self._kernel.at(times[following] + self._frontend_s, self._arrive, priority=Priority.ARRIVAL)
+        if self._next < len(self._order):
+            self._kernel.at(self._ready_s[self._order[self._next]], self._arrive, priority=Priority.ARRIVAL)
 
 
 class _ClosedSource:
@@ -276,7 +285,7 @@ def serve(
     limits: EngineLimits,
     scheduler: str = "vllm-v1",
     router: str = "round_robin",
-    frontend_s: float = 0.0,
+    frontend: FrontendTiming = _NO_FRONTEND,
     max_model_len: int | None = None,
     seed: int = 0,
     leap: bool = True,
@@ -292,7 +301,7 @@ def serve(
         limits: Engine limits of each replica.
         scheduler: Name of the scheduling policy.
         router: Name of the routing policy.
-        frontend_s: Time between a client's send and the engine's receipt [s].
+        frontend: What stands between the clients and the engines.
         max_model_len: Context limit [tokens]; prompts that fill it are rejected, outputs are cut at it.
         seed: Seed of the router's random stream.
         leap: Whether engines leap over unchanged iterations.
@@ -303,11 +312,12 @@ def serve(
         InputError: if a policy's name is unknown.
     """
     kernel = Kernel()
-    deployment = Deployment(kernel, log, frontend_s=frontend_s, max_model_len=max_model_len)
+    queue = Frontend(frontend, len(costs))
+    deployment = Deployment(kernel, log, frontend=queue, max_model_len=max_model_len)
     deployment.build(costs, limits, scheduler=scheduler, router=router, seed=seed, leap=leap)
     source: _Source
     if isinstance(load, OpenLoop):
-        source = _OpenSource(kernel, deployment, log, load, frontend_s)
+        source = _OpenSource(kernel, deployment, log, load, queue)
     else:
         source = _ClosedSource(deployment, len(log), load)
     if stop_when is not None:

@@ -25,6 +25,7 @@ class RequestLog:
         output: Tokens it will produce (after any cut at the engine's context limit).
         asked: Output tokens the workload asked for.
         emitted: Tokens produced so far.
+        received_s: When the engine got it from the front end [s]; NaN until then.
         scheduled_s: When a replica first worked on it [s].
         first_s: When the engine emitted its first token [s].
         last_s: When the engine emitted its latest token [s], kept only across preemptions.
@@ -41,6 +42,7 @@ class RequestLog:
         count = len(self.prompt)
         self.arrival_s = [nan] * count
         self.emitted = [0] * count
+        self.received_s = [nan] * count
         self.scheduled_s = [nan] * count
         self.first_s = [nan] * count
         self.last_s = [nan] * count
@@ -52,12 +54,8 @@ class RequestLog:
     def __len__(self) -> int:
         return len(self.prompt)
 
-    def to_frame(self, *, frontend_s: float) -> pd.DataFrame:
-        """One row per request that arrived; times in seconds, client side unless named `engine_`.
-
-        Args:
-            frontend_s: Time between the client's send and the engine's receipt [s]; `arrival_s` is the client's.
-        """
+    def to_frame(self) -> pd.DataFrame:
+        """One row per request that reached the engine; times in seconds, the client's unless named `engine_`."""
         frame = pd.DataFrame(
             {
                 "request": np.arange(len(self), dtype=np.int64),
@@ -73,10 +71,12 @@ class RequestLog:
                 "status": np.asarray(STATUS_NAMES, dtype=object)[np.asarray(self.status, dtype=np.int64)],
             }
         )
-        frame = frame[frame["arrival_s"].notna()].reset_index(drop=True)
+        received = np.asarray(self.received_s, dtype=np.float64)
+        reached = ~np.isnan(received)
+        frame = frame[reached].reset_index(drop=True)
         first, finish, sent = frame["first_token_s"], frame["finish_s"], frame["arrival_s"]
         frame["ttft_s"] = first - sent
-        frame["engine_ttft_s"] = first - sent - frontend_s
+        frame["engine_ttft_s"] = first - received[reached]
         gaps = (frame["emitted_tokens"] - 1).where(frame["emitted_tokens"] > 1)
         frame["tpot_s"] = (finish - first) / gaps
         frame["e2e_s"] = finish - sent

@@ -66,7 +66,7 @@ def check_run(run: ServingRun) -> None:
         AssertionError: naming the broken law.
     """
     log = run.log
-    frame = log.to_frame(frontend_s=0.0)
+    frame = log.to_frame()
     status = frame["status"].value_counts().to_dict()
     assert sum(status.values()) == len(frame), "law 1: every request that arrived has one state"
     finished = frame[frame["status"] == "finished"]

@@ -110,7 +110,6 @@ class _Samples:
 
     def __init__(self, runs: Sequence[ServingRun], plan: ResolvedPlan, things: Assembled) -> None:
         self._runs = runs
-        self._frontend_s = things.engine.frontend_s.value
         self._n_gpus = plan.n_gpus * len(runs)
 
     def _pooled(self, name: str) -> Array:
@@ -152,7 +151,7 @@ class _Samples:
             return get_metric({"itl_s": summarise(*self._gaps())}, path) if part else self._mean_gap()
         latencies: dict[str, Callable[[], Array]] = {
             "ttft_s": lambda: self._first_s - self._sent_s,
-            "engine_ttft_s": lambda: self._first_s - self._sent_s - self._frontend_s,
+            "engine_ttft_s": lambda: self._first_s - self._pooled("received_s"),
             "tpot_s": self._tpot_s,
             "e2e_s": lambda: self.e2e_s,
             "queueing_s": lambda: self._pooled("scheduled_s") - self._sent_s,

@@ -69,7 +69,7 @@ def test_nothing_is_lost_when_the_clock_stops(seed: int, stop: float, leap: bool
     run = serve(log, load, costs=[AffineCost()], limits=limits, until_s=stop, leap=leap)
     check_run(run)
     arrived = int(np.searchsorted(load.arrival_s, stop, side="right"))
-    assert len(log.to_frame(frontend_s=0.0)) in {arrived, arrived - 1}
+    assert len(log.to_frame()) in {arrived, arrived - 1}
 
 
 def test_blocks_balance_at_every_event() -> None:
@@ -105,7 +105,7 @@ def test_closed_loop_keeps_its_concurrency() -> None:
     """Little's law in a closed loop: concurrency = throughput x time in system, while all slots are in use."""
     log, _ = random_traffic(2, 400, rate=1.0, longest=60)
     run = serve(log, ClosedLoop(7), costs=[AffineCost()], limits=EngineLimits(16, 512, 512, 2000, 16))
-    frame = log.to_frame(frontend_s=0.0)
+    frame = log.to_frame()
     in_system = float(frame["e2e_s"].sum()) / run.duration_s
     assert 6.5 < in_system <= 7.0 + 1e-9
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sim.results import REQUEST_COLUMNS, GapRuns, RunResult, SloSpec, build_result
-from sim.serving import EngineLimits, serve
+from sim.serving import EngineLimits, FrontendTiming, serve
 from sim.testing.results import synthetic_facts
 from sim.testing.serving import AffineCost, random_traffic
 
@@ -13,11 +13,11 @@ from sim.testing.serving import AffineCost, random_traffic
 def simulated(seed: int, *, blocks: int, until_s: float | None) -> RunResult:
     log, load = random_traffic(seed, 80, rate=5.0, longest=240)
     limits = EngineLimits(max_sequences=12, token_budget=256, chunk_limit=256, kv_blocks=blocks, block_tokens=16)
-    run = serve(log, load, costs=[AffineCost()] * 2, limits=limits, frontend_s=0.01, until_s=until_s)
+    run = serve(log, load, costs=[AffineCost()] * 2, limits=limits, frontend=FrontendTiming(0.01), until_s=until_s)
     leaps = [record.to_frame() for record in run.records]
     gaps = [record.gap_runs(frame) for record, frame in zip(run.records, leaps, strict=True)]
     return build_result(
-        requests=log.to_frame(frontend_s=0.01),
+        requests=log.to_frame(),
         gaps=GapRuns(np.concatenate([each[0] for each in gaps]), np.concatenate([each[1] for each in gaps])),
         facts=synthetic_facts(run.duration_s),
         slo=SloSpec(ttft=1.0, tpot=0.05),

@@ -65,7 +65,7 @@ def test_stopping_early_tells_what_the_whole_run_would(seed: int, rate: float, a
     limits = EngineLimits(8, 256, 256, kv_blocks=400, block_tokens=16)
     log, load = random_traffic(seed, 60, rate=rate, longest=200)
     serve(log, load, costs=[AffineCost()], limits=limits)
-    attained = float(np.mean(slo.satisfied(log.to_frame(frontend_s=0.0)))) >= attainment
+    attained = float(np.mean(slo.satisfied(log.to_frame()))) >= attainment
     log, load = random_traffic(seed, 60, rate=rate, longest=200)
     breaker = slo_breaker(log, slo.limits_s, attainment=attainment, count=60)
     run = serve(log, load, costs=[AffineCost()], limits=limits, stop_when=breaker)
