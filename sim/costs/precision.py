@@ -30,13 +30,16 @@ def precision_of(device: Device, weights_dtype: str) -> Precision:
     """The kernel, rate and bytes of weights stored as `weights_dtype` on `device`.
 
     Formats without arithmetic (int4, mxfp4), and formats whose arithmetic the device lacks (fp8 on Ampere, nvfp4 on
-    Hopper), keep their packed bytes and multiply at the 16-bit rate after dequantisation.
+    Hopper), keep their packed bytes and multiply at the 16-bit rate after dequantisation. Matrix units with FP4 take
+    MXFP4 weights as they are, with 8-bit activations (MXFP4 x MXFP8, at the rate of FP8): the kernels of NVFP4.
 
     Raises:
         InputError: if the format is unknown, or the device has no usable arithmetic.
     """
     stored = canonical_dtype(weights_dtype)
     width = bytes_per_element(stored)
+    if stored == "mxfp4" and "fp4" in device.flops and "fp8" in device.flops:
+        return Precision("nvfp4", device.flops["fp8"], "fp8", width, False)
     wanted = compute_dtype(stored)
     rate, used = device.compute_rate(wanted)
     if width >= 2.0:

@@ -154,8 +154,13 @@ def _screen_shape(
     load = np.minimum(rate * prompt_s, 0.999)
     spread = moments.prompt_squared / moments.prompt**2
     wait_s = load * prompt_s * spread / (2 * (1 - load))
-    alone_s = curves.alone_s(moments.prompt_p99, budget)[:, None]
-    ttft_s = _frontend_s(things.engine, moments.prompt_p99) + alone_s + 0.5 * token_s + wait_s * _TAIL_99
+
+    def first_token_s(prompt: float, waits: float) -> Array:
+        """Time to the first token of a prompt [tokens] that waits so many mean waits."""
+        alone_s = _frontend_s(things.engine, prompt) + curves.alone_s(prompt, budget)[:, None]
+        return np.asarray(alone_s + token_s + waits * wait_s)
+
+    ttft_s = first_token_s(moments.prompt_p99, _TAIL_99)
     limits = slo.limits_s if slo is not None else {}
     kept = (token_s <= limits.get("tpot_s", np.inf)) & (ttft_s <= limits.get("ttft_s", np.inf))
     kept &= ttft_s + steps * token_s <= limits.get("e2e_s", np.inf)
@@ -172,7 +177,8 @@ def _screen_shape(
         values = np.broadcast_to(values, batch.shape)
         return np.asarray(values[rows, low] + (at - low) * (values[rows, high] - values[rows, low]))
 
-    token_now, ttft_now = now(token_s) * overload, now(ttft_s) * overload**4
+    token_now = now(token_s) * overload
+    ttft_now = now(first_token_s(moments.prompt, 1.0)) * overload**4
     served = np.minimum(offered, rate[:, -1]) * replicas
     tokens_per_s = served * moments.output
     busy = np.minimum(1.0, served / replicas * (moments.output * now(decode_s) / now(batch) + now(prompt_s)))

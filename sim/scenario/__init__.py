@@ -7,12 +7,13 @@ models, clusters, engines and traffic), `run` and `compare`.
 from sim.scenario.assemble import Assembled, assemble
 from sim.scenario.compare import compare
 from sim.scenario.goodput import native_rate, require_slo
-from sim.scenario.load import Scenario, load, scenario_schema
+from sim.scenario.load import IN_CODE, Scenario, load, scenario_schema
 from sim.scenario.provenance import provenance
 from sim.scenario.run import GoodputProbe, PlanRunner, run, seed_of
 from sim.scenario.spec import ScenarioSpec, SearchSpec, ServingWorkload, VariantSpec
 
 __all__ = [
+    "IN_CODE",
     "Assembled",
     "GoodputProbe",
     "PlanRunner",

@@ -27,7 +27,9 @@ from sim.core import (
 from sim.scenario.spec import ScenarioSpec
 
 _CLUSTERS = "hardware_profiles/clusters"
-_IN_CODE = "<scenario>"
+IN_CODE = "<scenario>"
+"""What stands for the file of a scenario that code has made."""
+
 _NAME_OR_FILE = ("model", "cluster", "cluster.node", "engine", "workload.traffic")
 _DATA_FILES = {".json", ".yaml", ".yml"}
 
@@ -135,7 +137,7 @@ def load(source: str | Path | Mapping[str, Any], *, overrides: Sequence[str] = (
         InputError: for anything unreadable or unknown, with file, line, value and what is allowed.
     """
     if isinstance(source, Mapping):
-        document, base = YamlDocument(copy.deepcopy(dict(source)), _IN_CODE, {(): None}), Path.cwd()  # type: ignore[dict-item]
+        document, base = YamlDocument(copy.deepcopy(dict(source)), IN_CODE, {(): None}), Path.cwd()  # type: ignore[dict-item]
     else:
         path = _find(source)
         document, base = load_yaml(path), path.resolve().parent
@@ -187,7 +189,7 @@ def _build(document: YamlDocument, base: Path, changes: Sequence[_Change], origi
 
 
 def _spec(document: YamlDocument) -> ScenarioSpec:
-    return build_spec(ScenarioSpec, document, units=document.path != _IN_CODE)
+    return build_spec(ScenarioSpec, document, units=document.path != IN_CODE)
 
 
 def _changed(document: YamlDocument, base: Path, changes: Sequence[_Change]) -> YamlDocument:

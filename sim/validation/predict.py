@@ -16,7 +16,7 @@ import numpy as np
 from sim.core import Array, InfeasibleError, InputError, summarise
 from sim.plans import Infeasible, ResolvedPlan, resolve
 from sim.results import get_metric
-from sim.scenario import Assembled, PlanRunner, assemble, load
+from sim.scenario import IN_CODE, Assembled, PlanRunner, assemble, load
 from sim.serving import CompiledCost, ServingRun
 from sim.validation.rows import THROUGHPUT, MeasuredRow
 
@@ -53,6 +53,8 @@ def predict(row: MeasuredRow, *, seed: int = 0, compiled: dict[str, Compiled] | 
     except InfeasibleError as error:
         return Prediction(reason=_joined([reason.message for reason in error.reasons]) or error.message)
     except InputError as error:
+        if error.file is not None and error.file != IN_CODE:
+            raise  # a broken profile is no property of the row
         return Prediction(reason=error.message)
 
 

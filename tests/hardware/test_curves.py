@@ -44,9 +44,10 @@ def test_every_file_is_complete(name: str) -> None:
     assert {curve.ref for curve in spec.curves} == set(spec.refs)
     for curve in spec.curves:
         assert set(curve.params) == PARAMS[curve.kernel]
+        if curve.median_error is None or curve.p90_error is None:
+            assert curve.source == "assumed", "only what was never fitted has no error"
+            continue
         assert curve.source == ("assumed" if name == "generic" else "fitted")
-        assert curve.median_error is not None
-        assert curve.p90_error is not None
         assert 0.0 < curve.median_error < curve.p90_error < 1.0
 
 

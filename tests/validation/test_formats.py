@@ -72,10 +72,15 @@ def test_throughput_counts_all_gpus_and_leaves_the_first_token_to_ttft(tmp_path:
     assert ClosedPoint(1, 1, 2).throughput(0.5, 9.9) == pytest.approx(1.0)
 
 
-def test_lengths_are_spread_only_where_the_benchmark_is_known_to_do_so(tmp_path: Path) -> None:
-    spread, exact = point(tmp_path), point(tmp_path, measured_on="")
+def test_prompts_are_spread_where_the_benchmark_does_so_and_outputs_but_for_some_versions(tmp_path: Path) -> None:
+    spread = point(tmp_path)
+    undated = point(tmp_path, measured_on="")
+    exact = point(tmp_path, measured_on="", backend="sglang", backend_version="0.5.1.post1")
     assert spread.scenario is not None
     assert exact.scenario is not None
+    assert undated.scenario is not None
+    assert undated.scenario["workload"]["traffic"]["lengths"]["input"] == {"kind": "constant", "value": 512}
+    assert undated.scenario["workload"]["traffic"]["lengths"]["output"]["kind"] == "uniform"
     lengths = spread.scenario["workload"]["traffic"]["lengths"]
     assert lengths["input"] == {"kind": "uniform", "min": 410, "max": 512}
     assert exact.scenario["workload"]["traffic"]["lengths"]["output"] == {"kind": "constant", "value": 64}
