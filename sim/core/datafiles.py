@@ -7,13 +7,14 @@ are inside the package. A user adds data by adding a file, or by giving a path i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from sim.core.errors import InputError, did_you_mean
 from sim.core.specs import Spec
-from sim.core.yamlio import build_spec, load_yaml
+from sim.core.yamlio import YamlDocument, build_spec, load_yaml
 
 SpecT = TypeVar("SpecT", bound=Spec)
 
@@ -57,15 +58,33 @@ def data_path(folder: str, name: str, *, kind: str) -> Path:
 def load_data(folder: str, name: str, spec: type[SpecT], *, kind: str) -> SpecT:
     """The data file `name` of `folder` as `spec`, read once per process.
 
+    A file may say `extends: NAME`: it then has all keys of that file of the same folder but those that it gives itself;
+    `refs` are joined.
+
     Raises:
         InputError: if the name is unknown or the file does not fit the spec.
     """
-    return cast(SpecT, _load(str(data_path(folder, name, kind=kind)), spec))
+    return cast(SpecT, _load(str(data_path(folder, name, kind=kind)), folder, kind, spec))
 
 
 @lru_cache(maxsize=1024)
-def _load(path: str, spec: type[Spec]) -> Spec:
-    return build_spec(spec, load_yaml(path))
+def _load(path: str, folder: str, kind: str, spec: type[Spec]) -> Spec:
+    return build_spec(spec, _extended(load_yaml(path), folder, kind, seen=(path,)))
+
+
+def _extended(document: YamlDocument, folder: str, kind: str, *, seen: tuple[str, ...]) -> YamlDocument:
+    """The document with the keys of the file that it extends, if it does."""
+    data = document.data
+    if not isinstance(data, dict) or "extends" not in data:
+        return document
+    line = document.line_of(("extends",))
+    path = str(data_path(folder, str(data["extends"]), kind=kind))
+    if path in seen:
+        raise InputError("files extend each other in a circle", file=document.path, line=line, path="extends")
+    base = _extended(load_yaml(path), folder, kind, seen=(*seen, path)).data
+    refs = {**base.get("refs", {}), **data.get("refs", {})}
+    own = {key: value for key, value in data.items() if key != "extends"}
+    return replace(document, data={**base, **own, **({"refs": refs} if refs else {})})
 
 
 def resolve_refs(value: Any, refs: Mapping[str, str]) -> str:

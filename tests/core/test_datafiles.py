@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sim.core import InputError, Sourced, Spec, TimeS, data_names, data_root, load_data, resolve_refs
+from sim.plans import load_engine
 
 
 class Delay(Spec):
@@ -59,3 +60,19 @@ def test_every_number_needs_its_source(folder: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=r"bad.yaml:1 delay"):
         load_data("delays", str(path), Delay, kind="delay")
+
+
+def test_a_file_takes_what_it_does_not_say_from_the_one_it_extends(tmp_path: Path) -> None:
+    base, child = load_engine("vllm"), load_engine("vllm-0.12")
+    assert (base.async_scheduling, child.async_scheduling) == (True, False)
+    assert (child.name, child.version) == ("vllm-0.12", "0.12")
+    same = set(type(base).model_fields) - {"name", "title", "version", "async_scheduling", "note"}
+    assert all(getattr(base, field) == getattr(child, field) for field in same)
+
+
+def test_files_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text(f"name: a\nextends: {second}\n")
+    second.write_text(f"name: b\nextends: {first}\n")
+    with pytest.raises(InputError, match=r"b\.yaml:2 extends: files extend each other in a circle"):
+        load_engine(str(first))

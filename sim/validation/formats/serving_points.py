@@ -44,6 +44,9 @@ _NODES: Final = {
     "gb200": ("gb200-nvl72", 4),
 }
 _ENGINES: Final = ("sglang", "trtllm", "vllm")
+_PROFILES: Final = {"vllm 0.12.0": "vllm-0.12"}
+"""Engine profiles of versions for which the default one does not hold."""
+
 _SHORTEST: Final = 0.8
 _EXACT_OUTPUT: Final = frozenset({"sglang 0.5.1.post1"})
 
@@ -186,12 +189,13 @@ def _scenario(line: Line) -> dict[str, Any] | str:
     node, size = _NODES[line.text("system")]
     gpus, concurrency, prompt, output = (line.whole(name) or 0 for name in ("n_gpus", "concurrency", "isl", "osl"))
     spread = bool(line.text("measured_on"))
-    exact = f"{engine} {line.text('backend_version')}" in _EXACT_OUTPUT
+    version = f"{engine} {line.text('backend_version')}"
+    exact = version in _EXACT_OUTPUT
     return {
         "name": "measured",
         "model": name,
         "cluster": {"node": node, "nodes": -(-gpus // size)},
-        "engine": engine,
+        "engine": _PROFILES.get(version, engine),
         "plan": plan,
         "workload": closed_loop(
             concurrency=concurrency,
