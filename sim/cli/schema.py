@@ -60,8 +60,15 @@ def json_schema(kind: str) -> dict[str, Any]:
 
         return scenario_schema()
     module, name = SPECS[kind]
-    document: dict[str, Any] = getattr(import_module(module), name).model_json_schema()
-    return document
+    return _extendable(getattr(import_module(module), name).model_json_schema())
+
+
+def _extendable(document: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a data file that may instead extend another of its kind and then say only what differs."""
+    extends = {"type": "string", "description": "name of a file of the same kind whose keys hold where absent here"}
+    required = document.pop("required", [])
+    document["properties"] = {**document["properties"], "extends": extends}
+    return {**document, "if": {"not": {"required": ["extends"]}}, "then": {"required": required}}
 
 
 def schema_text(kind: str) -> str:

@@ -82,6 +82,28 @@ class SupportSpec(Spec):
         return tuple(canonical_dtype(name) for name in value)
 
 
+class ErrorBand(Spec):
+    """How far off predictions for this engine were: factors between which measured values fall, 90 % of the time.
+
+    Attributes:
+        metric: What was compared.
+        low: Measured over predicted, lower end.
+        high: Measured over predicted, upper end.
+        rows: Measured rows it rests on.
+        groups: Pairs of system and model among them.
+        source: How it is known.
+        ref: Where from: a key of `refs`.
+    """
+
+    metric: Literal["ttft_s", "tpot_s", "output_tokens_per_s_per_gpu"]
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+    rows: int = Field(ge=1)
+    groups: int = Field(ge=1)
+    source: Literal["fitted", "assumed"]
+    ref: str
+
+
 class EngineSpec(Spec):
     """An engine profile.
 
@@ -120,6 +142,7 @@ class EngineSpec(Spec):
         frontend_request_s: Work of the front end per request, one after the other.
         frontend_token_s: The same per prompt token: chat template and tokenizer.
         supports: What it can run.
+        errors: How far off predictions were; absent, intervals are unknown.
         refs: Sources by key.
         note: What a reader must know.
     """
@@ -154,6 +177,7 @@ class EngineSpec(Spec):
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]
     supports: SupportSpec
+    errors: tuple[ErrorBand, ...] = ()
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
 

@@ -11,7 +11,7 @@ from sim.report import page
 from sim.report.figures import breakdown_bar, latency_cdf, memory_bar
 from sim.report.tables import memory_rows
 from sim.results import (
-    STATISTICS,
+    LATENCY_HEAD,
     RunResult,
     breakdown_rows,
     get_metric,
@@ -118,7 +118,7 @@ def run_sections(run: RunResult) -> list[str]:
         page.section(
             "latency",
             "Latency",
-            page.table(("", *STATISTICS), latency_rows(run.metrics), label="Latencies"),
+            page.table(("", *LATENCY_HEAD), latency_rows(run.metrics, run.intervals), label="Latencies"),
             page.paragraph(
                 "TTFT is the client's, front-end time included. TPOT is one sample per request, ITL one per token gap.",
                 "note",

@@ -14,7 +14,7 @@ from rich.text import Text
 from sim.report.explain import what_changed, why_lost
 from sim.report.figures import rejected_counts
 from sim.results import (
-    STATISTICS,
+    LATENCY_HEAD,
     CompareResult,
     RunResult,
     SearchResult,
@@ -62,7 +62,7 @@ def run_tables(result: RunResult) -> list[RenderableType]:
     title = Text.assemble((f"{result.name}: {result.label}", "bold"), f"  ({requests_sentence(metrics)})")
     parts: list[RenderableType] = [
         title,
-        _table("Latency", ["", *STATISTICS], latency_rows(metrics)),
+        _table("Latency", ["", *LATENCY_HEAD], latency_rows(metrics, result.intervals)),
         Columns(
             [
                 _table("Delivers", ["", ""], headline_rows(metrics)),

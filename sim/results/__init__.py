@@ -10,6 +10,7 @@ from sim.results.compare import COMPARED, CompareResult, Difference, Variant
 from sim.results.compute import REQUEST_COLUMNS, GapRuns, RunFacts, compute_metrics
 from sim.results.document import metrics_markdown
 from sim.results.files import SCHEMA_VERSION, column_units, json_ready, json_text, read_units, write_table
+from sim.results.intervals import Band, band_of, intervals_of
 from sim.results.metrics import (
     METRICS,
     STATISTICS,
@@ -32,6 +33,7 @@ from sim.results.search import (
 )
 from sim.results.slo import SloSpec, slo_of
 from sim.results.text import (
+    LATENCY_HEAD,
     axis_title,
     breakdown_rows,
     column_head,
@@ -48,11 +50,13 @@ from sim.results.text import (
 
 __all__ = [
     "COMPARED",
+    "LATENCY_HEAD",
     "METRICS",
     "REJECTED_COLUMNS",
     "REQUEST_COLUMNS",
     "SCHEMA_VERSION",
     "STATISTICS",
+    "Band",
     "CompareResult",
     "Difference",
     "Evaluation",
@@ -65,6 +69,7 @@ __all__ = [
     "SloSpec",
     "Variant",
     "axis_title",
+    "band_of",
     "breakdown_rows",
     "build_result",
     "column_head",
@@ -74,6 +79,7 @@ __all__ = [
     "figures",
     "get_metric",
     "headline_rows",
+    "intervals_of",
     "json_ready",
     "json_text",
     "latency_rows",

@@ -14,9 +14,10 @@ import pandas as pd
 from sim.core import PlansimError
 from sim.results.compute import REQUEST_COLUMNS, GapRuns, RunFacts, compute_metrics
 from sim.results.files import SCHEMA_VERSION, json_ready, save_folder
-from sim.results.metrics import METRICS, STATISTICS
+from sim.results.metrics import METRICS
 from sim.results.slo import SloSpec
 from sim.results.text import (
+    LATENCY_HEAD,
     breakdown_rows,
     headline_rows,
     html_table,
@@ -25,7 +26,7 @@ from sim.results.text import (
     requests_sentence,
 )
 
-_LATENCY_HEAD = ("latency", *STATISTICS)
+_LATENCY_HEAD = ("latency", *LATENCY_HEAD)
 _BREAKDOWN_HEAD = ("time goes to", "seconds", "share")
 
 
@@ -104,7 +105,7 @@ class RunResult:
     def __repr__(self) -> str:
         parts = [
             f"RunResult {self._title()}  ({requests_sentence(self.metrics)})",
-            plain_table(latency_rows(self.metrics), head=_LATENCY_HEAD),
+            plain_table(latency_rows(self.metrics, self.intervals), head=_LATENCY_HEAD),
             plain_table(headline_rows(self.metrics)),
             plain_table(breakdown_rows(self.breakdown, most=7), head=_BREAKDOWN_HEAD),
         ]
@@ -112,7 +113,7 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         tables = [
-            html_table(latency_rows(self.metrics), head=_LATENCY_HEAD),
+            html_table(latency_rows(self.metrics, self.intervals), head=_LATENCY_HEAD),
             html_table(headline_rows(self.metrics)),
             html_table(breakdown_rows(self.breakdown, most=9), head=_BREAKDOWN_HEAD),
         ]

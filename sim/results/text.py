@@ -129,9 +129,26 @@ def show_change(relative: float | None) -> str:
     return f"{'+' if percent > 0 else '−'}{text} %"
 
 
-def latency_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """One row per latency: its title, then mean and percentiles as text."""
-    return [[METRICS[name].title, *(show_bare(metrics, f"{name}.{part}") for part in STATISTICS)] for name in LATENCIES]
+LATENCY_HEAD: Final = (*STATISTICS, "90 % interval of the mean")
+"""Heads of the columns of `latency_rows` after the title."""
+
+
+def latency_rows(metrics: Mapping[str, Any], intervals: Mapping[str, Any]) -> list[list[str]]:
+    """One row per latency: its title, mean and percentiles, and the interval of the mean as text."""
+    return [
+        [
+            METRICS[name].title,
+            *(show_bare(metrics, f"{name}.{part}") for part in STATISTICS),
+            _interval(intervals.get(name), METRICS[name].unit),
+        ]
+        for name in LATENCIES
+    ]
+
+
+def _interval(found: Any, unit: str) -> str:
+    """`120 ms to 300 ms` of a latency's mean; `not known` where it is not."""
+    ends = found.get("mean") if isinstance(found, Mapping) else None
+    return "not known" if ends is None else f"{show(ends[0], unit)} to {show(ends[1], unit)}"
 
 
 def headline_rows(metrics: Mapping[str, Any]) -> list[list[str]]:

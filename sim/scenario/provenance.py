@@ -46,8 +46,26 @@ def provenance(
         "engine": {"name": things.engine.name, "version": things.engine.version},
         "costs": dict(sorted((sources or {}).items())),
         "assumptions": list(_assumptions(things, plan)),
-        "intervals": "unknown: no calibration against measured runs of this system is part of this version",
+        "intervals": _intervals(things),
     }
+
+
+def _intervals(things: Assembled) -> str:
+    """What the intervals rest on."""
+    engine = things.engine
+    if not engine.errors:
+        return f"unknown: predictions for {engine.name} were not compared with enough measured runs"
+    band = engine.errors[0]
+    wider = ", wider here since the device's kernels are not measured" if _is_stranger(things) else ""
+    source = engine.refs.get(band.ref, band.ref)
+    return (
+        f"90 % of measured runs of models left out of the fit fell inside: {source}{wider}; "
+        "simulation noise and metrics that were not measured are not covered"
+    )
+
+
+def _is_stranger(things: Assembled) -> bool:
+    return things.cluster.device.kernels.name == "generic"
 
 
 def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:

@@ -20,7 +20,7 @@ from sim.costs import CostModel
 from sim.hardware import power_w, resting_w
 from sim.models import attention_flops_per_key, kv_bytes_per_token_rank, model_flops_per_token
 from sim.plans import ResolvedPlan, launch_command, require
-from sim.results import GapRuns, RunFacts, RunResult, SloSpec, build_result
+from sim.results import Band, GapRuns, RunFacts, RunResult, SloSpec, build_result, intervals_of
 from sim.scenario.assemble import Assembled, assemble, longest_request
 from sim.scenario.goodput import bisect_edge, native_rate, require_slo
 from sim.scenario.load import Scenario
@@ -47,6 +47,9 @@ _STEADY_RESIDENCES: Final = 5.0
 """A probe's arrivals must go on for so many mean residence times, so that filling empty slots is a small part of it."""
 
 _MOST_PROBE_REQUESTS: Final = 1_000_000
+
+_STRANGER_STRETCH: Final = 2.0
+"""How much wider, in the logarithm, intervals are on a device that has only generic kernel curves (assumed)."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -179,6 +182,12 @@ class PlanRunner:
             watermark_blocks=plan.watermark_blocks * plan.dp,
             schedule_ahead=self.things.engine.async_scheduling,
         )
+
+    @cached_property
+    def bands(self) -> dict[str, Band]:
+        """How far off predictions for the engine were, by metric; wider on a device whose kernels nobody measured."""
+        stretch = _STRANGER_STRETCH if self.things.cluster.device.kernels.name == "generic" else 1.0
+        return {band.metric: Band(band.low, band.high).widened(stretch) for band in self.things.engine.errors}
 
     @cached_property
     def _frontend(self) -> FrontendTiming:
@@ -335,7 +344,7 @@ class PlanRunner:
         leaps = pd.concat([frame.assign(replica=np.int32(i)) for i, frame in enumerate(frames)], ignore_index=True)
         leaps.attrs["units"] = {**LEAP_COLUMNS, "replica": ""}
         requests = outcome.log.to_frame()
-        return build_result(
+        result = build_result(
             requests=requests[requests["arrival_s"] >= warmup_s].reset_index(drop=True),
             gaps=GapRuns(np.concatenate([g[0] for g in gaps]), np.concatenate([g[1] for g in gaps])),
             facts=self._facts(plan, outcome, cost, leaps),
@@ -349,6 +358,8 @@ class PlanRunner:
             scenario=things.scenario.resolved(),
             provenance=provenance(things, plan, seed=self.seed, sources=cost.sources),
         )
+        result.intervals = intervals_of(result.metrics, self.bands, closed_loop=things.concurrency is not None)
+        return result
 
     def _facts(self, plan: ResolvedPlan, outcome: ServingRun, cost: CompiledCost, leaps: pd.DataFrame) -> RunFacts:
         things, device = self.things, self.things.cluster.device.at_clock(plan.clock)

@@ -15,7 +15,7 @@ import numpy as np
 
 from sim.core import Array, InfeasibleError, InputError, summarise
 from sim.plans import Infeasible, ResolvedPlan, resolve
-from sim.results import get_metric
+from sim.results import Band, get_metric
 from sim.scenario import IN_CODE, Assembled, PlanRunner, assemble, load
 from sim.serving import CompiledCost, ServingRun
 from sim.validation.rows import THROUGHPUT, MeasuredRow
@@ -29,11 +29,13 @@ class Prediction:
 
     Attributes:
         values: Predicted value [SI] by metric path; None where it is undefined.
+        bands: How far off predictions for the engine were, by metric.
         reason: Why nothing could be predicted; empty where it could.
         e2e_errors: |predicted / measured - 1| of the E2E latency of each request whose times are known.
     """
 
     values: Mapping[str, float | None] = field(default_factory=dict)
+    bands: Mapping[str, Band] = field(default_factory=dict)
     reason: str = ""
     e2e_errors: Array | None = field(default=None, repr=False)
 
@@ -82,7 +84,7 @@ def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled]) -> Pred
     if len(runners) == 1 and any(value is None for value in values.values()):
         metrics = runners[0].evaluate(plan).metrics
         values |= {path: get_metric(metrics, path) for path, value in values.items() if value is None}
-    return Prediction(values, e2e_errors=_e2e_errors(row, samples))
+    return Prediction(values, runners[0].bands, e2e_errors=_e2e_errors(row, samples))
 
 
 def _joined(reasons: Sequence[str]) -> str:

@@ -16,16 +16,18 @@ from typing import Any, Final
 import pandas as pd
 
 from sim.core import map_in_processes
-from sim.results import SCHEMA_VERSION, json_text, write_table
+from sim.results import SCHEMA_VERSION, band_of, json_text, write_table
 from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.predict import Compiled, Prediction, cost_group, predict
-from sim.validation.rows import MeasuredRow
+from sim.validation.rows import THROUGHPUT, MeasuredRow
 from sim.validation.summary import summarise_dataset
 
 Progress = Callable[[int, int, str], None]
 _PACKAGES: Final = ("plansim", "numpy", "scipy", "simpy", "networkx", "pydantic")
 _LARGEST_JOB: Final = 200
+_SET_BY_ARRIVALS: Final = ("requests_per_s", "output_tokens_per_s", THROUGHPUT)
+"""In an open loop these follow from the arrivals, however fast the engine is."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Scoreboard:
             "versions": {name: version(name) for name in _PACKAGES},
             "seed": self.seed,
             "inputs": {dataset.name: {"format": dataset.format, "sha256": dataset.sha256} for dataset in self.datasets},
-            "intervals": "unknown: not part of this version",
+            "intervals": "factors on the prediction from the engine profile's error bands; null where it has none",
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -159,12 +161,14 @@ def _predict_all(work: tuple[list[MeasuredRow], int]) -> list[Prediction]:
 
 
 def _entries(row: MeasuredRow, found: Prediction) -> tuple[Entry, ...]:
-    return tuple(_entry(row.id, metric, measured, found) for metric, measured in row.measured.items())
+    return tuple(_entry(row, metric, measured, found) for metric, measured in row.measured.items())
 
 
-def _entry(row_id: str, metric: str, measured: float | None, found: Prediction) -> Entry:
+def _entry(row: MeasuredRow, metric: str, measured: float | None, found: Prediction) -> Entry:
     predicted = found.values.get(metric)
     reason = ""
     if predicted is None:
         reason = found.reason or "the simulation has no value of this metric"
-    return Entry(row_id, metric, measured, predicted, reason=reason)
+    band = band_of(metric, found.bands) if row.closed is not None or metric not in _SET_BY_ARRIVALS else None
+    low, high = (None, None) if band is None or predicted is None else band.of(predicted)
+    return Entry(row.id, metric, measured, predicted, low, high, reason)

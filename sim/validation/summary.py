@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from sim.core import Array
+from sim.validation.bands import fit_bands
 from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.peers import PEERS
@@ -36,6 +37,7 @@ def summarise_dataset(
         **_coverage(entries),
         "reasons": _reasons(entries),
         "by": {name: _by_label(values, entries) for name, values in labels.items()},
+        "bands": fit_bands(dataset.rows, entries),
         "peers": [figure.to_json() for figure in PEERS.get(dataset.format, ())],
         "assumptions": list(dataset.assumptions),
     }

@@ -40,7 +40,10 @@ def test_the_document(tables: list[Dataset]) -> None:
     assert len(document["rows"]) == 5 * 3 + 3 * 3 + 7
     for row in document["rows"]:
         assert (row["predicted"] is None) == bool(row["reason"])
-        assert row["low"] is None
+        assert (row["low"] is None) == (row["high"] is None)
+        if row["low"] is not None:
+            assert row["low"] < row["predicted"] < row["high"]
+    assert any(row["low"] is not None for row in document["rows"])
     assert set(document["summary"]) == {"points", "own", "open_runs"}
     assert set(document["provenance"]["inputs"]) == {"points", "own", "open_runs"}
 
