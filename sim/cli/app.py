@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from sim.cli.calibrate import calibrate
 from sim.cli.compare import compare
 from sim.cli.doctor import doctor
 from sim.cli.failures import InterruptedByUserError, report_failure
@@ -26,6 +27,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "search": search,
     "compare": compare,
     "validate": validate,
+    "calibrate": calibrate,
     "import": import_,
     "list": list_,
     "schema": schema,

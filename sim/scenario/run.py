@@ -156,7 +156,8 @@ class PlanRunner:
                 max_context=plan.max_model_len,
                 timing=self._timing,
             )
-        return self._compiled[key]
+        cost = self._compiled[key]
+        return cost if cost.timing == self._timing else cost.retimed(self._timing)
 
     def steady(self, plan: ResolvedPlan, *, context: float) -> SteadyCurves:
         """Steady-state times of the plan's shape at a mean context [tokens]; see `SteadyCurves`."""

@@ -19,6 +19,7 @@ lasts as long as one micro-batch takes through all stages; with all lanes full, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -136,6 +137,18 @@ class CompiledCost:
         self._decode_base: dict[int, tuple[float, int]] = {}
         self._hosts: dict[int, tuple[float, float]] = {}
         self._prefill = [self._prefill_table(cls) for cls in classes]
+
+    @property
+    def timing(self) -> EngineTiming:
+        """Host times of the engine."""
+        return self._timing
+
+    def retimed(self, timing: EngineTiming) -> CompiledCost:
+        """The same tables with other host times of the engine."""
+        other = copy(self)
+        other._timing = timing
+        other._hosts = {}
+        return other
 
     # ---- groups ----
 

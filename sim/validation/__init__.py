@@ -8,7 +8,7 @@ by group, and what peers have published). Nothing here is fitted to the rows.
 from sim.validation.datasets import Dataset, dataset_files, find_dataset, read_rows
 from sim.validation.formats import MEASUREMENTS, MeasurementFormat
 from sim.validation.peers import PEERS, PeerFigure
-from sim.validation.predict import Prediction, predict
+from sim.validation.predict import Compiled, Prediction, predict
 from sim.validation.rows import ClosedPoint, MeasuredRow
 from sim.validation.score import Scoreboard, score
 
@@ -16,6 +16,7 @@ __all__ = [
     "MEASUREMENTS",
     "PEERS",
     "ClosedPoint",
+    "Compiled",
     "Dataset",
     "MeasuredRow",
     "MeasurementFormat",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sim.core import Array, InfeasibleError, InputError, summarise
-from sim.plans import Infeasible, ResolvedPlan, resolve
+from sim.plans import EngineSpec, Infeasible, ResolvedPlan, resolve
 from sim.results import Band, get_metric
 from sim.scenario import IN_CODE, Assembled, PlanRunner, assemble, load
 from sim.serving import CompiledCost, ServingRun
@@ -40,18 +40,25 @@ class Prediction:
     e2e_errors: Array | None = field(default=None, repr=False)
 
 
-def predict(row: MeasuredRow, *, seed: int = 0, compiled: dict[str, Compiled] | None = None) -> Prediction:
+def predict(
+    row: MeasuredRow,
+    *,
+    seed: int = 0,
+    compiled: dict[str, Compiled] | None = None,
+    engine: EngineSpec | None = None,
+) -> Prediction:
     """Predicts the measured metrics of a row.
 
     Args:
         row: What was measured.
         seed: Seed of all random streams.
         compiled: Compiled costs by model, cluster and engine, shared between rows.
+        engine: Takes the place of the row's engine profile; may differ from it in times of host and front end.
     """
     if row.scenario is None:
         return Prediction(reason=row.reason)
     try:
-        return _predict(row, seed, {} if compiled is None else compiled)
+        return _predict(row, seed, {} if compiled is None else compiled, engine)
     except InfeasibleError as error:
         return Prediction(reason=_joined([reason.message for reason in error.reasons]) or error.message)
     except InputError as error:
@@ -66,10 +73,12 @@ def cost_group(row: MeasuredRow) -> str:
     return "|".join(str(scenario.get(key)) for key in ("model", "cluster", "engine"))
 
 
-def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled]) -> Prediction:
+def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled], engine: EngineSpec | None) -> Prediction:
     assert row.scenario is not None
     scenario = load(row.scenario)
     things = assemble(scenario, seed=seed)
+    if engine is not None:
+        things = replace(things, engine=engine)
     plan = resolve(scenario.spec.plan, model=things.model, engine=things.engine, cluster=things.cluster)
     if isinstance(plan, Infeasible):
         return Prediction(reason=_joined([reason.message for reason in plan.reasons]))

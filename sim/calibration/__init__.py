@@ -1,0 +1,11 @@
+"""Calibration: named parameters of an engine profile, fitted to measured rows, with what the rows could not tell.
+
+Start in `parameters` (which parameters, and how sure the profile was before), then `fit` (robust regression with those
+priors, through the whole simulation) and `profile` (the new profile as a YAML file that extends the old one).
+"""
+
+from sim.calibration.fit import Calibration, Fitted, calibrate
+from sim.calibration.parameters import PARAMETERS, Parameter, parameters_of
+from sim.calibration.profile import profile_yaml
+
+__all__ = ["PARAMETERS", "Calibration", "Fitted", "Parameter", "calibrate", "parameters_of", "profile_yaml"]

@@ -1,0 +1,256 @@
+"""Fits named parameters of an engine profile to measured rows, through the whole simulation.
+
+The residual of a value is ln(predicted / measured) over the spread that is expected of its metric even with right
+parameters (kernel curves err too); pairs of system and model weigh the same, outliers are damped (soft L1), and every
+parameter is held by its prior. So a handful of rows moves what they speak of and leaves the rest. The posterior
+spread comes from the curvature at the optimum; where it is hardly narrower than the prior, the rows say nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from sim.calibration.parameters import Parameter, parameters_of, with_values
+from sim.core import Array, InputError, stream
+from sim.plans import EngineSpec, load_engine
+from sim.results import SCHEMA_VERSION
+from sim.validation import Compiled, MeasuredRow, predict
+
+Progress = Callable[[int, int, str], None]
+FEWEST_ROWS: Final = 5
+_EXPECTED_SPREAD: Final = {"tpot_s": 0.10, "itl_s": 0.10, "e2e_s": 0.10, "ttft_s": 0.25, "engine_ttft_s": 0.25}
+"""Spread of ln(predicted / measured) expected with right overheads (assumed: errors of the kernel curves, and repeats
+of one configuration, which differ by 20 % at P75)."""
+
+_STEP: Final = 0.2
+_MOST_ROUNDS: Final = 8
+_IDENTIFIED: Final = 0.8
+_BOUND: Final = np.log(50.0)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A parameter after the fit.
+
+    Attributes:
+        name: Field of the engine profile.
+        before: The profile's value [SI].
+        value: The fitted value [SI].
+        low: 5 % quantile of its posterior [SI].
+        high: 95 % quantile [SI].
+        identified: Whether the rows narrowed it down; otherwise the value is mostly the prior's.
+    """
+
+    name: str
+    before: float
+    value: float
+    low: float
+    high: float
+    identified: bool
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The outcome of a fit.
+
+    Attributes:
+        engine: The profile that was fitted.
+        parameters: Its parameters.
+        rows: Ids of the rows used.
+        before: Median |predicted / measured - 1| by metric, with the profile as it was.
+        after: The same with the fitted values.
+        left_out: The same for rows of a model, fitted without that model; empty if not asked for or one model only.
+    """
+
+    engine: EngineSpec
+    parameters: tuple[Fitted, ...]
+    rows: tuple[str, ...]
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    left_out: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `plansim calibrate --json` prints."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "calibrate",
+            "engine": self.engine.name,
+            "parameters": [vars(each) for each in self.parameters],
+            "rows": list(self.rows),
+            "median_abs_error_frac": {
+                "before": dict(self.before),
+                "after": dict(self.after),
+                "left_out": dict(self.left_out),
+            },
+        }
+
+
+def calibrate(
+    rows: Sequence[MeasuredRow],
+    *,
+    engine: str,
+    names: Sequence[str] | None = None,
+    most: int = 60,
+    leave_out: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Fits parameters of the profile `engine` to those of `rows` that ran on it.
+
+    Args:
+        rows: Measured rows.
+        engine: Name of an engine profile.
+        names: Parameters to fit; None for all that can be.
+        most: Rows to use at most, spread over systems, models and loads.
+        leave_out: Whether to fit again without each model and report the errors on it.
+        seed: Seed of the choice of rows and of the simulations.
+        progress: Called with (done, total, what).
+
+    Raises:
+        InputError: if there are fewer than `FEWEST_ROWS` rows that can be simulated, or a parameter is unknown.
+    """
+    spec = load_engine(engine)
+    parameters = parameters_of(spec, names)
+    mine = [row for row in rows if row.scenario is not None and row.scenario.get("engine") == engine]
+    problem = _Problem(spec, parameters, _spread(mine, most, seed), seed)
+    if len(problem.rows) < FEWEST_ROWS:
+        raise InputError(
+            f"{len(problem.rows)} measured rows of {engine} can be simulated; a fit needs {FEWEST_ROWS}",
+            hint="plansim validate says why rows cannot be answered",
+        )
+    advance = progress or (lambda done, total, what: None)
+    models = sorted({row.groups.get("model", "") for row in problem.rows})
+    folds = models if leave_out and len(models) > 1 else []
+    advance(0, 1 + len(folds), "fitting")
+    best, fitted = problem.solve()
+    errors: dict[str, list[float]] = {}
+    for done, model in enumerate(folds, start=1):
+        advance(done, 1 + len(folds), f"fitting without {model}")
+        inside = [row.groups.get("model") == model for row in problem.rows]
+        rest = problem.only([not one for one in inside])
+        if len(rest.rows) < FEWEST_ROWS:
+            continue
+        values, _ = rest.solve()
+        for metric, found in problem.only(inside).errors(values).items():
+            errors.setdefault(metric, []).extend(found)
+    advance(1 + len(folds), 1 + len(folds), "done")
+    return Calibration(
+        spec,
+        fitted,
+        tuple(row.id for row in problem.rows),
+        _medians(problem.errors(np.zeros(len(parameters)))),
+        _medians(problem.errors(best)),
+        _medians(errors),
+    )
+
+
+class _Problem:
+    """The rows of one fit; points are logarithms of factors on the parameters."""
+
+    def __init__(
+        self,
+        engine: EngineSpec,
+        parameters: tuple[Parameter, ...],
+        rows: Sequence[MeasuredRow],
+        seed: int,
+        compiled: dict[str, Compiled] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.parameters = parameters
+        self.seed = seed
+        self._compiled: dict[str, Compiled] = {} if compiled is None else compiled
+        self.rows = [row for row in rows if compiled is not None or self._answers(row)]
+        sizes = Counter(_pair(row) for row in self.rows)
+        mean = len(self.rows) / max(1, len(sizes))
+        self._weights = {pair: np.sqrt(mean / size) for pair, size in sizes.items()}
+
+    def only(self, kept: Sequence[bool]) -> _Problem:
+        """The same fit with some of its rows."""
+        rows = [row for row, keep in zip(self.rows, kept, strict=True) if keep]
+        return _Problem(self.engine, self.parameters, rows, self.seed, self._compiled)
+
+    def _answers(self, row: MeasuredRow) -> bool:
+        return not predict(row, seed=self.seed, compiled=self._compiled, engine=self.engine).reason
+
+    def log_errors(self, point: Array) -> list[tuple[str, float, float]]:
+        """Metric, weight and ln(predicted / measured) of every measured value."""
+        values = {each.name: each.value * float(np.exp(x)) for each, x in zip(self.parameters, point, strict=True)}
+        engine = with_values(self.engine, values)
+        found = []
+        for row in self.rows:
+            prediction = predict(row, seed=self.seed, compiled=self._compiled, engine=engine)
+            for metric in _EXPECTED_SPREAD:
+                measured, predicted = row.measured.get(metric), prediction.values.get(metric)
+                if measured and predicted:
+                    found.append((metric, self._weights[_pair(row)], float(np.log(predicted / measured))))
+        return found
+
+    def residuals(self, point: Array) -> Array:
+        """Weighted errors of all values, then the distance of each parameter from its prior, in standard deviations."""
+        data = [weight * error / _EXPECTED_SPREAD[metric] for metric, weight, error in self.log_errors(point)]
+        priors = [x / each.log_sd for each, x in zip(self.parameters, point, strict=True)]
+        return np.asarray([*data, *priors], dtype=np.float64)
+
+    def errors(self, point: Array) -> dict[str, list[float]]:
+        """|predicted / measured - 1| by metric."""
+        found: dict[str, list[float]] = {}
+        for metric, _, error in self.log_errors(point):
+            found.setdefault(metric, []).append(abs(float(np.exp(error)) - 1.0))
+        return found
+
+    def solve(self) -> tuple[Array, tuple[Fitted, ...]]:
+        """The best point and the parameters there, with 90 % intervals from the curvature."""
+        start = np.zeros(len(self.parameters))
+        answer = least_squares(
+            self.residuals,
+            start,
+            jac=self._slopes,
+            bounds=(start - _BOUND, start + _BOUND),
+            loss="soft_l1",
+            max_nfev=_MOST_ROUNDS,
+        )
+        slopes = answer.jac
+        spread = np.sqrt(np.diag(np.linalg.inv(slopes.T @ slopes)))
+        fitted = []
+        for each, x, sd in zip(self.parameters, answer.x, spread, strict=True):
+            ends = np.exp(x + np.array([-1.0, 0.0, 1.0]) * 1.645 * sd) * each.value
+            known = bool(sd < _IDENTIFIED * each.log_sd)
+            fitted.append(Fitted(each.name, each.value, float(ends[1]), float(ends[0]), float(ends[2]), known))
+        return np.asarray(answer.x), tuple(fitted)
+
+    def _slopes(self, point: Array) -> Array:
+        """Central differences with steps large enough to see through the jumps of a discrete simulation."""
+        columns = []
+        for i in range(len(point)):
+            step = np.zeros(len(point))
+            step[i] = _STEP
+            columns.append((self.residuals(point + step) - self.residuals(point - step)) / (2.0 * _STEP))
+        return np.column_stack(columns)
+
+
+def _pair(row: MeasuredRow) -> tuple[str, str]:
+    return row.groups.get("system", ""), row.groups.get("model", "")
+
+
+def _spread(rows: Sequence[MeasuredRow], most: int, seed: int) -> list[MeasuredRow]:
+    """At most so many rows, drawn in turn from every group of system, model and load."""
+    rng = stream(seed, "calibration rows")
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i in rng.permutation(len(rows)).tolist():
+        groups.setdefault((*_pair(rows[i]), rows[i].groups.get("load", "")), []).append(i)
+    chosen: list[int] = []
+    while len(chosen) < most and any(groups.values()):
+        for key in sorted(groups):
+            if groups[key] and len(chosen) < most:
+                chosen.append(groups[key].pop())
+    return [rows[i] for i in sorted(chosen)]
+
+
+def _medians(errors: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {metric: float(np.median(found)) for metric, found in errors.items()}

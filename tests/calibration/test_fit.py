@@ -1,0 +1,108 @@
+"""A fit finds the parameters that made the rows, and says which ones the rows could not tell."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from sim.calibration import PARAMETERS, Calibration, calibrate, parameters_of, profile_yaml
+from sim.calibration.parameters import with_values
+from sim.core import InputError, parse_yaml
+from sim.plans import load_engine
+from sim.validation import MeasuredRow, predict
+
+TRUE = {"frontend_s": 0.06, "host_step_s": 9e-3}
+
+
+def row(number: int, concurrency: int, prompt: int, model: str) -> MeasuredRow:
+    lengths = {
+        "kind": "joint",
+        "input": {"kind": "constant", "value": prompt},
+        "output": {"kind": "uniform", "min": 20, "max": 40},
+    }
+    traffic = {"name": "t", "arrivals": {"kind": "poisson"}, "lengths": lengths}
+    scenario = {
+        "name": "row",
+        "model": model,
+        "cluster": {"node": "dgx-h100"},
+        "engine": "vllm",
+        "plan": {"tp": 1},
+        "workload": {"traffic": traffic, "concurrency": concurrency, "requests": 6 * concurrency},
+    }
+    groups = {"system": "h100", "model": model, "engine": "vllm", "load": str(concurrency)}
+    return MeasuredRow(
+        id=str(number), dataset="made", groups=groups, scenario=scenario, measured={"ttft_s": None, "tpot_s": None}
+    )
+
+
+@cache
+def made_rows(models: tuple[str, ...] = ("qwen2.5-0.5b",)) -> tuple[MeasuredRow, ...]:
+    """Rows whose measured values are predictions with the parameters of `TRUE`."""
+    engine = with_values(load_engine("vllm"), TRUE)
+    blank = [
+        row(100 * i + j, concurrency, prompt, model)
+        for i, model in enumerate(models)
+        for j, (concurrency, prompt) in enumerate([(1, 100), (2, 100), (4, 400), (8, 100), (1, 400), (4, 100)])
+    ]
+    return tuple(replace(one, measured=dict(predict(one, engine=engine).values)) for one in blank)
+
+
+@cache
+def fit(*names: str) -> Calibration:
+    return calibrate(made_rows(), engine="vllm", names=names)
+
+
+def test_true_parameters_are_found() -> None:
+    found = {each.name: each for each in fit("frontend_s", "host_step_s").parameters}
+    for name, value in TRUE.items():
+        assert found[name].identified
+        assert found[name].value == pytest.approx(value, rel=0.1)
+        assert found[name].low < value < found[name].high
+
+
+def test_errors_shrink_and_are_reported_by_metric() -> None:
+    done = fit("frontend_s", "host_step_s")
+    assert set(done.after) == {"ttft_s", "tpot_s"}
+    for metric, after in done.after.items():
+        assert after < 0.05 < done.before[metric]
+    document = done.to_json()
+    assert document["command"] == "calibrate"
+    assert len(document["rows"]) == 6
+
+
+def test_what_rows_do_not_speak_of_stays_with_its_prior() -> None:
+    """With at most eight sequences a time per sequence cannot be told from one per step."""
+    found = {each.name: each for each in fit("frontend_s", "host_step_s", "host_per_sequence_s").parameters}
+    lost = found["host_per_sequence_s"]
+    assert not lost.identified
+    assert lost.low < lost.before < lost.high
+
+
+def test_leaving_a_model_out_reports_its_errors() -> None:
+    rows = made_rows(("qwen2.5-0.5b", "llama-3.2-1b"))
+    done = calibrate(rows, engine="vllm", names=["frontend_s", "host_step_s"], leave_out=True)
+    assert done.left_out["ttft_s"] < 0.1, "the parameters are those of the engine, whatever the model"
+    assert calibrate(made_rows(), engine="vllm", names=["frontend_s"], leave_out=True).left_out == {}
+
+
+def test_a_profile_is_written_that_loads_and_has_only_what_was_identified(tmp_path: Any) -> None:
+    text = profile_yaml(fit("frontend_s", "host_step_s", "host_per_sequence_s"), name="mine", sources="made rows")
+    data: Mapping[str, Any] = parse_yaml(text).data
+    assert "host_per_sequence_s" in data["note"]
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    engine = load_engine(str(path))
+    assert engine.frontend_s.value == pytest.approx(0.06, rel=0.1)
+    assert engine.frontend_s.source == "fitted"
+    assert engine.host_per_sequence_s == load_engine("vllm").host_per_sequence_s
+    assert engine.errors == (), "bands of the old values do not hold for new ones"
+
+
+def test_too_few_rows_and_unknown_names_are_refused() -> None:
+    with pytest.raises(InputError, match="3 measured rows of vllm can be simulated; a fit needs 5"):
+        calibrate(made_rows()[:3], engine="vllm")
+    with pytest.raises(InputError, match="did you mean 'host_step_s'"):
+        parameters_of(load_engine("vllm"), ["host_stp_s"])
+    assert [each.name for each in parameters_of(load_engine("vllm"))] == [*PARAMETERS]
