@@ -5,6 +5,7 @@ Not a policy itself; `sglang` and `vllm_v0` build on it.
 
 from __future__ import annotations
 
+from sim.serving.schedulers.admission import admit_in_order, first_chunk_fits
 from sim.serving.schedulers.base import Chunk, EngineState
 
 FOREVER = 1 << 62
@@ -28,7 +29,8 @@ class PrefillFirst:
         self._preempted = False
         chunks = self._continue(engine)
         if engine.waiting:
-            self._admit(engine, engine.token_budget - sum(chunk.tokens for chunk in chunks), chunks)
+            left = engine.token_budget - sum(chunk.tokens for chunk in chunks)
+            admit_in_order(engine, left, chunks, self.fits)
         if chunks:
             return chunks
         while engine.decode_shortage() > 0:
@@ -53,25 +55,9 @@ class PrefillFirst:
             budget -= tokens
         return chunks
 
-    def _admit(self, engine: EngineState, budget: int, chunks: list[Chunk]) -> None:
-        waiting = engine.waiting
-        slots = engine.max_sequences - engine.running()
-        while waiting and budget > 0 and slots > 0:
-            tokens = engine.to_compute(waiting[0])
-            if tokens > budget or tokens > engine.chunk_limit:
-                if not engine.chunked_prefill:
-                    break
-                tokens = min(budget, engine.chunk_limit)
-            if not self._fits(engine, waiting[0], tokens):
-                break
-            chunks.append(engine.admit(tokens))
-            budget -= tokens
-            slots -= 1
-
-    def _fits(self, engine: EngineState, request: int, tokens: int) -> bool:
+    def fits(self, engine: EngineState, request: int, tokens: int) -> bool:
         """Whether a waiting request may be admitted with a first chunk of `tokens`."""
-        reserve = engine.watermark_blocks if engine.running() else 0
-        return engine.blocks_to_extend(request, tokens) + reserve <= engine.free_blocks()
+        return first_chunk_fits(engine, request, tokens)
 
     def stable_steps(self, engine: EngineState) -> int:
         """One after a preemption, since the next step may admit again; else no limit.

@@ -23,8 +23,9 @@ class Sglang(PrefillFirst):
     (retract_decode).
     """
 
-    def _fits(self, engine: EngineState, request: int, tokens: int) -> bool:
-        if not super()._fits(engine, request, tokens):
+    def fits(self, engine: EngineState, request: int, tokens: int) -> bool:
+        """Whether prompt and output fit beside what the running requests are expected to need still."""
+        if not super().fits(engine, request, tokens):
             return False
         if not engine.running():
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sim.serving.schedulers.admission import admit_in_order
 from sim.serving.schedulers.base import SCHEDULERS, Chunk, EngineState
 
 _FOREVER = 1 << 62
@@ -30,25 +31,14 @@ class Trtllm:
             chunks.append(engine.extend(request, tokens))
             budget -= tokens
         if engine.waiting:
-            self._admit(engine, budget, chunks)
+            admit_in_order(engine, budget, chunks, _fits_to_its_end)
         return chunks
-
-    def _admit(self, engine: EngineState, budget: int, chunks: list[Chunk]) -> None:
-        waiting = engine.waiting
-        slots = engine.max_sequences - engine.running()
-        while waiting and budget > 0 and slots > 0:
-            tokens = engine.to_compute(waiting[0])
-            if tokens > budget or tokens > engine.chunk_limit:
-                if not engine.chunked_prefill:
-                    break
-                tokens = min(budget, engine.chunk_limit)
-            reserve = engine.watermark_blocks if engine.running() else 0
-            if engine.blocks_to_finish(waiting[0]) + reserve > engine.spare_blocks():
-                break
-            chunks.append(engine.admit(tokens))
-            budget -= tokens
-            slots -= 1
 
     def stable_steps(self, engine: EngineState) -> int:
         """No limit: what blocks the head of the queue changes only when a request finishes."""
         return _FOREVER
+
+
+def _fits_to_its_end(engine: EngineState, request: int, tokens: int) -> bool:
+    reserve = engine.watermark_blocks if engine.running() else 0
+    return engine.blocks_to_finish(request) + reserve <= engine.spare_blocks()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sim.serving.schedulers.admission import admit_in_order, first_chunk_fits
 from sim.serving.schedulers.base import SCHEDULERS, Chunk, EngineState
 
 _FOREVER = 1 << 62
@@ -44,25 +45,8 @@ class VllmV1:
                     budget -= tokens
         self._preempted = preempted
         if not preempted and engine.waiting:
-            self._admit(engine, budget, chunks)
+            admit_in_order(engine, budget, chunks, first_chunk_fits)
         return chunks
-
-    def _admit(self, engine: EngineState, budget: int, chunks: list[Chunk]) -> None:
-        waiting = engine.waiting
-        slots = engine.max_sequences - engine.running()
-        reserve = engine.watermark_blocks if engine.running() else 0
-        while waiting and budget > 0 and slots > 0:
-            tokens = engine.to_compute(waiting[0])
-            if tokens > budget or tokens > engine.chunk_limit:
-                if not engine.chunked_prefill:
-                    break
-                tokens = min(budget, engine.chunk_limit)
-            if engine.blocks_to_extend(waiting[0], tokens) + reserve > engine.free_blocks():
-                break
-            chunks.append(engine.admit(tokens))
-            budget -= tokens
-            slots -= 1
-            reserve = engine.watermark_blocks
 
     def stable_steps(self, engine: EngineState) -> int:
         """One after a preemption, since the next step may admit again; else no limit.
