@@ -10,6 +10,7 @@ from sim.scenario import ScenarioSpec
 GOODPUT = "goodput_max_requests_per_s_per_gpu"
 """Metric path that has to be searched for, plan by plan."""
 
+_IN_MONEY = ("cost_usd_per_million_output_tokens", "usd_per_hour")
 _WITHOUT_GOODPUT = "output_tokens_per_s_per_gpu"
 
 
@@ -22,13 +23,21 @@ def parse_objectives(names: Sequence[str]) -> tuple[Objective, ...]:
     return tuple(resolve_metric(name) for name in names)
 
 
-def objectives_of(spec: ScenarioSpec) -> tuple[Objective, ...]:
+def objectives_of(spec: ScenarioSpec, *, priced: bool) -> tuple[Objective, ...]:
     """The objectives of a scenario's search.
 
     Where none are listed, and there is no SLO or the load is a closed loop, so that no highest rate within the SLO
-    exists, throughput per GPU takes the place of `goodput_max_per_gpu` among the defaults.
+    exists, throughput per GPU takes the place of `goodput_max_per_gpu` among the defaults. Where the device has no
+    known price, the number of GPUs takes the place of the cost.
+
+    Args:
+        spec: The scenario.
+        priced: Whether the device has a price.
     """
     found = parse_objectives(spec.search.objectives)
+    if not priced:
+        gpus = resolve_metric("n_gpus")
+        found = tuple(dict.fromkeys(gpus if each.path in _IN_MONEY else each for each in found))
     bounded = spec.slo is not None and spec.workload.concurrency is None
     if bounded or "objectives" in spec.search.model_fields_set:
         return found

@@ -17,8 +17,8 @@ def recommend(front: Sequence[Evaluation], slo: SloSpec | None) -> tuple[Evaluat
     """The recommended plan of the front and why.
 
     Among the plans that attain the SLO the cheapest per output token, then the fewest GPUs, then the lowest mean TTFT;
-    if none attains it, the one that comes closest. Without an SLO every plan attains it; without a price the number of
-    GPUs decides.
+    if none attains it, the one that comes closest, of equally close ones that with the lowest mean TTFT. Without an SLO
+    every plan attains it; without a price the number of GPUs decides.
     """
     if not front:
         return None, "no plan can serve this traffic"
@@ -26,7 +26,9 @@ def recommend(front: Sequence[Evaluation], slo: SloSpec | None) -> tuple[Evaluat
     attained = {id(each): 1.0 if slo is None else _number(each, "slo_attainment_frac", 0.0) for each in front}
     good = [each for each in front if attained[id(each)] >= target]
     if not good:
-        best = min(front, key=lambda each: (-attained[id(each)], *_order(each)))
+        best = min(
+            front, key=lambda each: (-attained[id(each)], _number(each, "ttft_s.mean", _INFINITY), *_order(each))
+        )
         share = attained[id(best)]
         return (
             best,
@@ -35,11 +37,13 @@ def recommend(front: Sequence[Evaluation], slo: SloSpec | None) -> tuple[Evaluat
     cheapest = min(_cost(each) for each in good)
     tied = [each for each in good if _cost(each) <= cheapest * (1.0 + COST_TIE_FRAC)]
     best = min(tied, key=_order)
-    price = f" at {_cost(best):.3g} USD per million output tokens" if _cost(best) < _INFINITY else ""
-    what = "plans" if slo is None else "plans that attain the SLO"
+    what = f"plan{'s' if len(good) != 1 else ''}{'' if slo is None else ' that attain the SLO'}"
     gpus = int(_number(best, "n_gpus", 0))
+    on = f"on {gpus} GPU{'s' if gpus != 1 else ''}"
+    if cheapest == _INFINITY:
+        return best, f"fewest GPUs, then lowest TTFT, of {len(good)} {what}, {on}; no price is known"
     tie = f"; of {len(tied)} that cost the same, fewest GPUs and then lowest TTFT" if len(tied) > 1 else ""
-    return best, f"cheapest of {len(good)} {what}{price}, on {gpus} GPU{'s' if gpus != 1 else ''}{tie}"
+    return best, f"cheapest of {len(good)} {what} at {_cost(best):.3g} USD per million output tokens, {on}{tie}"
 
 
 def _number(evaluation: Evaluation, path: str, missing: float) -> float:
@@ -51,5 +55,9 @@ def _cost(evaluation: Evaluation) -> float:
     return _number(evaluation, "cost_usd_per_million_output_tokens", _INFINITY)
 
 
+def _ttft(evaluation: Evaluation) -> float:
+    return _number(evaluation, "ttft_s.mean", _INFINITY)
+
+
 def _order(evaluation: Evaluation) -> tuple[float, float, str]:
-    return _number(evaluation, "n_gpus", _INFINITY), _number(evaluation, "ttft_s.mean", _INFINITY), evaluation.label
+    return _number(evaluation, "n_gpus", _INFINITY), _ttft(evaluation), evaluation.label

@@ -52,12 +52,14 @@ def search(
     """
     chosen = seed_of(scenario, seed)
     with scenario.errors_at("search.objectives"):
-        objectives = objectives_of(scenario.spec)
+        objectives = objectives_of(scenario.spec, priced=True)
         if needs_goodput(objectives):
             require_slo(scenario.spec.slo, scenario.spec.workload.concurrency)
     with scenario.errors_at("search.algorithm"):
         ALGORITHMS.get(scenario.spec.search.algorithm)
     runner = PlanRunner(assemble(scenario, seed=chosen), seed=chosen)
+    if runner.things.cluster.usd_per_device_hour is None:
+        objectives = objectives_of(scenario.spec, priced=False)
     return _Search(scenario, runner, objectives, progress).run(workers)
 
 

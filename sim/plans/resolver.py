@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sim.core import InfeasibleError, Reason
+from sim.costs import precision_of
 from sim.hardware import Cluster, Device
-from sim.models import ModelSpec, compute_dtype, stages
+from sim.models import ModelSpec, stages
 from sim.plans.engine import EngineSpec
 from sim.plans.memory import MemoryModel, StageMemory, memory_model
 from sim.plans.placement import place, stage_groups
@@ -96,7 +97,7 @@ class Resolver:
         placeable = placement.max_replicas > 0 and (placement.compact or cluster.node.nic is not None)
         return PlanShape(
             *key,
-            compute_dtype=device.compute_rate(compute_dtype(weights))[1],
+            compute_dtype=precision_of(device, weights).arithmetic,
             shards=shards,
             groups=stage_groups(cluster, placement, moe_tp=moe_tp) if placeable else (),
             placement=placement,

@@ -51,7 +51,9 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, te
 def _launch(command: str) -> RenderableType:
     text = Text(overflow="fold")
     for line in command.splitlines():
-        text.append(f"{line}\n", style="dim" if line.startswith("#") else "cyan")
+        note = line.startswith("#")
+        shown = line if note else line.replace(" --", " \\\n  --")  # a line each, so that it can be copied
+        text.append(f"{shown}\n", style="dim" if note else "cyan")
     text.rstrip()
     return Padding(text, (0, 0, 0, 2))
 

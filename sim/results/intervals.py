@@ -53,8 +53,9 @@ def intervals_of(metrics: Mapping[str, Any], bands: Mapping[str, Band], *, close
     """Intervals of the shape of `metrics`; None where it is not known how wrong the prediction may be.
 
     TTFT, TPOT and throughput have bands of their own; gaps between tokens are as sure as TPOT, and E2E is the sum of
-    both. Throughput, and the cost per token with it, is uncertain only in a closed loop: in an open one that keeps up,
-    the arrivals set it. Energy, power and utilisation were not compared with measurements.
+    both. The bands come from closed loops. TPOT held them in open loops too; TTFT did not, so it stays unknown there.
+    Throughput, and the cost per token with it, follows from the arrivals in an open loop that keeps up. Energy, power
+    and utilisation were not compared with measurements.
 
     Args:
         metrics: Metrics of a run.
@@ -62,7 +63,7 @@ def intervals_of(metrics: Mapping[str, Any], bands: Mapping[str, Band], *, close
         closed_loop: Whether the load is a closed loop.
     """
     found = no_intervals(metrics)
-    known = {name: band for name, band in bands.items() if name in (TTFT, TPOT) or closed_loop}
+    known = {name: band for name, band in bands.items() if name == TPOT or closed_loop}
     groups = (
         (_LIKE_TTFT, known.get(TTFT)),
         (_LIKE_TPOT, known.get(TPOT)),

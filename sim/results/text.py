@@ -165,12 +165,15 @@ def requests_sentence(metrics: Mapping[str, Any]) -> str:
 
 
 def breakdown_rows(breakdown: Mapping[str, Any], *, most: int | None = None) -> list[list[str]]:
-    """Cause, seconds and share of a breakdown, largest first; what is beyond `most` is summed up."""
+    """Cause, seconds and share of a breakdown: largest first, idle last, causes beyond `most` summed up."""
     total = breakdown["explains_s"] or 1.0
     parts = sorted_parts(breakdown["parts"])
     if most is not None and len(parts) > most:
-        rest = sum(seconds for _, seconds in parts[most - 1 :])
-        parts = [*parts[: most - 1], (f"{len(parts) - most + 1} others", rest)]
+        busy = [part for part in parts if part[0] != "idle"]
+        idle = [part for part in parts if part[0] == "idle"]
+        shown = most - 1 - len(idle)
+        rest = sum(seconds for _, seconds in busy[shown:])
+        parts = [*busy[:shown], (f"{len(busy) - shown} others", rest), *idle]
     return [[cause, show(seconds, "s", pad=True), show(seconds / total, "1", pad=True)] for cause, seconds in parts]
 
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from sim.core import Array
+from sim.costs import precision_of
 from sim.hardware import power_w, resting_w
-from sim.models import ModelSpec, Operator, compute_dtype, decode_operators, prefill_operators
+from sim.models import ModelSpec, Operator, decode_operators, prefill_operators
 from sim.serving.stages import EngineTiming, StageCosts, Stages
 
 _BATCHES = np.unique(np.round(np.geomspace(1.0, 2048.0, 28)))
@@ -103,7 +104,7 @@ class SteadyCurves:
         seconds = float(stage.costs.total_s(operators)[0])
         flops = float(sum(np.sum(op.flops() * op.count) for op in operators))
         moved = float(sum(np.sum(op.bytes() * op.count) for op in operators))
-        rate, _ = device.compute_rate(compute_dtype(stage.shard.weights_dtype))
+        rate = precision_of(device, stage.shard.weights_dtype).flops_per_s
         busy_w = power_w(
             device,
             compute_frac=np.asarray(min(1.0, flops / seconds / rate)),

@@ -20,14 +20,12 @@ from sim.results import SCHEMA_VERSION, band_of, json_text, write_table
 from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.predict import Compiled, Prediction, cost_group, predict
-from sim.validation.rows import THROUGHPUT, MeasuredRow
+from sim.validation.rows import MeasuredRow
 from sim.validation.summary import summarise_dataset
 
 Progress = Callable[[int, int, str], None]
 _PACKAGES: Final = ("plansim", "numpy", "scipy", "simpy", "networkx", "pydantic")
 _LARGEST_JOB: Final = 200
-_SET_BY_ARRIVALS: Final = ("requests_per_s", "output_tokens_per_s", THROUGHPUT)
-"""In an open loop these follow from the arrivals, however fast the engine is."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +167,8 @@ def _entry(row: MeasuredRow, metric: str, measured: float | None, found: Predict
     reason = ""
     if predicted is None:
         reason = found.reason or "the simulation has no value of this metric"
-    band = band_of(metric, found.bands) if row.closed is not None or metric not in _SET_BY_ARRIVALS else None
+    band = band_of(metric, found.bands)
+    if row.closed is None and band is not found.bands.get("tpot_s"):
+        band = None  # only TPOT's band was found to hold in open loops
     low, high = (None, None) if band is None or predicted is None else band.of(predicted)
     return Entry(row.id, metric, measured, predicted, low, high, reason)

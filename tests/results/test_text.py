@@ -76,4 +76,6 @@ def test_breakdown_is_sorted_with_idle_last() -> None:
     parts = {"idle": 5.0, "a_b": 1.0, "c": 3.0, "zero": 0.0}
     assert sorted_parts(parts) == [("c", 3.0), ("a b", 1.0), ("idle", 5.0)]
     rows = breakdown_rows({"explains_s": 9.0, "parts": parts}, most=2)
-    assert rows == [["c", "3.00 s", "33.3 %"], ["2 others", "6.00 s", "66.7 %"]]
+    assert rows == [["2 others", "4.00 s", "44.4 %"], ["idle", "5.00 s", "55.6 %"]]
+    rows = breakdown_rows({"explains_s": 9.0, "parts": {**parts, "d": 2.0}}, most=3)
+    assert [row[0] for row in rows] == ["c", "2 others", "idle"]
