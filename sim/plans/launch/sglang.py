@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Final
 
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS
-from sim.plans.launch.common import SHOWN_REPLICAS, environment, heading
+from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
 from sim.plans.resolved import ResolvedPlan
 
 _FIRST_PORT: Final = 30000
@@ -18,12 +17,10 @@ _KV_DTYPES: Final = {"fp8": "fp8_e4m3", "bf16": "bf16", "fp16": "auto"}
 @LAUNCHERS.register("sglang")
 def sglang_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) -> str:
     """One `python -m sglang.launch_server` per replica, on its own devices and port."""
-    arguments = _arguments(plan, model)
-    lines = heading(plan, model, f"SGLang {engine.version}", first_port=_FIRST_PORT)
-    for replica in range(min(plan.replicas, SHOWN_REPLICAS)):
-        port = [] if plan.replicas == 1 else ["--port", str(_FIRST_PORT + replica)]
-        command = shlex.join(["python", "-m", "sglang.launch_server", *arguments, *port])
-        lines.append(f"{environment(plan, replica)}{command}")
+    checkpoint = plan.weights_dtype != model.weights_dtype
+    lines = heading(plan, f"SGLang {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint)
+    words = ["python", "-m", "sglang.launch_server", *_arguments(plan, model)]
+    lines += commands(plan, words, first_port=_FIRST_PORT)
     if plan.replicas > SHOWN_REPLICAS:
         lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
     return "\n".join(lines)

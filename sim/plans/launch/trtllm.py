@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Final
 
 from sim.core import to_yaml
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS
-from sim.plans.launch.common import SHOWN_REPLICAS, environment, heading
+from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
 from sim.plans.resolved import ResolvedPlan
 
 _FIRST_PORT: Final = 8000
@@ -20,12 +19,10 @@ _KV_DTYPES: Final = {"fp8": "fp8"}
 @LAUNCHERS.register("trtllm")
 def trtllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) -> str:
     """A file of options that have no flag, and one `trtllm-serve` per replica, on its own devices and port."""
-    lines = heading(plan, model, f"TensorRT-LLM {engine.version}", first_port=_FIRST_PORT)
+    checkpoint = plan.weights_dtype != model.weights_dtype
+    lines = heading(plan, f"TensorRT-LLM {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint)
     lines += [f"cat > {_OPTIONS} <<'END'", to_yaml(_options(plan)).rstrip(), "END"]
-    arguments = _arguments(plan, model)
-    for replica in range(min(plan.replicas, SHOWN_REPLICAS)):
-        port = [] if plan.replicas == 1 else ["--port", str(_FIRST_PORT + replica)]
-        lines.append(f"{environment(plan, replica)}{shlex.join(['trtllm-serve', *arguments, *port])}")
+    lines += commands(plan, ["trtllm-serve", *_arguments(plan, model)], first_port=_FIRST_PORT)
     if plan.replicas > SHOWN_REPLICAS:
         lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
     return "\n".join(lines)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Final
 
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS
+from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
 from sim.plans.resolved import ResolvedPlan
 
 _FIRST_PORT = 8000
-_SHOWN_REPLICAS = 16
 _ASYNC_BY_DEFAULT: Final = (0, 14)
 """First version that schedules asynchronously unless told not to (vLLM 0.14 release notes)."""
 _ASYNC_FLAG: Final = (0, 10)
@@ -30,14 +29,17 @@ def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) ->
     The router in front of several replicas is a separate program and only noted.
     """
     arguments = [*_model_arguments(plan, model), *_parallel_arguments(plan), *_limit_arguments(plan, model, engine)]
-    lines = _notes(plan, model, engine)
-    shown = min(plan.replicas, _SHOWN_REPLICAS)
-    for replica in range(shown):
-        port = [] if plan.replicas == 1 else ["--port", str(_FIRST_PORT + replica)]
-        command = shlex.join(["vllm", "serve", *arguments, *port])
-        lines.append(f"{_environment(plan, replica)}{command}")
-    if shown < plan.replicas:
-        lines.append(f"# and so on for replicas {shown + 1} to {plan.replicas}, on the devices and ports that follow")
+    lines = heading(
+        plan,
+        f"vLLM {engine.version}",
+        first_port=_FIRST_PORT,
+        checkpoint=_needs_checkpoint(plan, model),
+        spanning="start Ray on all of them first",
+    )
+    lines += commands(plan, ["vllm", "serve", *arguments], first_port=_FIRST_PORT)
+    if plan.replicas > SHOWN_REPLICAS:
+        rest = f"replicas {SHOWN_REPLICAS + 1} to {plan.replicas}"
+        lines.append(f"# and so on for {rest}, on the devices and ports that follow")
     return "\n".join(lines)
 
 
@@ -88,26 +90,9 @@ def _limit_arguments(plan: ResolvedPlan, model: ModelSpec, engine: EngineSpec) -
     return arguments
 
 
-def _environment(plan: ResolvedPlan, replica: int) -> str:
-    """Restricts a replica to its devices where several share a node."""
-    placement = plan.placement
-    if placement.spans_nodes or plan.gpus_per_replica == placement.node_devices:
-        return ""
-    local = [device % placement.node_devices for device in placement.replica_devices(replica)]
-    return f"CUDA_VISIBLE_DEVICES={','.join(map(str, local))} "
-
-
-def _notes(plan: ResolvedPlan, model: ModelSpec, engine: EngineSpec) -> list[str]:
-    notes = [f"# vLLM {engine.version}: {plan.label}, {plan.n_gpus} GPU{'s' if plan.n_gpus > 1 else ''}"]
-    if plan.replicas > 1:
-        notes.append(f"# {plan.replicas} replicas behind a router ({plan.router}); ports from {_FIRST_PORT}")
+def _needs_checkpoint(plan: ResolvedPlan, model: ModelSpec) -> bool:
+    """Whether neither the model's weights nor a conversion of them at load are in the plan's format."""
+    if plan.weights_dtype in _DTYPES:
+        return model.weights_dtype not in _DTYPES
     converted = plan.weights_dtype in _QUANTIZED_AT_LOAD and model.weights_dtype in _DTYPES
-    if plan.weights_dtype != model.weights_dtype and plan.weights_dtype not in _DTYPES and not converted:
-        notes.append(f"# take a checkpoint of this model in {plan.weights_dtype}")
-    if plan.weights_dtype in _DTYPES and model.weights_dtype not in _DTYPES:
-        notes.append(f"# take a checkpoint of this model in {plan.weights_dtype}")
-    if plan.clock < 1.0:
-        notes.append(f"# lock the GPU clock at {plan.clock:g} of its highest first (nvidia-smi --lock-gpu-clocks)")
-    if plan.placement.spans_nodes:
-        notes.append("# each replica spans nodes: start Ray on all of them first")
-    return notes
+    return plan.weights_dtype != model.weights_dtype and not converted
