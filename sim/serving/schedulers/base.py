@@ -11,7 +11,7 @@ run out. A policy for which that is not so says how long its answer holds in `st
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sim.core import Registry
 
@@ -113,5 +113,8 @@ class Scheduler(Protocol):
         """For how many iterations an answer without chunks holds if nothing finishes, arrives or runs out."""
         ...
 
+
+FOREVER: Final = 1 << 62
+"""Iterations of an answer that holds until something happens."""
 
 SCHEDULERS: Registry[type[Scheduler]] = Registry("scheduler", package="sim.serving.schedulers")

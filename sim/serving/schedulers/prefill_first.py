@@ -6,9 +6,7 @@ Not a policy itself; `sglang` and `vllm_v0` build on it.
 from __future__ import annotations
 
 from sim.serving.schedulers.admission import admit_in_order, first_chunk_fits
-from sim.serving.schedulers.base import Chunk, EngineState
-
-FOREVER = 1 << 62
+from sim.serving.schedulers.base import FOREVER, Chunk, EngineState
 
 
 class PrefillFirst:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from sim.serving.schedulers.admission import admit_in_order
-from sim.serving.schedulers.base import SCHEDULERS, Chunk, EngineState
-
-_FOREVER = 1 << 62
+from sim.serving.schedulers.base import FOREVER, SCHEDULERS, Chunk, EngineState
 
 
 @SCHEDULERS.register("trtllm")
@@ -36,7 +34,7 @@ class Trtllm:
 
     def stable_steps(self, engine: EngineState) -> int:
         """No limit: what blocks the head of the queue changes only when a request finishes."""
-        return _FOREVER
+        return FOREVER
 
 
 def _fits_to_its_end(engine: EngineState, request: int, tokens: int) -> bool:

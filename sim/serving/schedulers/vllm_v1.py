@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from sim.serving.schedulers.admission import admit_in_order, first_chunk_fits
-from sim.serving.schedulers.base import SCHEDULERS, Chunk, EngineState
-
-_FOREVER = 1 << 62
+from sim.serving.schedulers.base import FOREVER, SCHEDULERS, Chunk, EngineState
 
 
 @SCHEDULERS.register("vllm-v1")
@@ -53,4 +51,4 @@ class VllmV1:
 
         What blocks the head of the queue (slots, blocks) cannot ease while sequences only grow.
         """
-        return 1 if self._preempted else _FOREVER
+        return 1 if self._preempted else FOREVER
