@@ -94,15 +94,17 @@ class MeasurementFormat(ABC):
     """A kind of table.
 
     Attributes:
+        columns: Columns that tell a file of this kind.
         assumptions: What the rows do not record and is assumed, one sentence each.
     """
 
+    columns: ClassVar[frozenset[str]]
     assumptions: ClassVar[tuple[str, ...]] = ()
 
-    @staticmethod
-    @abstractmethod
-    def sniff(columns: Sequence[str]) -> bool:
+    @classmethod
+    def sniff(cls, columns: Sequence[str]) -> bool:
         """Whether a file with these columns is of this kind."""
+        return cls.columns.issubset(columns)
 
     @staticmethod
     @abstractmethod

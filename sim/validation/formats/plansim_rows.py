@@ -49,15 +49,16 @@ _KNOWN: Final = frozenset((*_NEEDED, *_RANKS, *_LIMITS, *_FORMATS, *_OTHER))
 class PlansimRows(MeasurementFormat):
     """A table of your own: columns for the configuration and for any metrics; see docs/validation.md."""
 
+    columns = frozenset(_NEEDED)
     assumptions = (
         "exact lengths; 10 x concurrency requests in a closed loop unless the row says, means over the whole run",
         "closed-loop throughput is worked out from predicted TTFT and TPOT",
     )
 
-    @staticmethod
-    def sniff(columns: Sequence[str]) -> bool:
+    @classmethod
+    def sniff(cls, columns: Sequence[str]) -> bool:
         """Whether a file with these columns is of this kind."""
-        return set(columns) >= set(_NEEDED) and any(_is_metric(name) for name in columns)
+        return super().sniff(columns) and any(_is_metric(name) for name in columns)
 
     @staticmethod
     def read(file: MeasurementFile) -> list[MeasuredRow]:

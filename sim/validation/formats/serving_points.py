@@ -19,7 +19,6 @@ Throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sim.validation.formats.base import (
@@ -34,9 +33,6 @@ from sim.validation.formats.base import (
 )
 from sim.validation.rows import THROUGHPUT, ClosedPoint, MeasuredRow
 
-_COLUMNS: Final = frozenset(
-    {"arch", "backend", "system", "concurrency", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms"}
-)
 _NODES: Final = {
     "h100_sxm": ("dgx-h100", 8),
     "h200_sxm": ("dgx-h200", 8),
@@ -90,6 +86,9 @@ _NOT_SHIPPED: Final = {
 class ServingPoints(MeasurementFormat):
     """Closed-loop points of InferenceX and similar collections: mean TTFT and TPOT by concurrency."""
 
+    columns = frozenset(
+        {"arch", "backend", "system", "concurrency", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms"}
+    )
     assumptions = (
         "prompts are uniform in [0.8, 1.0] of nominal where measured_on is set, else exact",
         "outputs are uniform in [0.8, 1.0] of nominal, but exact for SGLang 0.5.1",
@@ -99,11 +98,6 @@ class ServingPoints(MeasurementFormat):
         "FP8 has block scales for DeepSeek and Qwen3-235B or where the row says so; fp4 is NVFP4, for gpt-oss MXFP4",
         "throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides",
     )
-
-    @staticmethod
-    def sniff(columns: Sequence[str]) -> bool:
-        """Whether a file with these columns is of this kind."""
-        return set(columns) >= _COLUMNS
 
     @staticmethod
     def read(file: MeasurementFile) -> list[MeasuredRow]:

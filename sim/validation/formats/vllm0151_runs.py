@@ -13,15 +13,11 @@ that share a system prompt, at rates that change in stages. Not recorded, and as
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 from sim.validation.formats.base import MEASUREMENTS, Line, MeasurementFile, MeasurementFormat, exactly
 from sim.validation.rows import MeasuredRow
 
-_COLUMNS: Final = frozenset(
-    {"experiment", "load_stages", "system_prompt_len", "question_len", "output_len", "tp", "dp"}
-)
 _NODES: Final = {"H100": "dgx-h100"}
 _FORMATS: Final = {"FP16": "fp16", "BF16": "bf16", "FP8": "fp8"}
 _MODELS: Final = {
@@ -43,16 +39,12 @@ _MEASURED: Final = {
 class Vllm0151Runs(MeasurementFormat):
     """Open-loop runs of vLLM 0.15.1 on H100: mean and tail of TTFT and E2E, mean ITL."""
 
+    columns = frozenset({"experiment", "load_stages", "system_prompt_len", "question_len", "output_len", "tp", "dp"})
     assumptions = (
         "Poisson arrivals within each stage of the load, statistics over the whole run",
         "a request is system prompt plus question, computed in full: no growing history, no prefix caching",
         "exact lengths, 16-bit KV cache, max_num_seqs of the engine profile",
     )
-
-    @staticmethod
-    def sniff(columns: Sequence[str]) -> bool:
-        """Whether a file with these columns is of this kind."""
-        return set(columns) >= _COLUMNS
 
     @staticmethod
     def read(file: MeasurementFile) -> list[MeasuredRow]:

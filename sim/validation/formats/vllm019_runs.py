@@ -10,7 +10,7 @@ that arrivals and lengths are the real ones and E2E can be compared request by r
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +21,6 @@ from sim.validation.formats.request_files import grouped, request_lines, table_o
 from sim.validation.rows import MeasuredRow
 from sim.workloads import RequestTable
 
-_COLUMNS: Final = frozenset({"gpu", "model", "vllm", "tp", "dp", "ep", "num_requests", "ttft_mean_ms", "tpot_mean_ms"})
 _NEEDED: Final = ("gpu", "model", "tp", "dp", "input_toks", "output_toks", "arrival_s", "last_token_s")
 _NODES: Final = {"RTX4090": ("1x-rtx-4090", 1), "RTXPRO6000": ("8x-rtx-pro-6000", 8)}
 _STATISTICS: Final = {"": "mean", ".p50": "p50", ".p90": "p90", ".p95": "p95", ".p99": "p99"}
@@ -34,15 +33,11 @@ _MEASURED: Final = {
 class Vllm019Runs(MeasurementFormat):
     """Runs of vLLM 0.19 on workstation GPUs, with the times of every request."""
 
+    columns = frozenset({"gpu", "model", "vllm", "tp", "dp", "ep", "num_requests", "ttft_mean_ms", "tpot_mean_ms"})
     assumptions = (
         "RTX PRO 6000 is the server edition in a PCIe node of eight, RTX 4090 stands alone",
         "memory fraction and KV dtype are the engine profile's; recorded KV block counts are not used",
     )
-
-    @staticmethod
-    def sniff(columns: Sequence[str]) -> bool:
-        """Whether a file with these columns is of this kind."""
-        return set(columns) >= _COLUMNS
 
     @staticmethod
     def read(file: MeasurementFile) -> list[MeasuredRow]:

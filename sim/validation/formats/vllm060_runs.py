@@ -14,7 +14,6 @@ less about tails. Assumed for all:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 from sim.validation.formats.base import MEASUREMENTS, Line, MeasurementFile, MeasurementFormat, exactly, open_loop
@@ -22,7 +21,6 @@ from sim.validation.formats.request_files import grouped, request_lines, table_o
 from sim.validation.rows import MeasuredRow
 from sim.workloads import RequestTable
 
-_COLUMNS: Final = frozenset({"run_id", "engine_settings", "trace_files", "mean_e2e_s", "mean_ttft_s", "mean_itl_s"})
 _NEEDED: Final = ("run_id", "replica", "arrival_s", "prompt_tokens", "output_tokens")
 _NODES: Final = {"H100-SXM-80GB": ("dgx-h100", 8)}
 _MODELS: Final = {
@@ -36,16 +34,12 @@ _MEASURED: Final = {"e2e_s": "mean_e2e_s", "engine_ttft_s": "mean_ttft_s", "itl_
 class Vllm060Runs(MeasurementFormat):
     """Runs of vLLM 0.6.0 (V0 engine) on recorded traces: mean E2E, server TTFT and ITL."""
 
+    columns = frozenset({"run_id", "engine_settings", "trace_files", "mean_e2e_s", "mean_ttft_s", "mean_itl_s"})
     assumptions = (
         "runs whose requests are known are simulated replica by replica with them",
         "runs of which only totals are known get Poisson arrivals and requests of mean length",
         "chunked prefill above a context of 32K tokens; custom all-reduce is not told apart",
     )
-
-    @staticmethod
-    def sniff(columns: Sequence[str]) -> bool:
-        """Whether a file with these columns is of this kind."""
-        return set(columns) >= _COLUMNS
 
     @staticmethod
     def read(file: MeasurementFile) -> list[MeasuredRow]:
