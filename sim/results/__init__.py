@@ -10,7 +10,7 @@ from sim.results.compare import COMPARED, CompareResult, Difference, Variant
 from sim.results.compute import REQUEST_COLUMNS, GapRuns, RunFacts, compute_metrics
 from sim.results.document import metrics_markdown
 from sim.results.files import SCHEMA_VERSION, column_units, json_ready, json_text, read_units, write_table
-from sim.results.intervals import Band, band_of, intervals_of
+from sim.results.intervals import Band, band_of, bands_that_hold, intervals_of
 from sim.results.metrics import (
     METRICS,
     STATISTICS,
@@ -70,6 +70,7 @@ __all__ = [
     "Variant",
     "axis_title",
     "band_of",
+    "bands_that_hold",
     "breakdown_rows",
     "build_result",
     "column_head",

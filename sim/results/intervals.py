@@ -49,6 +49,11 @@ def band_of(path: str, bands: Mapping[str, Band]) -> Band | None:
     return None
 
 
+def bands_that_hold(bands: Mapping[str, Band], *, closed_loop: bool) -> dict[str, Band]:
+    """Those of the bands, which come from closed loops, that were found to hold for such a load: TPOT's in any."""
+    return {name: band for name, band in bands.items() if name == TPOT or closed_loop}
+
+
 def intervals_of(metrics: Mapping[str, Any], bands: Mapping[str, Band], *, closed_loop: bool) -> dict[str, Any]:
     """Intervals of the shape of `metrics`; None where it is not known how wrong the prediction may be.
 
@@ -63,7 +68,7 @@ def intervals_of(metrics: Mapping[str, Any], bands: Mapping[str, Band], *, close
         closed_loop: Whether the load is a closed loop.
     """
     found = no_intervals(metrics)
-    known = {name: band for name, band in bands.items() if name == TPOT or closed_loop}
+    known = bands_that_hold(bands, closed_loop=closed_loop)
     groups = (
         (_LIKE_TTFT, known.get(TTFT)),
         (_LIKE_TPOT, known.get(TPOT)),

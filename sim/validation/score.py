@@ -16,7 +16,7 @@ from typing import Any, Final
 import pandas as pd
 
 from sim.core import map_in_processes
-from sim.results import SCHEMA_VERSION, band_of, json_text, write_table
+from sim.results import SCHEMA_VERSION, band_of, bands_that_hold, json_text, write_table
 from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.predict import Compiled, Prediction, cost_group, predict
@@ -167,8 +167,6 @@ def _entry(row: MeasuredRow, metric: str, measured: float | None, found: Predict
     reason = ""
     if predicted is None:
         reason = found.reason or "the simulation has no value of this metric"
-    band = band_of(metric, found.bands)
-    if row.closed is None and band is not found.bands.get("tpot_s"):
-        band = None  # only TPOT's band was found to hold in open loops
+    band = band_of(metric, bands_that_hold(found.bands, closed_loop=row.closed is not None))
     low, high = (None, None) if band is None or predicted is None else band.of(predicted)
     return Entry(row.id, metric, measured, predicted, low, high, reason)
