@@ -181,7 +181,7 @@ class PrefillAttention(_Common):
         chunk, prefix = np.asarray(self.chunk, dtype=np.float64), np.asarray(self.prefix, dtype=np.float64)
         if self.window is None:
             return chunk * (prefix + (chunk + 1.0) / 2.0)
-        growing = np.clip(self.window - prefix, 0.0, chunk)
+        growing = np.clip(np.floor(self.window - prefix), 0.0, chunk)  # tokens before the window is full
         return growing * (prefix + (growing + 1.0) / 2.0) + (chunk - growing) * float(self.window)
 
     def flops(self) -> Array:

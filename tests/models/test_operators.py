@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sim.models import (
@@ -115,6 +115,7 @@ def test_kernels_that_only_move_data() -> None:
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6))
+@example(4.5, 5.0)
 def test_more_tokens_are_never_less_work(a: float, b: float) -> None:
     low, high = sorted((a, b))
     for op in (
