@@ -182,7 +182,7 @@ class PrefillAttention(_Common):
         if self.window is None:
             return chunk * (prefix + (chunk + 1.0) / 2.0)
         growing = np.clip(np.floor(self.window - prefix), 0.0, chunk)  # tokens before the window is full
-        return growing * (prefix + (growing + 1.0) / 2.0) + (chunk - growing) * float(self.window)
+        return np.asarray(growing * (prefix + (growing + 1.0) / 2.0) + (chunk - growing) * float(self.window))
 
     def flops(self) -> Array:
         """Scores and weighted values of the unmasked pairs: `2 h (d_k + d_v)` each."""
