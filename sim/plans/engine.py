@@ -66,6 +66,8 @@ class SupportSpec(Spec):
         attention_dp: For which models attention may be data parallel inside one engine.
         expert_parallel: Which expert-parallel degrees it takes: none, any, or all data- and tensor-parallel ranks or
             none of them.
+        queue_interval: Whether it can be told to look at its queue only every so many decode iterations.
+        balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
     """
@@ -73,6 +75,8 @@ class SupportSpec(Spec):
     pipeline: bool = True
     attention_dp: Literal["none", "moe", "all"] = "moe"
     expert_parallel: Literal["none", "all_or_none", "any"] = "all_or_none"
+    queue_interval: bool = False
+    balance_wait: bool = False
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
 

@@ -8,6 +8,7 @@ costs a few additions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sim.core import InfeasibleError, Reason
@@ -16,10 +17,10 @@ from sim.hardware import Cluster, Device
 from sim.models import ModelSpec, stages
 from sim.plans.engine import EngineSpec
 from sim.plans.memory import MemoryModel, StageMemory, memory_model
-from sim.plans.placement import place, stage_groups
+from sim.plans.placement import domains_for, place, stage_groups, transfer_group
 from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan, ShapeKey
-from sim.plans.spec import PlanSpec, plan_label
-from sim.plans.validity import dtype_reasons, parallel_reasons, placement_reasons
+from sim.plans.spec import PlanSpec, PoolSpec, plan_label
+from sim.plans.validity import dtype_reasons, parallel_reasons, placement_reasons, waiting_reasons
 
 
 class Resolver:
@@ -49,6 +50,8 @@ class Resolver:
 
     def resolve(self, plan: PlanSpec) -> ResolvedPlan | Infeasible:
         """The plan with every field known, or why it cannot run."""
+        if plan.prefill is not None:
+            return self._resolve_pools(plan, plan.prefill)
         given = {name: value for name, value in plan if value is not None}
         fields = {**self.defaults, **given}
         key = self._key(fields)
@@ -59,6 +62,43 @@ class Resolver:
         if replicas > shape.placement.max_replicas or not shape.groups:
             return self._refuse(plan, given, list(self._placement_reasons(key, replicas)))
         return self._limits(plan, given, fields, shape, replicas)
+
+    def _resolve_pools(self, plan: PlanSpec, prompts: PoolSpec) -> ResolvedPlan | Infeasible:
+        """A plan with engines of their own for prompts; both kinds have the same formats, clock and context limit."""
+        alike = {name: getattr(plan, name) for name in PlanSpec.model_fields if name not in PoolSpec.model_fields}
+        pools = {
+            "prefill": self.resolve(PlanSpec(**{**alike, **dict(prompts), "prefill": None})),
+            "decode": self.resolve(plan.model_copy(update={"prefill": None})),
+        }
+        given = {name: value for name, value in plan if value is not None}
+        reasons = [
+            Reason(reason.code, f"{name} engines: {reason.message}", reason.numbers)
+            for name, pool in pools.items()
+            if isinstance(pool, Infeasible)
+            for reason in pool.reasons
+        ]
+        if plan.balance_wait:
+            reasons.append(
+                Reason("engine", "decode engines compute no prompts that could wait: balance_wait must be 0")
+            )
+        first, own = pools["prefill"], pools["decode"]
+        if reasons or isinstance(first, Infeasible) or isinstance(own, Infeasible):
+            return self._refuse(plan, given, reasons)
+        domains = domains_for([(pool.placement, pool.replicas) for pool in (first, own)])
+        if domains is None:
+            needed, have = first.n_gpus + own.n_gpus, self.cluster.n_devices
+            text = f"prefill and decode engines take {needed} GPUs and do not fit together on {have}"
+            return self._refuse(plan, given, [Reason("placement", text, {"needed": needed, "devices": have})])
+        if domains > 1 and self.cluster.node.nic is None:
+            text = f"prefill and decode engines are on several {self.cluster.node.name}, which have no network"
+            return self._refuse(plan, given, [Reason("network", text, {"domains": domains})])
+        return replace(
+            own,
+            label=self.label(given),
+            max_model_len=min(first.max_model_len, own.max_model_len),
+            prefill=first,
+            kv_link=transfer_group(self.cluster, domains),
+        )
 
     def _splits_prompts(self, asked: int | None) -> bool:
         """Whether prompts may be split over iterations, with the context limit that is asked for."""
@@ -127,6 +167,9 @@ class Resolver:
         blocks, tightest = shape.memory.kv_blocks(tokens=tokens, rows=rows, frac=frac, block_tokens=block)
         length = min(self.model.max_position_embeddings, max(0, blocks) * block) if asked is None else asked
         reasons = [
+            *waiting_reasons(
+                self.engine, queue_interval=fields.get("queue_interval", 1), wait=fields.get("balance_wait", 0)
+            ),
             *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=blocks),
             *_limit_reasons(
                 self.model,
@@ -146,6 +189,8 @@ class Resolver:
             replicas=replicas,
             max_num_seqs=rows,
             max_num_batched_tokens=tokens,
+            queue_interval=fields.get("queue_interval", 1),
+            balance_wait=fields.get("balance_wait", 0),
             max_model_len=length,
             max_model_len_given=asked is not None,
             kv_memory_frac=frac,

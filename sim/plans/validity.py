@@ -37,6 +37,14 @@ def parallel_reasons(
         yield from _feed_forward(group, tp=tp, ep=ep, moe_tp=moe_tp)
 
 
+def waiting_reasons(engine: EngineSpec, *, queue_interval: int, wait: int) -> Iterator[Reason]:
+    """Why the engine cannot be told to let requests wait like that."""
+    if queue_interval > 1 and not engine.supports.queue_interval:
+        yield Reason("engine", f"{engine.name} looks at its queue before every iteration: queue_interval must be 1")
+    if wait and not engine.supports.balance_wait:
+        yield Reason("engine", f"{engine.name} does not hold prompts back to balance its ranks: balance_wait must be 0")
+
+
 def _data_parallel(model: ModelSpec, engine: EngineSpec, dp: int) -> Iterator[Reason]:
     allowed = engine.supports.attention_dp
     if dp == 1 or allowed == "all" or (allowed == "moe" and model.is_moe):

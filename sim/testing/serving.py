@@ -11,11 +11,15 @@ from sim.serving import (
     DecodeRow,
     EngineLimits,
     IterationCost,
+    KvTransfer,
     OpenLoop,
+    PoolConfig,
+    PrefillPool,
     RequestLog,
     ServingRun,
     serve,
 )
+from sim.serving.requests import FINISHED
 from sim.serving.schedulers import Chunk
 
 
@@ -79,7 +83,7 @@ def check_run(run: ServingRun) -> None:
     for replica in run.replicas:
         assert 0 <= replica.kv.used <= replica.kv.peak <= replica.kv.total, "law 2: blocks within bounds"
         if not replica.running():
-            assert replica.kv.used == 0, "law 2: an empty engine holds no block"
+            assert replica.kv.used == replica.handed_blocks, "law 2: an empty engine holds no block of its own"
     assert (finished["first_scheduled_s"] >= finished["arrival_s"] - 1e-12).all(), "law 3: scheduled after arrival"
     assert (finished["first_token_s"] > finished["first_scheduled_s"]).all(), "law 3: first token after scheduling"
     assert (finished["finish_s"] >= finished["first_token_s"]).all(), "law 3: finish after first token"
@@ -121,6 +125,33 @@ def check_scheduler(name: str, *, seeds: Sequence[int] = range(6)) -> None:
             assert np.allclose(a, b, rtol=1e-9), "law 5: leaps and single steps give the same times"
             log, _ = random_traffic(seed, 40, rate=1.0, longest=240)
             check_run(serve(log, ClosedLoop(9), costs=[cost], limits=limits, scheduler=name, seed=seed))
+            check_pools(name, limits, cost, seed=seed)
+
+
+def check_pools(name: str, limits: EngineLimits, cost: IterationCost, *, seed: int) -> None:
+    """Asserts laws 1 to 3 and 5 where engines of their own compute the prompts, both kinds with the scheduler `name`.
+
+    Raises:
+        AssertionError: if a law breaks.
+    """
+    transfer = KvTransfer(1e5, 50e6, 80e6, send_groups=2, latency_s=1e-3)
+    runs = []
+    for leap in (True, False):
+        log, load = random_traffic(seed, 60, rate=6.0, longest=240)
+        prompts = PrefillPool(PoolConfig([cost], limits, name), transfer)
+        run = serve(log, load, costs=[cost] * 2, limits=limits, scheduler=name, prefill=prompts, seed=seed, leap=leap)
+        check_run(run)
+        assert all(status == FINISHED for status in log.status), "law 1: every request finishes"
+        least_s = [transfer.alone_s(tokens) for tokens in log.prompt]
+        handed = [tokens > 1 for tokens in log.output]
+        waits = np.asarray(log.first_s) - np.asarray(log.received_s)
+        assert (waits >= np.where(handed, least_s, 0.0) - 1e-9).all(), "law 3: no token before its KV has come"
+        assert all((replica > 0) == far for replica, far in zip(log.replica, handed, strict=True)), (
+            "prompts are computed by the first engine, everything else by the others"
+        )
+        runs.append(run)
+    a, b = (np.asarray(run.log.finish_s) for run in runs)
+    assert np.allclose(a, b, rtol=1e-9), "law 5: leaps and single steps give the same times"
 
 
 def check_router(name: str, *, replicas: int = 3) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.serving import ROUTERS, SCHEDULERS, ClosedLoop, ConstantCost, EngineLimits, OpenLoop, serve
+from sim.serving.requests import FINISHED
 from sim.testing.serving import AffineCost, check_router, check_run, check_scheduler, random_traffic
 
 
@@ -31,6 +32,7 @@ def test_router_keeps_the_laws(name: str) -> None:
     pieces=st.integers(2, 60),
     least_s=st.sampled_from([0.0, 5.5e-3, 7e-3]),
     ahead=st.booleans(),
+    interval=st.sampled_from([1, 3, 10]),
 )
 def test_leap_equals_step(
     seed: int,
@@ -43,10 +45,19 @@ def test_leap_equals_step(
     pieces: int,
     least_s: float,
     ahead: bool,
+    interval: int,
 ) -> None:
-    """Law 5, with preemptions, windows, break points, odd block sizes, a slow host and asynchronous scheduling."""
+    """Law 5, with preemptions, windows, odd block sizes, a slow host, asynchronous scheduling and rare looks."""
     blocks = -(-2 * longest // block) + extra_blocks
-    limits = EngineLimits(sequences, max(32, sequences), 64, kv_blocks=blocks, block_tokens=block, schedule_ahead=ahead)
+    limits = EngineLimits(
+        sequences,
+        max(32, sequences),
+        64,
+        kv_blocks=blocks,
+        block_tokens=block,
+        schedule_ahead=ahead,
+        queue_interval=interval,
+    )
     cost = AffineCost((None, window) if window else (None,), pieces, least_s=least_s)
     runs = []
     for leap in (True, False):
@@ -58,6 +69,32 @@ def test_leap_equals_step(
         np.testing.assert_allclose(a, b, rtol=1e-9)
     assert runs[0].log.preemptions == runs[1].log.preemptions
     assert len(runs[0].records[0]) <= len(runs[1].records[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    rate=st.floats(0.5, 40.0),
+    ranks=st.integers(2, 5),
+    wait=st.integers(1, 30),
+    extra_blocks=st.integers(0, 60),
+    ahead=st.booleans(),
+)
+def test_leap_equals_step_where_prompts_wait_for_each_other(
+    seed: int, rate: float, ranks: int, wait: int, extra_blocks: int, ahead: bool
+) -> None:
+    """Law 5 with attention data parallelism whose prompts are held back."""
+    runs = []
+    limits = EngineLimits(
+        12, 64 * ranks, 64, kv_blocks=26 + extra_blocks, schedule_ahead=ahead, balance_wait=wait, ranks=ranks
+    )
+    for leap in (True, False):
+        log, load = random_traffic(seed, 40, rate=rate, longest=200)
+        runs.append(serve(log, load, costs=[AffineCost()], limits=limits, scheduler="trtllm", leap=leap))
+        check_run(runs[-1])
+        assert all(status == FINISHED for status in log.status)
+    a, b = (np.asarray(run.log.finish_s) for run in runs)
+    np.testing.assert_allclose(a, b, rtol=1e-9)
 
 
 @settings(max_examples=25, deadline=None)

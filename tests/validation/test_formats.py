@@ -91,14 +91,14 @@ def test_prompts_are_spread_where_the_benchmark_does_so_and_outputs_but_for_some
     ("changes", "reason"),
     [
         ({"usable": "False", "label": "gross outlier"}, "marked unusable: gross outlier"),
-        ({"mode": "disagg"}, "disaggregation"),
+        ({"mode": "disagg"}, "prefill workers: parallelism is not recorded"),
         ({"arch": "Qwen/Qwen3.5-397B-A17B"}, "not shipped"),
         ({"precision": "int3"}, "no checkpoint"),
         ({"system": "abacus"}, "no node"),
         ({"backend": "abacus"}, "no engine profile"),
         ({"tp_size": ""}, "parallelism is not recorded"),
         ({"tp_size": "3"}, "no whole number of replicas"),
-        ({"batch_size": "1"}, "implausible parallelism: 4 in flight on 1 attention ranks"),
+        ({"batch_size": "3"}, "implausible parallelism: 4 in flight on 1 attention ranks"),
         ({"concurrency": ""}, "not recorded"),
         (
             {"arch": "openai/gpt-oss-120b", "precision": "fp4", "moe_tp_size": "2", "moe_ep_size": "1"},

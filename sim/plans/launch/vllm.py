@@ -6,7 +6,7 @@ from typing import Final
 
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
-from sim.plans.launch.base import LAUNCHERS
+from sim.plans.launch.base import LAUNCHERS, Role
 from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
 from sim.plans.resolved import ResolvedPlan
 
@@ -19,24 +19,28 @@ _NEGATED_FLAGS: Final = (0, 8)
 """First version whose switches have a `--no-` form; before it prefix caching was off unless asked for."""
 _QUANTIZED_AT_LOAD: Final = {"fp8": "fp8"}
 """Formats into which vLLM converts a 16-bit checkpoint while loading it, and their name there."""
+_KV_TRANSFER: Final = '{"kv_connector": "NixlConnector", "kv_role": "kv_both"}'
 _DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 @LAUNCHERS.register("vllm")
-def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) -> str:
+def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, role: Role = "both") -> str:
     """One `vllm serve` per replica, on its own devices and port.
 
     The router in front of several replicas is a separate program and only noted.
     """
     arguments = [*_model_arguments(plan, model), *_parallel_arguments(plan), *_limit_arguments(plan, model, engine)]
+    if role != "both":
+        arguments += ["--kv-transfer-config", _KV_TRANSFER]
     lines = heading(
         plan,
         f"vLLM {engine.version}",
         first_port=_FIRST_PORT,
         checkpoint=_needs_checkpoint(plan, model),
+        role=role,
         spanning="start Ray on all of them first",
     )
-    lines += commands(plan, ["vllm", "serve", *arguments], first_port=_FIRST_PORT)
+    lines += commands(plan, ["vllm", "serve", *arguments], first_port=_FIRST_PORT, role=role)
     if plan.replicas > SHOWN_REPLICAS:
         rest = f"replicas {SHOWN_REPLICAS + 1} to {plan.replicas}"
         lines.append(f"# and so on for {rest}, on the devices and ports that follow")
