@@ -86,6 +86,7 @@ class ResolvedPlan:
         router: Name of the router.
         scheduler: Name of the scheduling policy.
         chunked_prefill: Whether prompts may be split over iterations.
+        prefix_caching: Whether requests with equal prefixes share KV blocks.
         block_tokens: Tokens per KV block.
         kv_blocks: KV blocks per data-parallel rank.
         watermark_blocks: Blocks that admission leaves free, per data-parallel rank.
@@ -104,6 +105,7 @@ class ResolvedPlan:
     router: str
     scheduler: str
     chunked_prefill: bool
+    prefix_caching: bool
     block_tokens: int
     kv_blocks: int
     watermark_blocks: int
@@ -216,7 +218,8 @@ class ResolvedPlan:
     @property
     def behaviour_key(self) -> tuple[Any, ...]:
         """Equal for plans that differ only in slots and KV blocks, so alike while neither is scarce."""
-        return (*self.shape_key, self.replicas, self.max_num_batched_tokens, self.router, self.scheduler)
+        policies = self.router, self.scheduler, self.prefix_caching
+        return (*self.shape_key, self.replicas, self.max_num_batched_tokens, *policies)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field of `PlanSpec`, so that the answer can be written back into a scenario."""

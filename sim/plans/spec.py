@@ -44,6 +44,7 @@ class PlanSpec(Spec):
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
         weights_dtype: Format of the linear layers; the checkpoint's.
         kv_dtype: Format of the KV cache.
+        prefix_caching: Whether requests with equal prefixes share KV blocks.
         clock: GPU clock over the highest; 1.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.
@@ -62,6 +63,7 @@ class PlanSpec(Spec):
     kv_memory_frac: Share | None = None
     weights_dtype: str | None = None
     kv_dtype: str | None = None
+    prefix_caching: bool | None = None
     clock: Share | None = None
     router: str | None = None
     scheduler: str | None = None
@@ -96,6 +98,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:
         parts.append(f"memory {given['kv_memory_frac']:g}")
+    if "prefix_caching" in given:
+        parts.append("prefix caching" if given["prefix_caching"] else "no prefix caching")
     if given.get("clock", 1.0) != 1.0:
         parts.append(f"clock {given['clock']:g}")
     parts += [str(given[name]) for name in ("router", "scheduler") if name in given]

@@ -180,6 +180,7 @@ class PlanRunner:
             kv_blocks=plan.kv_blocks * plan.dp,
             block_tokens=plan.block_tokens,
             chunked_prefill=plan.chunked_prefill,
+            prefix_caching=plan.prefix_caching,
             watermark_blocks=plan.watermark_blocks * plan.dp,
             schedule_ahead=self.things.engine.async_scheduling,
         )
@@ -225,7 +226,7 @@ class PlanRunner:
             leap: Whether engines leap.
         """
         table = self.things.requests if requests is None else requests
-        log = RequestLog(table.input_tokens, table.output_tokens)
+        log = RequestLog(table.input_tokens, table.output_tokens, blocks=table.blocks)
         load: OpenLoop | ClosedLoop
         if self.things.concurrency is not None:
             load = ClosedLoop(self.things.concurrency)
@@ -397,6 +398,7 @@ class PlanRunner:
             kv_cache_tokens=plan.kv_blocks * plan.block_tokens * plan.dp * plan.replicas,
             preemptions=sum(record.preemptions for record in outcome.records),
             busy={**parts, "idle": max(0.0, total_s - sum(parts.values()))},
+            prefix_caching=plan.prefix_caching and things.requests.blocks is not None,
             warmup_s=things.scenario.spec.workload.warmup,
         )
 

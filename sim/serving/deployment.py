@@ -17,6 +17,7 @@ from sim.core import Array, stream
 from sim.kernel import Kernel, Priority
 from sim.serving.frontend import Frontend, FrontendTiming
 from sim.serving.iteration import IterationCost
+from sim.serving.prefix import PromptUnits
 from sim.serving.records import ReplicaRecord
 from sim.serving.replica import EngineLimits, Replica
 from sim.serving.requests import REJECTED, RequestLog
@@ -84,8 +85,8 @@ class Headroom:
     Attributes:
         slots: Requests running at once in a replica; where the router looks at slots, requests sent to a replica and
             not finished, for they decide whether it holds others back.
-        blocks: KV blocks in use in a replica; where the scheduler looks ahead, those of its running requests at their
-            ends, for they decide whom it admits.
+        blocks: KV blocks in use or cached in a replica; where the scheduler looks ahead, those of its running requests
+            at their ends, for they decide whom it admits.
         preempted: Whether any request was preempted.
     """
 
@@ -134,6 +135,8 @@ class Deployment:
         self.outstanding = [0] * len(costs)
         self._slots = [limits.max_sequences] * len(costs)
         policy = SCHEDULERS.get(scheduler)
+        blocks = self._log.blocks if limits.prefix_caching else None
+        prompts = None if blocks is None else PromptUnits(blocks, self._log.prompt, limits.block_tokens)
         self.replicas = [
             Replica(
                 index,
@@ -144,6 +147,7 @@ class Deployment:
                 log=self._log,
                 on_finish=self._finished,
                 leap=leap,
+                prompts=prompts,
             )
             for index, cost in enumerate(costs)
         ]

@@ -22,6 +22,7 @@ from heapq import heapify, heappop, heappush
 from sim.kernel import Alarm, Kernel, leap_end_s, steps_until
 from sim.serving.iteration import IterationCost
 from sim.serving.kv import KvBlocks
+from sim.serving.prefix import PrefixKvBlocks, PromptUnits
 from sim.serving.records import ReplicaRecord
 from sim.serving.requests import FINISHED, QUEUED, RUNNING, RequestLog
 from sim.serving.schedulers import Chunk, Scheduler
@@ -41,6 +42,7 @@ class EngineLimits:
         watermark_blocks: Blocks that admission must leave free.
         schedule_ahead: Whether an iteration is scheduled when the one before it begins (asynchronous scheduling): a
             request that arrives meanwhile has to wait for the next.
+        prefix_caching: Whether requests with equal prefixes share KV blocks, if their prompts' content is known.
     """
 
     max_sequences: int
@@ -51,6 +53,7 @@ class EngineLimits:
     chunked_prefill: bool = True
     watermark_blocks: int = 0
     schedule_ahead: bool = False
+    prefix_caching: bool = False
 
 
 class _WindowSum:
@@ -103,6 +106,7 @@ class Replica:
         log: Columns of all requests.
         on_finish: Called with a request when its last token is out.
         leap: Whether to leap; False steps one iteration at a time.
+        prompts: Content of the prompts, if equal prefixes share KV blocks.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class Replica:
         log: RequestLog,
         on_finish: Callable[[int], None],
         leap: bool = True,
+        prompts: PromptUnits | None = None,
     ) -> None:
         self.index = index
         self.waiting: deque[int] = deque()
@@ -126,7 +131,11 @@ class Replica:
         self.chunk_limit = limits.chunk_limit
         self.chunked_prefill = limits.chunked_prefill
         self.watermark_blocks = limits.watermark_blocks
-        self.kv = KvBlocks(limits.kv_blocks, limits.block_tokens)
+        self.kv = (
+            KvBlocks(limits.kv_blocks, limits.block_tokens)
+            if prompts is None
+            else PrefixKvBlocks(limits.kv_blocks, limits.block_tokens, prompts=prompts, log=log)
+        )
         self.record = ReplicaRecord()
         self._kernel = kernel
         self._cost = cost
@@ -169,8 +178,12 @@ class Replica:
         """Tokens whose KV the request needs before it can decode: prompt plus what it had produced."""
         return self._log.prompt[request] + self._log.emitted[request]
 
+    def cached_tokens(self, request: int) -> int:
+        """Tokens of a waiting request whose KV is there already."""
+        return self.kv.cached_tokens(request)
+
     def free_blocks(self) -> int:
-        """Blocks free after the decoding sequences have taken theirs for the next iteration."""
+        """Blocks that no sequence holds after the decoding sequences have taken theirs for the next iteration."""
         return self.kv.left(self._iteration)
 
     def decode_shortage(self) -> int:
@@ -178,57 +191,65 @@ class Replica:
         return -self.kv.left(self._iteration)
 
     def blocks_to_extend(self, request: int, tokens: int) -> int:
-        """New blocks for `tokens` more computed tokens of the request."""
-        done = self.partial.get(request, 0)
+        """Blocks that `tokens` more computed tokens of the request take from those that no sequence holds."""
+        done = self.partial.get(request)
+        if done is None:
+            return self.kv.blocks_to_admit(request, tokens)
         return self.kv.blocks_for(done + tokens) - self.kv.blocks_for(done)
 
     def blocks_to_finish(self, request: int) -> int:
+        """Blocks that a waiting request adds to the used ones by the time its last token is out."""
+        return self._blocks_at_end(request) - self.kv.sharable_blocks(request)
+
+    def _blocks_at_end(self, request: int) -> int:
         """Blocks that the request holds when its last token is out (which is not stored)."""
         return self.kv.blocks_for(self._log.prompt[request] + self._log.output[request] - 1)
 
     def promised_blocks(self) -> int:
         """Blocks that the running requests have still to take until their last tokens are out."""
         self._reserves = True
-        return self._final_blocks - self.kv.used
+        return self._final_blocks - self.kv.shared - self.kv.used
 
     def spare_blocks(self) -> int:
         """Blocks that are left when every running request has all of its own."""
         self._reserves = True
-        return self.kv.total - self._final_blocks
+        return self.kv.total - self._final_blocks + self.kv.shared
 
     @property
     def peak_blocks(self) -> int:
-        """The most KV blocks in use at once; where the policy looks ahead, those of running requests at their ends."""
-        return max(self.kv.peak, self._peak_final_blocks) if self._reserves else self.kv.peak
+        """The most KV blocks kept at once; where the policy looks ahead, those of running requests at their ends."""
+        return max(self.kv.peak_kept, self._peak_final_blocks) if self._reserves else self.kv.peak_kept
 
     def extend(self, request: int, tokens: int) -> Chunk:
         """Takes blocks for `tokens` more tokens of a running prompt."""
-        self.kv.take(self.blocks_to_extend(request, tokens))
-        return Chunk(request, tokens, self.partial[request])
+        done = self.partial[request]
+        self.kv.extend(request, done, tokens)
+        return Chunk(request, tokens, done)
 
     def admit(self, tokens: int) -> Chunk:
         """Moves the head of the queue to the running set with a first chunk."""
         request = self.waiting.popleft()
-        self.kv.take(self.kv.blocks_for(tokens))
-        self._final_blocks = final_blocks = self._final_blocks + self.blocks_to_finish(request)
-        if final_blocks > self._peak_final_blocks:
+        log = self._log
+        prefix = self.kv.admit(request, tokens)
+        self._final_blocks += self._blocks_at_end(request)
+        if (final_blocks := self._final_blocks - self.kv.shared) > self._peak_final_blocks:
             self._peak_final_blocks = final_blocks
-        self.partial[request] = 0
+        self.partial[request] = prefix
         self._running[request] = None
         if len(self._running) > self.peak_running:
             self.peak_running = len(self._running)
-        log = self._log
         log.status[request] = RUNNING
         if log.scheduled_s[request] != log.scheduled_s[request]:
             log.scheduled_s[request] = self._kernel.now
-        return Chunk(request, tokens, 0)
+            log.cached[request] = prefix
+        return Chunk(request, tokens, prefix)
 
     def preempt_last(self) -> int:
         """Evicts the request admitted last for recomputation; see `EngineState`."""
         request, _ = self._running.popitem()
-        self._final_blocks -= self.blocks_to_finish(request)
+        self._final_blocks -= self._blocks_at_end(request)
         if request in self.partial:
-            self.kv.give_back(self.kv.blocks_for(self.partial.pop(request)))
+            self.kv.release(request, self.partial.pop(request))
         else:
             self._leave_decoding(request)
             self._log.last_s[request] = self._kernel.now - self._release_held()
@@ -350,7 +371,7 @@ class Replica:
         log.emitted[request] += 1
         left = log.output[request] - log.emitted[request]
         if left == 0:
-            self.kv.give_back(self.kv.blocks_for(stored))
+            self.kv.release(request, stored)
             self._complete(request, now)
             return
         offset = stored - self._iteration
@@ -371,7 +392,7 @@ class Replica:
 
     def _complete(self, request: int, now: float) -> None:
         del self._running[request]
-        self._final_blocks -= self.blocks_to_finish(request)
+        self._final_blocks -= self._blocks_at_end(request)
         self._log.finish_s[request] = now
         self._log.status[request] = FINISHED
         if self.on_finish is not None:
@@ -383,7 +404,7 @@ class Replica:
         self._offset_sum -= offset
         self.decoding -= 1
         self.kv.stop_decoding(offset)
-        self.kv.give_back(self.kv.blocks_for(offset + self._iteration))
+        self.kv.release(request, offset + self._iteration)
         left = self._finish_at.pop(request) - self._iteration
         self._log.emitted[request] = self._log.output[request] - left
         for window in self._windows:

@@ -43,5 +43,5 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         *("--context-length", str(plan.max_model_len)),
         *("--max-running-requests", str(plan.max_num_seqs * plan.dp)),
         *("--chunked-prefill-size", str(plan.max_num_batched_tokens * plan.dp if plan.chunked_prefill else -1)),
-        "--disable-radix-cache",
+        *([] if plan.prefix_caching else ["--disable-radix-cache"]),
     ]

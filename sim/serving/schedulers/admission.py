@@ -21,7 +21,7 @@ def admit_in_order(
     waiting = engine.waiting
     slots = engine.max_sequences - engine.running()
     while waiting and budget > 0 and slots > 0:
-        tokens = engine.to_compute(waiting[0])
+        tokens = engine.to_compute(waiting[0]) - engine.cached_tokens(waiting[0])
         if tokens > budget or tokens > engine.chunk_limit:
             if not engine.chunked_prefill:
                 break

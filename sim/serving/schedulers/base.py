@@ -55,8 +55,12 @@ class EngineState(Protocol):
         """Tokens whose KV `request` needs before it can decode: its prompt and what it had already produced."""
         ...
 
+    def cached_tokens(self, request: int) -> int:
+        """Tokens of a waiting request that need not be computed: their KV blocks are in the prefix cache."""
+        ...
+
     def free_blocks(self) -> int:
-        """KV blocks free, after what decoding sequences take in this iteration."""
+        """KV blocks that no sequence holds, after what decoding sequences take in this iteration."""
         ...
 
     def decode_shortage(self) -> int:
@@ -64,11 +68,11 @@ class EngineState(Protocol):
         ...
 
     def blocks_to_extend(self, request: int, tokens: int) -> int:
-        """New blocks that `tokens` more computed tokens of `request` need."""
+        """Blocks that `tokens` more computed tokens of `request` take from those that no sequence holds."""
         ...
 
     def blocks_to_finish(self, request: int) -> int:
-        """Blocks that `request` holds when its last token is out; clients say how many tokens they want at most."""
+        """Blocks that a waiting request adds to the used ones by its end: clients say how many tokens they want."""
         ...
 
     def promised_blocks(self) -> int:
@@ -88,7 +92,7 @@ class EngineState(Protocol):
         ...
 
     def admit(self, tokens: int) -> Chunk:
-        """Moves the head of the queue into the running set with a first chunk of `tokens`."""
+        """Moves the head of the queue into the running set with a first chunk of `tokens` behind the cached ones."""
         ...
 
 
