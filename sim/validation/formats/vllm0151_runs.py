@@ -101,7 +101,7 @@ def _scenario(line: Line) -> dict[str, Any] | str:
         "name": "measured",
         "model": _MODELS.get(model, model),
         "cluster": {"node": node, "nodes": -(-tp * dp // 8)},
-        "engine": "vllm",
+        "engine": "vllm-0.15",
         "plan": {
             "tp": tp,
             "replicas": dp,
