@@ -130,7 +130,7 @@ class EngineSpec(Spec):
         chunked_prefill: Whether prompts may be split over iterations.
         chunked_prefill_above: Context [tokens] up to which prompts are nevertheless computed whole, with a budget that
             holds the longest; None if the context does not matter.
-        prefix_caching: Whether equal prefixes share KV blocks; not simulated, so it must be off.
+        prefix_caching: Whether requests with equal prefixes share KV blocks by default.
         async_scheduling: Whether the host prepares the next iteration while the device runs this one.
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
         graph_bytes: Memory of all captured graphs.
@@ -166,7 +166,7 @@ class EngineSpec(Spec):
     watermark_frac: Sourced[Frac]
     chunked_prefill: bool = True
     chunked_prefill_above: int | None = Field(default=None, gt=0)
-    prefix_caching: Literal[False] = False
+    prefix_caching: bool
     async_scheduling: bool
     graph_sizes: tuple[int, ...]
     graph_bytes: Sourced[DataBytes]

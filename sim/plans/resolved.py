@@ -88,6 +88,7 @@ class ResolvedPlan:
         router: Name of the router.
         scheduler: Name of the scheduling policy.
         chunked_prefill: Whether prompts may be split over iterations.
+        prefix_caching: Whether requests with equal prefixes share KV blocks.
         block_tokens: Tokens per KV block.
         kv_blocks: KV blocks per data-parallel rank.
         watermark_blocks: Blocks that admission leaves free, per data-parallel rank.
@@ -110,6 +111,7 @@ class ResolvedPlan:
     router: str
     scheduler: str
     chunked_prefill: bool
+    prefix_caching: bool
     block_tokens: int
     kv_blocks: int
     watermark_blocks: int
@@ -236,7 +238,7 @@ class ResolvedPlan:
         """Equal for plans that differ only in slots and KV blocks, so alike while neither is scarce."""
         first = () if self.prefill is None else (self.prefill.behaviour_key, self.prefill.max_num_seqs)
         waits = (self.queue_interval, self.balance_wait)
-        policies = (self.router, self.scheduler)
+        policies = (self.router, self.scheduler, self.prefix_caching)
         return (*self.shape_key, self.replicas, self.max_num_batched_tokens, *waits, *policies, *first)
 
     def to_dict(self) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Resolver:
             "kv_memory_frac": engine.kv_memory_frac.value,
             "weights_dtype": model.weights_dtype,
             "kv_dtype": engine.kv_dtype,
+            "prefix_caching": engine.prefix_caching,
             "router": engine.router,
             "scheduler": engine.scheduler,
         }
@@ -198,6 +199,7 @@ class Resolver:
             router=fields["router"],
             scheduler=fields["scheduler"],
             chunked_prefill=chunked,
+            prefix_caching=fields["prefix_caching"],
             block_tokens=block,
             kv_blocks=blocks,
             watermark_blocks=int(self.engine.watermark_frac.value * blocks),

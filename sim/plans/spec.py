@@ -71,6 +71,7 @@ class PlanSpec(PoolSpec):
         max_model_len: Longest prompt and output together [tokens]; the model's limit or what the KV cache holds.
         weights_dtype: Format of the linear layers; the checkpoint's.
         kv_dtype: Format of the KV cache.
+        prefix_caching: Whether requests with equal prefixes share KV blocks.
         clock: GPU clock over the highest; 1.
         prefill: Engines that compute prompts and hand their KV over, so that the plan's own engines only decode; none,
             and every engine does both.
@@ -80,6 +81,7 @@ class PlanSpec(PoolSpec):
     max_model_len: Count | None = None
     weights_dtype: str | None = None
     kv_dtype: str | None = None
+    prefix_caching: bool | None = None
     clock: Share | None = None
     prefill: PoolSpec | None = None
 
@@ -125,6 +127,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:
         parts.append(f"memory {given['kv_memory_frac']:g}")
+    if "prefix_caching" in given:
+        parts.append("prefix caching" if given["prefix_caching"] else "no prefix caching")
     if given.get("clock", 1.0) != 1.0:
         parts.append(f"clock {given['clock']:g}")
     parts += [str(given[name]) for name in ("router", "scheduler") if name in given]

@@ -243,6 +243,16 @@ _REST = (
         "Tokens that the KV blocks of all replicas hold together.",
         short=("kv_cache",),
     ),
+    Metric(
+        "prefix_hit_frac",
+        "Prefix hits",
+        "1",
+        "max",
+        "Prompt tokens found in the prefix cache, over all prompt tokens of the requests that were scheduled; what a "
+        "preempted request finds later is not counted. Null where nothing could be found: prefix caching is off, or "
+        "the traffic does not say which prompts begin alike.",
+        short=("prefix_hits",),
+    ),
     Metric("preemptions", "Preemptions", "", "min", "Times a request lost its KV blocks and was computed again."),
     Metric(
         "peak_memory_bytes",

@@ -70,6 +70,7 @@ def run_facts(
         kv_cache_tokens=sum(pool.kv_tokens * pool.dp * pool.replicas for pool in plan.pools),
         preemptions=sum(record.preemptions for record in outcome.records),
         busy={**parts, "idle": max(0.0, total_s - sum(parts.values()))},
+        prefix_caching=plan.prefix_caching and things.requests.blocks is not None,
         warmup_s=things.scenario.spec.workload.warmup,
     )
 

@@ -183,6 +183,7 @@ class PlanRunner:
             kv_blocks=plan.kv_blocks * plan.dp,
             block_tokens=plan.block_tokens,
             chunked_prefill=plan.chunked_prefill,
+            prefix_caching=plan.prefix_caching,
             watermark_blocks=plan.watermark_blocks * plan.dp,
             schedule_ahead=self.things.engine.async_scheduling,
             queue_interval=plan.queue_interval,
@@ -250,7 +251,7 @@ class PlanRunner:
             leap: Whether engines leap.
         """
         table = self.things.requests if requests is None else requests
-        log = RequestLog(table.input_tokens, table.output_tokens)
+        log = RequestLog(table.input_tokens, table.output_tokens, blocks=table.blocks)
         load: OpenLoop | ClosedLoop
         if self.things.concurrency is not None:
             load = ClosedLoop(self.things.concurrency)

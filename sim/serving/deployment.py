@@ -97,8 +97,8 @@ class Headroom:
     Attributes:
         slots: Requests running at once in a replica; where the router looks at slots, requests sent to a replica and
             not finished, for they decide whether it holds others back.
-        blocks: KV blocks in use in a replica; where the scheduler looks ahead, those of its running requests at their
-            ends, for they decide whom it admits.
+        blocks: KV blocks in use or cached in a replica; where the scheduler looks ahead, those of its running requests
+            at their ends, for they decide whom it admits.
         preempted: Whether any request was preempted.
     """
 

@@ -4,18 +4,31 @@ A decoding sequence stores one more token each iteration and needs a new block w
 of the block size. With `offset = stored tokens - iteration counter` constant while it decodes, it does so in the
 iterations `i` with `(offset + i) mod block = 0`. A histogram of offsets modulo the block size therefore tells how many
 blocks any future iteration needs, and a leap of k iterations costs at most one pass over that histogram.
+
+`KvBlocks` gives every sequence its own blocks; `sim.serving.prefix` has the kind that shares those of equal prefixes.
 """
 
 from __future__ import annotations
 
 
 class KvBlocks:
-    """Block accounting: allocated = used by sequences; free = total - used (prefix caching is off: none cached).
+    """Block accounting: total = used by sequences + cached (no sequence's, with reusable content) + free.
 
     Args:
         total_blocks: Blocks the replica owns.
         block_tokens: Tokens per block.
+
+    Attributes:
+        total: Blocks the replica owns.
+        block: Tokens per block.
+        used: Blocks that sequences hold, a shared one counted once.
+        cached: Blocks that no sequence holds but whose content may be used again; taken when there are no free ones.
+        shared: What sharing saves: over all used blocks, holders less one.
+        peak: The most blocks used at once.
     """
+
+    cached = 0
+    shared = 0
 
     def __init__(self, total_blocks: int, block_tokens: int) -> None:
         self.total = total_blocks
@@ -26,8 +39,13 @@ class KvBlocks:
 
     @property
     def free(self) -> int:
-        """Blocks that no sequence holds."""
-        return self.total - self.used
+        """Blocks that are neither used nor cached."""
+        return self.total - self.used - self.cached
+
+    @property
+    def peak_kept(self) -> int:
+        """The most blocks used or cached at once: with at least so many, a run would have been the same."""
+        return self.peak
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks that `tokens` stored tokens occupy."""
@@ -45,9 +63,30 @@ class KvBlocks:
         if self.used > self.peak:
             self.peak = self.used
 
-    def give_back(self, blocks: int) -> None:
-        """Frees `blocks`."""
-        self.used -= blocks
+    def cached_tokens(self, request: int) -> int:
+        """Prompt tokens of a waiting request that need not be computed: none here."""
+        return 0
+
+    def sharable_blocks(self, request: int) -> int:
+        """Blocks in use that a waiting request would share: none here."""
+        return 0
+
+    def blocks_to_admit(self, request: int, tokens: int) -> int:
+        """Blocks that are no longer available once the request is admitted with `tokens` to compute."""
+        return self.blocks_for(tokens)
+
+    def admit(self, request: int, tokens: int) -> int:
+        """Allocates the blocks of a request that is admitted with `tokens` to compute; tells its cached tokens."""
+        self.take(self.blocks_for(tokens))
+        return 0
+
+    def extend(self, request: int, done: int, tokens: int) -> None:
+        """Allocates the blocks for `tokens` more tokens of a prompt of which `done` are stored."""
+        self.take(self.blocks_for(done + tokens) - self.blocks_for(done))
+
+    def release(self, request: int, stored: int) -> None:
+        """Gives up all blocks of a request that stores `stored` tokens."""
+        self.used -= self.blocks_for(stored)
 
     def start_decoding(self, offset: int) -> None:
         """Counts a sequence whose stored tokens will be `offset + iteration`."""
@@ -58,7 +97,7 @@ class KvBlocks:
         self._phase[offset % self.block] -= 1
 
     def left(self, iteration: int) -> int:
-        """Blocks free once the decoding sequences have theirs for `iteration`; negative if some get none."""
+        """Blocks left once the decoding sequences have theirs for `iteration`; negative if some get none."""
         return self.total - self.used - self._phase[-iteration % self.block]
 
     def needed_over(self, iteration: int, steps: int, sequences: int) -> int:
@@ -73,8 +112,8 @@ class KvBlocks:
         return total
 
     def steps_that_fit(self, iteration: int, sequences: int, limit: int) -> int:
-        """How many iterations from `iteration` on fit in the free blocks, at most `limit`."""
-        free = self.free
+        """How many iterations from `iteration` on fit in the blocks that no sequence holds, at most `limit`."""
+        free = self.total - self.used
         if ((limit - 1) // self.block + 1) * sequences <= free:
             return limit
         rounds = free // sequences

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sim.core import stream
 from sim.kernel import Kernel
 from sim.serving.iteration import IterationCost
+from sim.serving.prefix import PromptUnits
 from sim.serving.replica import EngineLimits, Replica
 from sim.serving.requests import RequestLog
 from sim.serving.routers import ROUTERS
@@ -45,7 +46,8 @@ class Pool:
         leap: Whether engines leap.
         on_end: Called with a request that finishes here.
         hand_over: Called with a request and the replica that has computed its prompt, if others decode it.
-        fetch: Asked by a replica to bring a request's KV and to call back; None where prompts are computed here.
+        fetch: Asked by a replica to bring a request's KV and to call back; None where prompts are computed here. What
+            comes is stored in blocks of the request's own: prefixes are shared where they are computed.
 
     Attributes:
         outstanding: Requests sent to each replica and not finished there.
@@ -77,6 +79,8 @@ class Pool:
         self._hand_over = hand_over
         self._elsewhere = fetch is not None
         policy = SCHEDULERS.get(config.scheduler)
+        blocks = log.blocks if config.limits.prefix_caching and fetch is None else None
+        prompts = None if blocks is None else PromptUnits(blocks, log.prompt, config.limits.block_tokens)
         self.replicas = [
             Replica(
                 first + index,
@@ -89,6 +93,7 @@ class Pool:
                 hand_over=None if hand_over is None else self._handed,
                 fetch=None if fetch is None else _bound(fetch, index),
                 leap=leap,
+                prompts=prompts,
             )
             for index, cost in enumerate(config.costs)
         ]

@@ -22,6 +22,7 @@ from heapq import heapify, heappop, heappush
 from sim.kernel import Alarm, Kernel, leap_end_s, steps_until
 from sim.serving.iteration import IterationCost
 from sim.serving.kv import KvBlocks
+from sim.serving.prefix import PrefixKvBlocks, PromptUnits
 from sim.serving.records import ReplicaRecord
 from sim.serving.requests import FINISHED, QUEUED, RUNNING, RequestLog
 from sim.serving.schedulers import Chunk, Scheduler
@@ -46,6 +47,7 @@ class EngineLimits:
             when idle the engine looks at once.
         balance_wait: Most decode iterations for which a policy may hold prompts back until every rank has one.
         ranks: Attention-data-parallel ranks.
+        prefix_caching: Whether requests with equal prefixes share KV blocks, if their prompts' content is known.
     """
 
     max_sequences: int
@@ -59,6 +61,7 @@ class EngineLimits:
     queue_interval: int = 1
     balance_wait: int = 0
     ranks: int = 1
+    prefix_caching: bool = False
 
 
 class Replica:
@@ -76,6 +79,7 @@ class Replica:
             decodes it; its blocks are held until `release`. None decodes here.
         fetch: Asked to bring the KV of a request that another engine computed, and to call back when it is there.
         leap: Whether to leap; False steps one iteration at a time.
+        prompts: Content of the prompts, if equal prefixes share KV blocks.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Replica:
         hand_over: Callable[[int], None] | None = None,
         fetch: Callable[[int, Callable[[], None]], None] | None = None,
         leap: bool = True,
+        prompts: PromptUnits | None = None,
     ) -> None:
         self.index = index
         self.waiting: deque[int] = deque()
@@ -105,7 +110,11 @@ class Replica:
         self.ranks = limits.ranks
         self._queue_interval = limits.queue_interval
         self._since_look = 0
-        self.kv = KvBlocks(limits.kv_blocks, limits.block_tokens)
+        self.kv = (
+            KvBlocks(limits.kv_blocks, limits.block_tokens)
+            if prompts is None
+            else PrefixKvBlocks(limits.kv_blocks, limits.block_tokens, prompts=prompts, log=log)
+        )
         self.record = ReplicaRecord()
         self._kernel = kernel
         self._cost = cost
@@ -114,7 +123,7 @@ class Replica:
         self.on_finish: Callable[[int], None] | None = on_finish
         self.hand_over = hand_over
         self.fetch_kv = fetch
-        self.handed_blocks = 0
+        self.handed = 0
         self._elsewhere: set[int] = set()
         self._fetching: set[int] = set()
         self._landed: list[int] = []
@@ -129,7 +138,6 @@ class Replica:
         self._schedule_ahead = limits.schedule_ahead
         self._incoming: deque[tuple[float, int]] = deque()
         self._busy = False
-        self._last_start_s = 0.0
         self._windows = [WindowSum(w) if w is not None else None for w in cost.windows]
         self._alarm: Alarm | None = None
         self._chunks: list[Chunk] = []
@@ -163,8 +171,12 @@ class Replica:
         """Tokens whose KV the request needs before it can decode: prompt plus what it had produced."""
         return self._log.prompt[request] + self._log.emitted[request]
 
+    def cached_tokens(self, request: int) -> int:
+        """Tokens of a waiting request whose KV is there already."""
+        return self.kv.cached_tokens(request)
+
     def free_blocks(self) -> int:
-        """Blocks free after the decoding sequences have taken theirs for the next iteration."""
+        """Blocks that no sequence holds after the decoding sequences have taken theirs for the next iteration."""
         return self.kv.left(self._iteration)
 
     def decode_shortage(self) -> int:
@@ -172,11 +184,17 @@ class Replica:
         return -self.kv.left(self._iteration)
 
     def blocks_to_extend(self, request: int, tokens: int) -> int:
-        """New blocks for `tokens` more computed tokens of the request."""
-        done = self.partial.get(request, 0)
+        """Blocks that `tokens` more computed tokens of the request take from those that no sequence holds."""
+        done = self.partial.get(request)
+        if done is None:
+            return self.kv.blocks_to_admit(request, tokens)
         return self.kv.blocks_for(done + tokens) - self.kv.blocks_for(done)
 
     def blocks_to_finish(self, request: int) -> int:
+        """Blocks that a waiting request adds to the used ones by the time its last token is out here."""
+        return self._blocks_at_end(request) - self.kv.sharable_blocks(request)
+
+    def _blocks_at_end(self, request: int) -> int:
         """Blocks that the request holds when its last token is out here (which is not stored)."""
         after = 0 if self.hand_over is not None else self._log.output[request] - 1
         return self.kv.blocks_for(self._log.prompt[request] + after)
@@ -188,47 +206,50 @@ class Replica:
     def promised_blocks(self) -> int:
         """Blocks that the running requests have still to take until their last tokens are out."""
         self._reserves = True
-        return self._final_blocks - self.kv.used
+        return self._final_blocks - self.kv.shared - self.kv.used
 
     def spare_blocks(self) -> int:
         """Blocks that are left when every running request has all of its own."""
         self._reserves = True
-        return self.kv.total - self._final_blocks
+        return self.kv.total - self._final_blocks + self.kv.shared
 
     @property
     def peak_blocks(self) -> int:
-        """The most KV blocks in use at once; where the policy looks ahead, those of running requests at their ends."""
-        return max(self.kv.peak, self._peak_final_blocks) if self._reserves else self.kv.peak
+        """The most KV blocks kept at once; where the policy looks ahead, those of running requests at their ends."""
+        return max(self.kv.peak_kept, self._peak_final_blocks) if self._reserves else self.kv.peak_kept
 
     def extend(self, request: int, tokens: int) -> Chunk:
         """Takes blocks for `tokens` more tokens of a running prompt."""
-        self.kv.take(self.blocks_to_extend(request, tokens))
-        return Chunk(request, tokens, self.partial[request])
+        done = self.partial[request]
+        self.kv.extend(request, done, tokens)
+        return Chunk(request, tokens, done)
 
     def admit(self, tokens: int, request: int | None = None) -> Chunk:
         """Moves a waiting request, the head of the queue unless named, to the running set with a first chunk."""
-        request = self._take(self.waiting[0] if request is None else request, tokens)
-        self.partial[request] = 0
+        request = self.waiting[0] if request is None else request
+        prefix = self._take(request, tokens)
+        self.partial[request] = prefix
         self._running[request] = None
-        return Chunk(request, tokens, 0)
+        return Chunk(request, tokens, prefix)
 
     def fetch(self) -> None:
         """Moves the head of the queue, computed elsewhere, into the running set and has its KV brought."""
         assert self.fetch_kv is not None
-        request = self._take(self.waiting[0], self.to_compute(self.waiting[0]))
+        request = self.waiting[0]
+        self._take(request, self.to_compute(request))
         self._elsewhere.discard(request)
         self._fetching.add(request)
         self.fetch_kv(request, lambda: self._land(request))
 
     def _take(self, request: int, tokens: int) -> int:
-        """Takes a request from the queue, a slot and the blocks of its first `tokens`."""
+        """Takes a request from the queue, a slot and the blocks of `tokens` behind the cached ones; tells those."""
         if self.waiting[0] == request:
             self.waiting.popleft()
         else:
             self.waiting.remove(request)
-        self.kv.take(self.kv.blocks_for(tokens))
-        self._final_blocks = final_blocks = self._final_blocks + self.blocks_to_finish(request)
-        if final_blocks > self._peak_final_blocks:
+        prefix = self.kv.admit(request, tokens)
+        self._final_blocks += self._blocks_at_end(request)
+        if (final_blocks := self._final_blocks - self.kv.shared) > self._peak_final_blocks:
             self._peak_final_blocks = final_blocks
         running = self.running() + 1
         if running > self.peak_running:
@@ -237,14 +258,15 @@ class Replica:
         log.status[request] = RUNNING
         if log.scheduled_s[request] != log.scheduled_s[request]:
             log.scheduled_s[request] = self._kernel.now
-        return request
+            log.cached[request] = prefix
+        return prefix
 
     def preempt_last(self) -> int:
         """Evicts the request admitted last for recomputation; see `EngineState`."""
         request, _ = self._running.popitem()
-        self._final_blocks -= self.blocks_to_finish(request)
+        self._final_blocks -= self._blocks_at_end(request)
         if request in self.partial:
-            self.kv.give_back(self.kv.blocks_for(self.partial.pop(request)))
+            self.kv.release(request, self.partial.pop(request))
         else:
             self._leave_decoding(request)
             self._log.last_s[request] = self._kernel.now - self._release_held()
@@ -305,10 +327,9 @@ class Replica:
 
     def release(self, request: int) -> None:
         """Frees the blocks of a request handed over, which another engine has fetched."""
-        blocks = self.kv.blocks_for(self._log.prompt[request])
-        self.handed_blocks -= blocks
-        self.kv.give_back(blocks)
-        self._final_blocks -= blocks
+        self.handed -= 1
+        self.kv.release(request, self._log.prompt[request])
+        self._final_blocks -= self._blocks_at_end(request)
         if self._alarm is None and self.waiting:
             self._alarm = self._kernel.at(self._kernel.now, self._wake)
 
@@ -323,9 +344,7 @@ class Replica:
         """Applies the iterations that have just ended."""
         steps, now = self._steps, self._kernel.now
         self._steps = 0
-        self._since_look = 0 if self._chunks else (self._since_look + steps) % self._queue_interval
-        if self._schedule_ahead:
-            self._last_start_s = leap_end_s(self._start_s, self._first_s, self._growth_s, steps - 1)
+        self._look(steps)
         if self._stalls:
             self._hold(self._first_s)
             self.record.ran(self._start_s, steps, self._first_s, self._growth_s, 0, *self._work)
@@ -394,7 +413,7 @@ class Replica:
         log = self._log
         if self.hand_over is not None and log.output[request] > 1:
             del self._running[request]
-            self.handed_blocks += self.kv.blocks_for(stored)
+            self.handed += 1
             self.hand_over(request)
             return
         if log.emitted[request] == 0:
@@ -404,7 +423,7 @@ class Replica:
         log.emitted[request] += 1
         left = log.output[request] - log.emitted[request]
         if left == 0:
-            self.kv.give_back(self.kv.blocks_for(stored))
+            self.kv.release(request, stored)
             self._complete(request, now)
             return
         self._start_decoding(request, stored, left)
@@ -440,7 +459,7 @@ class Replica:
 
     def _complete(self, request: int, now: float) -> None:
         del self._running[request]
-        self._final_blocks -= self.blocks_to_finish(request)
+        self._final_blocks -= self._blocks_at_end(request)
         self._log.finish_s[request] = now
         self._log.status[request] = FINISHED
         if self.on_finish is not None:
@@ -452,7 +471,7 @@ class Replica:
         self._offset_sum -= offset
         self.decoding -= 1
         self.kv.stop_decoding(offset)
-        self.kv.give_back(self.kv.blocks_for(offset + self._iteration))
+        self.kv.release(request, offset + self._iteration)
         left = self._finish_at.pop(request) - self._iteration
         self._log.emitted[request] = self._log.output[request] - left
         for window in self._windows:
@@ -465,8 +484,6 @@ class Replica:
         """Chooses the next iteration or leap and sets its alarm; idles if there is no work."""
         if self._landed:
             self._join()
-        if self._incoming and self._looks():
-            self._receive(until_s=self._last_start_s if self._schedule_ahead else self._kernel.now)
         self._chunks = chunks = self._scheduler.schedule(self)
         if not chunks and not self.decoding and self._incoming:
             self._receive(until_s=self._kernel.now)
@@ -524,15 +541,22 @@ class Replica:
 
     def _can_go_on(self) -> bool:
         """Whether an engine without work in hand could do some: no transfer in or out holds the blocks it needs."""
-        return not self._fetching and self.handed_blocks == 0
+        return not self._fetching and self.handed == 0
 
     def _arrival_matters(self) -> bool:
         """Whether one more request could change the next iteration."""
         return (not self.waiting or self._scheduler.holds_back) and self.running() < self.max_sequences
 
-    def _looks(self) -> bool:
-        """Whether the engine looks at the requests that have arrived before the iteration to be planned."""
-        return self._since_look == 0 or not self._busy
+    def _look(self, steps: int) -> None:
+        """Queues the requests that came in time for the last look at them in the leap of `steps` that has ended.
+
+        With asynchronous scheduling an iteration is scheduled when the one before it begins.
+        """
+        since = 0 if self._chunks else (self._since_look + steps) % self._queue_interval
+        self._since_look = since
+        if self._incoming and steps > since:
+            looked = steps - since - self._schedule_ahead
+            self._receive(until_s=leap_end_s(self._start_s, self._first_s, self._growth_s, looked))
 
     def _receive(self, *, until_s: float) -> None:
         """Queues the requests that came in time for the iteration to be planned: by `until_s` [s]."""

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from sim.serving import ROUTERS, SCHEDULERS, ClosedLoop, ConstantCost, EngineLimits, OpenLoop, serve
 from sim.serving.requests import FINISHED
-from sim.testing.serving import AffineCost, check_router, check_run, check_scheduler, random_traffic
+from sim.testing.serving import (
+    AffineCost,
+    blocks_counted,
+    check_router,
+    check_run,
+    check_scheduler,
+    random_traffic,
+)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS.names())
@@ -111,29 +118,10 @@ def test_nothing_is_lost_when_the_clock_stops(seed: int, stop: float, leap: bool
 
 def test_blocks_balance_at_every_event() -> None:
     """Law 2: after each wake the blocks used are those of the sequences and prompts present, recounted from scratch."""
-    from sim.serving.replica import Replica
-
-    plan = Replica._plan
-    seen = 0
-
-    def counted(self: Replica) -> None:
-        nonlocal seen
-        plan(self)
-        seen += 1
-        stored = [offset + self._iteration for offset in self._offset.values()]
-        pending = {chunk.request: chunk.tokens for chunk in self._chunks}
-        prompts = [done + pending.get(request, 0) for request, done in self.partial.items()]
-        assert self.kv.used == sum(self.kv.blocks_for(tokens) for tokens in stored + prompts)
-        assert self.kv.free >= 0
-        assert self._alarm is not None or (not self.waiting and not self.running()), "law 3: idle with work"
-
-    Replica._plan = counted  # type: ignore[method-assign]
-    try:
+    with blocks_counted() as events:
         log, load = random_traffic(5, 200, rate=5.0, longest=300)
         run = serve(log, load, costs=[AffineCost()], limits=EngineLimits(16, 256, 256, 64, 16))
-    finally:
-        Replica._plan = plan  # type: ignore[method-assign]
-    assert seen > 300
+    assert len(events) > 300
     assert run.replicas[0].record.preemptions > 0
     check_run(run)
 

@@ -46,5 +46,5 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         *("--max-running-requests", str(plan.max_num_seqs * plan.dp)),
         *("--chunked-prefill-size", str(plan.max_num_batched_tokens * plan.dp if plan.chunked_prefill else -1)),
         *([] if plan.queue_interval == 1 else ["--scheduler-recv-interval", str(plan.queue_interval)]),
-        "--disable-radix-cache",
+        *([] if plan.prefix_caching else ["--disable-radix-cache"]),
     ]

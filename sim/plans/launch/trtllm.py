@@ -50,7 +50,7 @@ def _options(plan: ResolvedPlan, role: Role) -> dict[str, object]:
         "enable_chunked_prefill": plan.chunked_prefill,
         "kv_cache_config": {
             "dtype": _KV_DTYPES.get(plan.kv_dtype, "auto"),
-            "enable_block_reuse": False,
+            "enable_block_reuse": plan.prefix_caching,
             "free_gpu_memory_fraction": plan.kv_memory_frac,
             "tokens_per_block": plan.block_tokens,
         },

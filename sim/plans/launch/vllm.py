@@ -16,7 +16,7 @@ _ASYNC_BY_DEFAULT: Final = (0, 14)
 _ASYNC_FLAG: Final = (0, 10)
 """First version that has the flag."""
 _NEGATED_FLAGS: Final = (0, 8)
-"""First version whose switches have a `--no-` form; before it prefix caching was off unless asked for."""
+"""First version whose switches have a `--no-` form; from it on prefix caching is on unless told not to."""
 _QUANTIZED_AT_LOAD: Final = {"fp8": "fp8"}
 """Formats into which vLLM converts a 16-bit checkpoint while loading it, and their name there."""
 _KV_TRANSFER: Final = '{"kv_connector": "NixlConnector", "kv_role": "kv_both"}'
@@ -83,8 +83,10 @@ def _limit_arguments(plan: ResolvedPlan, model: ModelSpec, engine: EngineSpec) -
     ]
     version = tuple(int(part) for part in engine.version.split("."))
     if version < _NEGATED_FLAGS:
-        return [*arguments, f"--enable-chunked-prefill={plan.chunked_prefill}"]
-    arguments.append("--no-enable-prefix-caching")
+        arguments.append(f"--enable-chunked-prefill={plan.chunked_prefill}")
+        return [*arguments, "--enable-prefix-caching"] if plan.prefix_caching else arguments
+    if not plan.prefix_caching:
+        arguments.append("--no-enable-prefix-caching")
     if not plan.chunked_prefill:
         arguments.append("--no-enable-chunked-prefill")
     if engine.async_scheduling and _ASYNC_FLAG <= version < _ASYNC_BY_DEFAULT:

@@ -23,13 +23,13 @@ def admit_in_order(
     waiting = engine.waiting
     slots = engine.max_sequences - engine.running()
     while waiting and budget > 0 and slots > 0:
-        tokens = engine.to_compute(waiting[0])
         if engine.computed_elsewhere(waiting[0]):
-            if not fits(engine, waiting[0], tokens):
+            if not fits(engine, waiting[0], engine.to_compute(waiting[0])):
                 break
             engine.fetch()
             slots -= 1
             continue
+        tokens = engine.to_compute(waiting[0]) - engine.cached_tokens(waiting[0])
         if tokens > budget or tokens > engine.chunk_limit:
             if not engine.chunked_prefill:
                 break

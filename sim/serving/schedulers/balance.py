@@ -74,8 +74,9 @@ class RankBalance:
                 left[rank] -= tokens
         for request in [one for one in engine.waiting if one in self._rank]:
             rank = self._rank[request]
-            tokens = min(engine.to_compute(request), left[rank], engine.chunk_limit)
-            if tokens <= 0 or (tokens < engine.to_compute(request) and not engine.chunked_prefill):
+            wanted = engine.to_compute(request) - engine.cached_tokens(request)
+            tokens = min(wanted, left[rank], engine.chunk_limit)
+            if tokens <= 0 or (tokens < wanted and not engine.chunked_prefill):
                 continue
             if not fits(engine, request, tokens):
                 break

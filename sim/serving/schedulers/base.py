@@ -72,8 +72,12 @@ class EngineState(Protocol):
         """Whether another engine has computed the KV of a waiting request's prompt, so that it only has to come."""
         ...
 
+    def cached_tokens(self, request: int) -> int:
+        """Tokens of a waiting request that need not be computed: their KV blocks are in the prefix cache."""
+        ...
+
     def free_blocks(self) -> int:
-        """KV blocks free, after what decoding sequences take in this iteration."""
+        """KV blocks that no sequence holds, after what decoding sequences take in this iteration."""
         ...
 
     def decode_shortage(self) -> int:
@@ -81,11 +85,11 @@ class EngineState(Protocol):
         ...
 
     def blocks_to_extend(self, request: int, tokens: int) -> int:
-        """New blocks that `tokens` more computed tokens of `request` need."""
+        """Blocks that `tokens` more computed tokens of `request` take from those that no sequence holds."""
         ...
 
     def blocks_to_finish(self, request: int) -> int:
-        """Blocks that `request` holds when its last token is out; clients say how many tokens they want at most."""
+        """Blocks that a waiting request adds to the used ones by its end: clients say how many tokens they want."""
         ...
 
     def promised_blocks(self) -> int:
@@ -105,7 +109,10 @@ class EngineState(Protocol):
         ...
 
     def admit(self, tokens: int, request: int | None = None) -> Chunk:
-        """Moves a waiting request, the head of the queue unless named, to the running set; its first chunk."""
+        """Moves a waiting request, the head of the queue unless named, to the running set.
+
+        Its first chunk has `tokens` behind the cached ones.
+        """
         ...
 
     def fetch(self) -> None:
