@@ -176,6 +176,8 @@ def prefill_attention_terms(
     bytes_per_s: float,
     curve: PrefillCurve,
     window: float | None = None,
+    keys_per_token: float = 1.0,
+    near_keys: float = 0.0,
 ) -> PrefillTerms:
     """Parts [s] of the attention of one causal chunk of `chunk` tokens after `prefix` cached ones; broadcast.
 
@@ -202,11 +204,13 @@ def prefill_attention_terms(
         flops_per_s: Dense peak of the attention dtype [FLOP/s].
         bytes_per_s: Memory bandwidth [B/s].
         curve: Fitted parameters.
-        window: Keys a query may see at most, or None.
+        window: Tokens a query may look back at, at most, or None.
+        keys_per_token: Keys per such token.
+        near_keys: Keys that a query attends to besides.
     """
     chunk = np.asarray(chunk, dtype=np.float64)
     tiles = np.ceil(chunk / QUERY_ROWS_PER_TILE)
-    attended = mean_attended_keys(chunk, prefix, window)
+    attended = keys_per_token * mean_attended_keys(chunk, prefix, window) + near_keys
     softmax = 1.0 if head_dim is None else (1.0 + curve.d_h / head_dim) / (1.0 + curve.d_h / 128.0)
     rate = min(curve.e_128, 1.0) * flops_per_s / softmax
     rows = tiles * QUERY_ROWS_PER_TILE
@@ -214,6 +218,7 @@ def prefill_attention_terms(
     split = np.minimum(1.0, tiles * q_heads / units)
     walk = chunk + split * prefix
     walk = walk if window is None else np.minimum(walk, window + QUERY_ROWS_PER_TILE)
+    walk = keys_per_token * walk + near_keys
     moved_s = (curve.c * chunk * bytes_per_row + prefix_bytes) / bytes_per_s
     return PrefillTerms(*(where_positive(chunk, part) for part in (work_s, curve.tau_s * walk, moved_s)))
 

@@ -172,6 +172,8 @@ def _stage(model: ModelSpec, shard: Shard, rule: ActivationRule) -> StageMemory:
     width = experts = 0.0
     for group, _ in layers_of(model, shard):
         ffn = group.ffn
+        if ffn is None:
+            continue
         if isinstance(ffn, Dense):
             inner = ffn.intermediate / shard.tp * (1.0 if ffn.gated else 2.0 / 3.0)
         else:
@@ -194,5 +196,6 @@ def _stage(model: ModelSpec, shard: Shard, rule: ActivationRule) -> StageMemory:
 def _expert_buffers(model: ModelSpec, ffn: MoE, shard: Shard) -> float:
     """Buffers of the grouped GEMMs per token [B]: inputs and outputs of the chosen experts."""
     inputs = 2.0 if ffn.gated else 1.0
-    widest = max(inputs * ffn.intermediate / shard.moe_tp, float(model.hidden_size))
-    return _ACTIVATION_BYTES * ffn.top_k * (model.hidden_size + widest)
+    outer = float(ffn.latent or model.hidden_size)
+    widest = max(inputs * ffn.intermediate / shard.moe_tp, outer)
+    return _ACTIVATION_BYTES * ffn.top_k * (outer + widest)

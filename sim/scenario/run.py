@@ -18,7 +18,13 @@ import pandas as pd
 from sim.core import InfeasibleError, Reason
 from sim.costs import CostModel
 from sim.hardware import power_w, resting_w
-from sim.models import attention_flops_per_key, kv_bytes_per_token_rank, model_flops_per_token
+from sim.models import (
+    attention_flops_per_key,
+    kv_bytes_per_token_rank,
+    model_flops_per_token,
+    state_bytes_rank,
+    state_flops_per_token,
+)
 from sim.plans import ResolvedPlan, launch_command, require
 from sim.results import Band, GapRuns, RunFacts, RunResult, SloSpec, build_result, intervals_of
 from sim.scenario.assemble import Assembled, assemble, longest_request
@@ -372,11 +378,15 @@ class PlanRunner:
         tokens = float((steps * leaps["decoding"] + leaps["prompt_tokens"]).sum())
         rows = float((steps * (leaps["decoding"] + leaps["prompts"])).sum())
         per_token, per_row = model_flops_per_token(things.model)
+        per_token += state_flops_per_token(things.model)
         flops = (
             tokens * per_token + rows * per_row + (decoded_keys + prompt_keys) * attention_flops_per_key(things.model)
         )
         per_rank = sum(kv_bytes_per_token_rank(things.model, shard) for shard in plan.shards)
-        kv_bytes = decoded_keys * per_rank * plan.tp  # copies of KV heads and of latents are read by every rank
+        states = 2.0 * sum(state_bytes_rank(things.model, shard) for shard in plan.shards)  # read and written
+        decoded = float((steps * leaps["decoding"]).sum())
+        # copies of KV heads and of latents are read by every rank
+        kv_bytes = (decoded_keys * per_rank + decoded * states) * plan.tp
         gpus_per_replica = plan.n_gpus / plan.replicas
         moved = cost.bytes_per_gpu(leaps) * gpus_per_replica + kv_bytes
         peak_flops, _ = device.compute_rate(plan.compute_dtype)

@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import Any, Final
 
 from sim.core import MISSING, InputError, Registry
-from sim.models.spec import GQA, MLA, Coverage, Dense, LayerGroup, MoE
+from sim.models.mixers import GQA, Mixer
+from sim.models.spec import Coverage, Dense, LayerGroup, MoE
 
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
@@ -151,7 +152,7 @@ def grouped_query(config: ConfigReader, **options: Any) -> GQA:
     )
 
 
-def with_windows(attention: GQA, windows: Iterable[int | None]) -> list[GQA | MLA]:
+def with_windows(attention: GQA, windows: Iterable[int | None]) -> list[Mixer]:
     """The attention of each layer, with its window."""
     return [attention.model_copy(update={"window": window}) for window in windows]
 
@@ -200,18 +201,18 @@ def expert_layers(config: ConfigReader) -> list[bool]:
     return [chosen[i] and i >= first and i not in dense for i in range(count)]
 
 
-def join(attentions: Iterable[GQA | MLA], blocks: Iterable[Dense | MoE]) -> tuple[LayerGroup, ...]:
+def join(attentions: Iterable[Mixer], blocks: Iterable[Dense | MoE]) -> tuple[LayerGroup, ...]:
     """Layers given one by one, as groups of equal neighbours."""
     pairs = zip(attentions, blocks, strict=True)
     return tuple(LayerGroup(count=len(list(run)), attention=a, ffn=f) for (a, f), run in groupby(pairs))
 
 
-def uniform(config: ConfigReader, attention: GQA | MLA, ffn: Dense | MoE) -> tuple[LayerGroup, ...]:
+def uniform(config: ConfigReader, attention: Mixer, ffn: Dense | MoE) -> tuple[LayerGroup, ...]:
     """As many equal layers as the config gives."""
     return (LayerGroup(count=config.integer("layers"), attention=attention, ffn=ffn),)
 
 
-def mixed(config: ConfigReader, attentions: list[GQA | MLA], moe: MoE) -> tuple[LayerGroup, ...]:
+def mixed(config: ConfigReader, attentions: list[Mixer], moe: MoE) -> tuple[LayerGroup, ...]:
     """Layers of which some have experts and the others a dense block."""
     chosen = expert_layers(config)
     dense = Dense(intermediate=config.integer("intermediate", moe.intermediate))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.models.architectures.base import ARCHITECTURES, ConfigReader, Parts, mixed, routed_experts
-from sim.models.spec import MLA
+from sim.models.mixers import MLA
 
 
 @ARCHITECTURES.register("deepseek_v2")

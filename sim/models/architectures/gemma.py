@@ -12,7 +12,8 @@ from sim.models.architectures.base import (
     uniform,
     with_windows,
 )
-from sim.models.spec import GQA, Dense
+from sim.models.mixers import GQA
+from sim.models.spec import Dense
 
 
 @ARCHITECTURES.register("gemma")
