@@ -11,7 +11,7 @@ from sim.models.cache import LayerCache, kv_heads_per_rank, layer_cache
 from sim.models.dtypes import ALIASES, FORMATS, bytes_per_element, canonical_dtype, compute_dtype
 from sim.models.expand import sequence_operators, token_operators
 from sim.models.hf import from_config, read_config
-from sim.models.load import load_model
+from sim.models.load import load_model, packaged_configs
 from sim.models.looking_back import decode_operators, prefill_operators
 from sim.models.mixers import (
     GQA,
@@ -106,6 +106,7 @@ __all__ = [
     "layers_of",
     "load_model",
     "model_flops_per_token",
+    "packaged_configs",
     "parameter_counts",
     "prefill_operators",
     "read_config",

@@ -92,10 +92,12 @@ class Checkpoint(Spec):
     Attributes:
         weights_dtype: Format of its linear layers.
         quantized: Which linear layers are in that format.
+        other_dtype: Format of the other linear layers; absent, that of activations.
     """
 
     weights_dtype: FormatName
     quantized: Coverage = "linears"
+    other_dtype: FormatName | None = None
 
 
 def _allow_repeat(schema: dict[str, Any]) -> None:
@@ -139,6 +141,7 @@ class ModelSpec(Spec):
         weights_dtype: Format of the linear layers in the published checkpoint. Embeddings, norms, biases, routers and
             the LM head are never quantised.
         quantized: Which linear layers `weights_dtype` covers: all, those of feed-forward blocks, or routed experts.
+        other_dtype: Format of the linear layers that it does not cover; absent, `dtype`.
         checkpoints: Copies in other formats by the Hugging Face id they are found by.
         refs: Sources of the figures.
         note: What a reader must know.
@@ -160,6 +163,7 @@ class ModelSpec(Spec):
     dtype: FormatName = "bf16"
     weights_dtype: FormatName = "bf16"
     quantized: Coverage = "linears"
+    other_dtype: FormatName | None = None
     checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
@@ -187,7 +191,7 @@ class ModelSpec(Spec):
         """Format of the linear layers of attention, or of dense blocks and shared experts, if experts and whatever
         else is quantised have `weights_dtype`."""
         covered = self.quantized == "linears" or (self.quantized == part == "ffn")
-        return weights_dtype if covered else self.dtype
+        return weights_dtype if covered else self.other_dtype or self.dtype
 
     @property
     def is_moe(self) -> bool:
