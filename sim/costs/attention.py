@@ -1,4 +1,4 @@
-"""Attention kernels on one device: decode (D8, and L7 for MLA) and prefill (A7, and C6 for MLA).
+"""Attention kernels on one device: decode (D8, and L7 for MLA) and prefill (A7, and C6 for MLA); indexers likewise.
 
 Start at `decode_attention_terms` and `prefill_attention_terms`. Each describes one launch, that is one layer. KV is
 read from memory, never from a warm cache: kernel benchmarks repeat one small KV, serving does not (g = 0).
@@ -47,7 +47,8 @@ class DecodeCurve:
         tau_s: Time of one (sequence, KV head) block on one multiprocessor [s].
         lam_s: Time per doubling of the mean context, the split-KV reduction [s].
         a: Exponent of the head dimension in the block time.
-        e: Fraction of the dense 16-bit peak reached.
+        e: Fraction of the dense peak reached.
+        walk_s: Time per key of the mean context in which each sequence's block walks its scores, to pick the best [s].
     """
 
     t0_s: float
@@ -57,6 +58,7 @@ class DecodeCurve:
     lam_s: float
     a: float = 0.0
     e: float = 1.0
+    walk_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def decode_attention_terms(
     `t = t0 + lam log2(1 + kv/128) + || bytes/(fB), tau (blocks/N) (d/128)^a, F/(eP) ||_p` with `kv` the mean context,
     the D8 form: 4-8 % median error on the decode tables of NVIDIA AIConfigurator core 0.12.0 (TensorRT-LLM on Hopper
     10-12 %). MLA is the same form (L7) with one block per 64 heads and a = 0. The block term rules big batches of
-    short contexts.
+    short contexts. An indexer's scores have no blocks; the selection that follows adds `walk kv`.
 
     Args:
         sequences: Sequences in the launch.
@@ -136,6 +138,7 @@ def decode_attention_terms(
     """
     mean_context = np.divide(attended, np.maximum(sequences, 1e-9))
     overhead_s = curve.t0_s + curve.lam_s * np.log2(1.0 + mean_context / KEYS_PER_SPLIT)
+    overhead_s = overhead_s + curve.walk_s * mean_context
     blocks_s = np.asarray(blocks) * (curve.tau_s / units * (head_dim / 128.0) ** curve.a)
     memory_s = np.asarray(moved_bytes) / (min(curve.f, 1.0) * bytes_per_s)
     compute_s = np.asarray(flops) / (min(curve.e, 1.0) * flops_per_s)

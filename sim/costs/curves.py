@@ -98,6 +98,7 @@ class Curves:
                 lam_s=raw["lam_s"],
                 a=raw["a"] if kind == "gqa" else 0.0,
                 e=raw["e"],
+                walk_s=raw.get("walk_s", 0.0),
             )
         return self._decode[key]
 
@@ -123,7 +124,7 @@ class Curves:
     def update(self) -> UpdateCurve:
         """Curve of a recurrence's update, one token per sequence."""
         if self._update is None:
-            raw = self._read("state_update", "fp32")
+            raw = self._read("state_update", "bf16")
             self._update = UpdateCurve(t0_s=raw["t0_s"], f=raw["f"], p=raw["p"], tau_s=raw["tau_s"])
         return self._update
 

@@ -45,7 +45,8 @@ _KEYS_WITHOUT_EFFECT: Final = """
     decoder_start_token_id diversity_penalty early_stopping encoder_no_repeat_ngram_size finetuning_task
     exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id id2label is_decoder label2id
     length_penalty max_length min_length no_repeat_ngram_size num_beam_groups num_beams num_return_sequences
-    output_attentions output_hidden_states output_scores problem_type pruned_heads remove_invalid_values repetition_penalty return_dict
+    output_attentions output_hidden_states output_scores problem_type pruned_heads remove_invalid_values
+    repetition_penalty return_dict
     return_dict_in_generate sep_token_id suppress_tokens temperature tf_legacy_loss tie_encoder_decoder tokenizer_class
     top_k top_p torchscript typical_p use_bfloat16
 """
