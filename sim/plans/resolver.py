@@ -125,16 +125,17 @@ class Resolver:
             tokens = max(tokens, asked or self.model.max_position_embeddings)
         block = self.engine.block_tokens.value
         blocks, tightest = shape.memory.kv_blocks(tokens=tokens, rows=rows, frac=frac, block_tokens=block)
-        length = min(self.model.max_position_embeddings, max(0, blocks) * block) if asked is None else asked
+        capacity = shape.memory.pool(tightest, block).layout.tokens_in(blocks)
+        length = min(self.model.max_position_embeddings, capacity) if asked is None else asked
         reasons = [
-            *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=blocks),
+            *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=min(blocks, capacity)),
             *_limit_reasons(
                 self.model,
                 self.engine.name,
                 tokens=tokens,
                 rows=rows,
                 length=length,
-                capacity=blocks * block,
+                capacity=capacity,
                 chunked=chunked,
             ),
         ]

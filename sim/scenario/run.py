@@ -185,6 +185,7 @@ class PlanRunner:
             chunk_limit=plan.max_num_batched_tokens,
             kv_blocks=plan.kv_blocks * plan.dp,
             block_tokens=plan.block_tokens,
+            kv_layout=plan.kv_layout,
             chunked_prefill=plan.chunked_prefill,
             watermark_blocks=plan.watermark_blocks * plan.dp,
             schedule_ahead=self.things.engine.async_scheduling,
@@ -324,7 +325,7 @@ class PlanRunner:
         """Whether the plan attains the SLO in one run; plans known to behave alike share the answer."""
         limits = self._limits(plan)
         longest = min(longest_request(requests), plan.max_model_len)
-        largest_blocks = -(-longest // plan.block_tokens)
+        largest_blocks = plan.kv_layout.blocks_for(longest)
         known = self._verdicts.setdefault((plan.behaviour_key, longest, len(requests), time_scale), [])
         for verdict in known:
             if verdict.headroom.within(limits, largest_blocks=largest_blocks):
@@ -404,7 +405,7 @@ class PlanRunner:
             memory_bytes=moved,
             peak_flops=peak_flops,
             peak_bytes_per_s=device.memory_bytes_per_s,
-            kv_cache_tokens=plan.kv_blocks * plan.block_tokens * plan.dp * plan.replicas,
+            kv_cache_tokens=plan.kv_tokens * plan.dp * plan.replicas,
             preemptions=sum(record.preemptions for record in outcome.records),
             busy={**parts, "idle": max(0.0, total_s - sum(parts.values()))},
             warmup_s=things.scenario.spec.workload.warmup,

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.plans import KvLayout, WindowGroup
 from sim.serving import ROUTERS, SCHEDULERS, ClosedLoop, ConstantCost, EngineLimits, OpenLoop, serve
 from sim.testing.serving import AffineCost, check_router, check_run, check_scheduler, random_traffic
 
@@ -31,6 +32,9 @@ def test_router_keeps_the_laws(name: str) -> None:
     pieces=st.integers(2, 60),
     least_s=st.sampled_from([0.0, 5.5e-3, 7e-3]),
     ahead=st.booleans(),
+    full=st.integers(0, 2),
+    windows=st.lists(st.builds(WindowGroup, st.integers(1, 9), st.integers(1, 3)), max_size=2).map(tuple),
+    fixed=st.integers(0, 4),
 )
 def test_leap_equals_step(
     seed: int,
@@ -43,10 +47,22 @@ def test_leap_equals_step(
     pieces: int,
     least_s: float,
     ahead: bool,
+    full: int,
+    windows: tuple[WindowGroup, ...],
+    fixed: int,
 ) -> None:
-    """Law 5, with preemptions, windows, break points, odd block sizes, a slow host and asynchronous scheduling."""
-    blocks = -(-2 * longest // block) + extra_blocks
-    limits = EngineLimits(sequences, max(32, sequences), 64, kv_blocks=blocks, block_tokens=block, schedule_ahead=ahead)
+    """Law 5, with preemptions, windows, states, break points, odd block sizes, a slow host, asynchronous scheduling."""
+    layout = KvLayout(block, full, windows, fixed)
+    blocks = layout.blocks_for(2 * longest) + extra_blocks
+    limits = EngineLimits(
+        sequences,
+        max(32, sequences),
+        64,
+        kv_blocks=blocks,
+        block_tokens=block,
+        kv_layout=layout,
+        schedule_ahead=ahead,
+    )
     cost = AffineCost((None, window) if window else (None,), pieces, least_s=least_s)
     runs = []
     for leap in (True, False):
