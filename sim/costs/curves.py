@@ -14,8 +14,18 @@ from sim.hardware import Device
 from sim.models import AttentionKind, bytes_per_element
 
 INFINITE = float("inf")
-_DECODE_KERNELS: Final = {"gqa": "decode_attention", "mla": "mla_decode", "indexer": "indexer_decode"}
-_PREFILL_KERNELS: Final = {"gqa": "prefill_attention", "mla": "mla_prefill", "indexer": "indexer_prefill"}
+_DECODE_KERNELS: Final = {
+    "gqa": "decode_attention",
+    "mla": "mla_decode",
+    "sparse": "mla_decode",
+    "indexer": "indexer_decode",
+}
+_PREFILL_KERNELS: Final = {
+    "gqa": "prefill_attention",
+    "mla": "mla_prefill",
+    "sparse": "sparse_prefill",
+    "indexer": "indexer_prefill",
+}
 
 
 class GemmSetup(NamedTuple):
@@ -109,11 +119,12 @@ class Curves:
             self._prefill[kind] = PrefillCurve(
                 t0_s=raw["t0_s"],
                 e_128=raw["e_128"] if kind == "gqa" else raw["e"],
-                a_h=raw["a_h"],
+                a_h=raw.get("a_h", 0.0),
                 d_h=raw["d_h"] if kind == "gqa" else 0.0,
-                tau_s=raw["tau_s"],
-                p=raw["p"],
-                c=raw["c"],
+                tau_s=raw.get("tau_s", 0.0),
+                p=raw.get("p", 1.0),
+                c=raw.get("c", 0.0),
+                block_heads=raw.get("block_heads", 1.0),
             )
         return self._prefill[kind]
 

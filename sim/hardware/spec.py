@@ -94,6 +94,7 @@ class CurveSpec(Spec):
         "moe",
         "mla_decode",
         "mla_prefill",
+        "sparse_prefill",
         "indexer_decode",
         "indexer_prefill",
         "state_update",

@@ -111,7 +111,8 @@ def prefill_operators(
     """Work of one prompt chunk each in all layers of one class.
 
     Prompts in full MLA run with expanded keys and values; those of which an indexer picks tokens run absorbed, as
-    decoding does, since every query has keys of its own (DeepSeek-V3.2's FlashMLA kernels).
+    decoding does, since every query has keys of its own (FlashMLA's sparse kernels). Some engines fall back to full MLA
+    while a prompt is shorter than what the indexer may pick; it is taken to run absorbed over the tokens there are.
 
     Args:
         model: The model.
@@ -125,8 +126,11 @@ def prefill_operators(
     if isinstance(a, (GatedDelta, Mamba2)):
         return [_scan(a, shard, chunk, cls.layers)]
     q_heads, kv_heads, width, values = _decode_shape(cls, shard)
-    if isinstance(a, MLA) and view.kind == "mla" and a.top_k is None:
+    kind = _attention_kind(cls)
+    if kind == "mla" and isinstance(a, MLA) and a.top_k is None:
         kv_heads, width, values = a.heads / shard.tp, float(a.nope_dim + a.rope_dim), float(a.v_dim)
+    elif kind == "mla":
+        kind = "sparse"
     return [
         PrefillAttention(
             name=f"prefill_attention_{view.label}",
@@ -141,7 +145,7 @@ def prefill_operators(
             window=cls.window,
             keys_per_token=view.keys_per_token,
             near_keys=view.near_keys,
-            kind=_attention_kind(cls),
+            kind=kind,
             count=cls.layers,
         )
     ]

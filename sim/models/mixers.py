@@ -76,6 +76,8 @@ class GQA(Spec):
     def _grouped(self) -> GQA:
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} query heads do not divide into {self.kv_heads} KV heads")
+        if self.window is not None and (self.top_k or self.indexer):
+            raise ValueError("a layer has a window or an indexer, not both")
         return self
 
     @property

@@ -19,8 +19,9 @@ Value: TypeAlias = float | Array
 _ACTIVATION_BYTES = 2.0
 _LOGIT_BYTES = 8.0  # an indexer's fp32 score, written and read by the selection
 
-AttentionKind = Literal["gqa", "mla", "indexer"]
-"""Attention over keys and values, over latents that serve as both, or an indexer's scores alone."""
+AttentionKind = Literal["gqa", "mla", "sparse", "indexer"]
+"""Attention over keys and values, over latents that serve as both, the same over keys that each query has of its own
+(prompts only), or an indexer's scores alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +164,7 @@ class PrefillAttention(_Common):
         v_dim: Dimension of values; 0 for `indexer`.
         window: Tokens a query looks back at, at most.
         kv_dtype: Format of the cache.
-        kind: `gqa`, `mla` or `indexer`.
+        kind: `gqa`, `mla`, `sparse` or `indexer`.
         keys_per_token: Keys per token that is looked back at.
         near_keys: Keys that a query attends to besides.
     """
