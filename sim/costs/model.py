@@ -265,10 +265,9 @@ class CostModel:
             bytes_per_s=self.device.memory_bytes_per_s,
             curve=curve,
         )
-        time_s = state_update_time_s(op.sequences, terms, curve)
-        return self._assemble(
-            op.count, time_s, terms.blocks_s, terms.memory_s, overhead_s=terms.overhead_s, launches=2.0
-        )
+        compute_s = np.maximum(terms.blocks_s, op.flops() / self.device.vector_flops)
+        time_s = np.maximum(state_update_time_s(op.sequences, terms, curve), compute_s)
+        return self._assemble(op.count, time_s, compute_s, terms.memory_s, overhead_s=terms.overhead_s, launches=2.0)
 
     def _state_scan(self, op: StateScan) -> OpCost:
         t0_s, p = self.prefill_curve(op)
