@@ -126,6 +126,7 @@ class EngineSpec(Spec):
             and runtime leave, for the KV cache alone.
         kv_dtype: Default KV cache format.
         block_tokens: Tokens per KV block.
+        frees_windows: Whether KV blocks that a sliding window has left behind are freed.
         watermark_frac: Share of KV blocks that admission leaves free.
         chunked_prefill: Whether prompts may be split over iterations.
         chunked_prefill_above: Context [tokens] up to which prompts are nevertheless computed whole, with a budget that
@@ -163,6 +164,7 @@ class EngineSpec(Spec):
     kv_memory_of: MemoryShare = "device"
     kv_dtype: str = "bf16"
     block_tokens: Sourced[int]
+    frees_windows: bool = True
     watermark_frac: Sourced[Frac]
     chunked_prefill: bool = True
     chunked_prefill_above: int | None = Field(default=None, gt=0)

@@ -9,6 +9,7 @@ from typing import Any
 from sim.core import Reason
 from sim.hardware import CommGroup
 from sim.models import Shard
+from sim.plans.kv_layout import KvLayout
 from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
 from sim.plans.placement import Placement
 from sim.plans.spec import PlanSpec, PoolSpec
@@ -195,9 +196,17 @@ class ResolvedPlan:
         return sum(pool.replicas for pool in self.pools)
 
     @property
+    def kv_layout(self) -> KvLayout:
+        """What a sequence holds of the KV blocks of a rank."""
+        return self.shape.memory.pool(self.tightest, self.block_tokens).layout
+
+    @property
     def kv_tokens(self) -> int:
-        """Tokens that the KV cache of one data-parallel rank holds."""
-        return self.kv_blocks * self.block_tokens
+        """Tokens that the KV cache of one data-parallel rank holds, counted as vLLM reports it: of all layer groups.
+
+        One sequence may be longer where windows free what they leave behind.
+        """
+        return self.kv_blocks // max(1, self.kv_layout.groups) * self.block_tokens
 
     @property
     def memory(self) -> MemoryFootprint:
@@ -219,8 +228,9 @@ class ResolvedPlan:
             notes.append(f"tensor parallelism crosses nodes: {self.tp} ranks, {placement.domain} GPUs share a fabric")
         elif placement.spans_nodes:
             notes.append("each replica spans nodes")
-        if not self.max_model_len_given and self.max_model_len == self.kv_tokens:
-            notes.append(f"requests are limited to the {self.kv_tokens} tokens that the KV cache holds")
+        longest = self.kv_layout.tokens_in(self.kv_blocks)
+        if not self.max_model_len_given and self.max_model_len == longest:
+            notes.append(f"requests are limited to the {longest} tokens that the KV cache holds")
         return tuple(notes)
 
     @property

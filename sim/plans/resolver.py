@@ -166,19 +166,22 @@ class Resolver:
             tokens = max(tokens, asked or self.model.max_position_embeddings)
         block = self.engine.block_tokens.value
         blocks, tightest = shape.memory.kv_blocks(tokens=tokens, rows=rows, frac=frac, block_tokens=block)
-        length = min(self.model.max_position_embeddings, max(0, blocks) * block) if asked is None else asked
+        layout = shape.memory.pool(tightest, block).layout
+        capacity = layout.tokens_in(blocks)
+        length = min(self.model.max_position_embeddings, capacity) if asked is None else asked
         reasons = [
             *waiting_reasons(
                 self.engine, queue_interval=fields.get("queue_interval", 1), wait=fields.get("balance_wait", 0)
             ),
-            *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=blocks),
+            *_sharing_reasons(self.model.name, asked=plan.prefix_caching, plain=layout.plain),
+            *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=min(blocks, capacity)),
             *_limit_reasons(
                 self.model,
                 self.engine.name,
                 tokens=tokens,
                 rows=rows,
                 length=length,
-                capacity=blocks * block,
+                capacity=capacity,
                 chunked=chunked,
             ),
         ]
@@ -199,7 +202,7 @@ class Resolver:
             router=fields["router"],
             scheduler=fields["scheduler"],
             chunked_prefill=chunked,
-            prefix_caching=fields["prefix_caching"],
+            prefix_caching=fields["prefix_caching"] and layout.plain,
             block_tokens=block,
             kv_blocks=blocks,
             watermark_blocks=int(self.engine.watermark_frac.value * blocks),
@@ -210,6 +213,12 @@ class Resolver:
 def _distinct(reasons: list[Reason]) -> tuple[Reason, ...]:
     """Reasons without repetitions: layer groups of one model often fail alike."""
     return tuple({(reason.code, reason.message): reason for reason in reasons}.values())
+
+
+def _sharing_reasons(model: str, *, asked: bool | None, plain: bool) -> Iterator[Reason]:
+    if asked and not plain:
+        text = f"prefix caching is not modelled for {model}, whose layers keep different things of a sequence"
+        yield Reason("prefix_caching", text)
 
 
 def _memory_reasons(

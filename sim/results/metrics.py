@@ -179,7 +179,8 @@ _EFFICIENCY = (
         "1",
         "max",
         "Model FLOPs utilisation: matrix FLOPs that the model needs (2 per active parameter and token, plus "
-        "attention: 4 per head dimension, head and attended token; a causal prompt attends to half) over duration, "
+        "attention: 4 per head dimension, head and attended token; a causal prompt attends to half; plus recurrent "
+        "states: 4 or 6 per element and token) over duration, "
         "dense peak rate of the compute format and GPUs. Idle time counts.",
         short=("mfu",),
     ),

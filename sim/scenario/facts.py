@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from sim.hardware import Device, power_w, resting_w
-from sim.models import ModelSpec, attention_flops_per_key, kv_bytes_per_token_rank, model_flops_per_token
+from sim.models import (
+    ModelSpec,
+    attention_flops_per_key,
+    kv_bytes_per_token_rank,
+    model_flops_per_token,
+    state_bytes_rank,
+    state_flops_per_token,
+)
 from sim.plans import ResolvedPlan
 from sim.results import RunFacts
 from sim.scenario.assemble import Assembled
@@ -86,9 +93,13 @@ def _work(
     tokens = float((steps * leaps["decoding"] + leaps["prompt_tokens"]).sum())
     rows = float((steps * (leaps["decoding"] + leaps["prompts"])).sum())
     per_token, per_row = model_flops_per_token(model)
+    per_token += state_flops_per_token(model)
     flops = tokens * per_token + rows * per_row + (decoded_keys + prompt_keys) * attention_flops_per_key(model)
     per_rank = sum(kv_bytes_per_token_rank(model, shard) for shard in pool.shards)
-    kv_bytes = decoded_keys * per_rank * pool.tp  # copies of KV heads and of latents are read by every rank
+    states = 2.0 * sum(state_bytes_rank(model, shard) for shard in pool.shards)  # read and written
+    decoded = float((steps * leaps["decoding"]).sum())
+    # copies of KV heads and of latents are read by every rank
+    kv_bytes = (decoded_keys * per_rank + decoded * states) * pool.tp
     moved = cost.bytes_per_gpu(leaps) * pool.gpus_per_replica + kv_bytes
     peak_flops, _ = device.compute_rate(pool.compute_dtype)
     gpu_s = duration_s * pool.replicas * pool.gpus_per_replica

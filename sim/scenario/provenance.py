@@ -71,7 +71,8 @@ def _is_stranger(things: Assembled) -> bool:
 
 def _prefix_caching(things: Assembled, plan: ResolvedPlan | None) -> str:
     if plan is not None and not plan.prefix_caching:
-        return "prefix caching is off: every prompt is computed in full"
+        why = "" if plan.kv_layout.plain else " (not modelled where layers keep different things of a sequence)"
+        return f"prefix caching is off{why}: every prompt is computed in full"
     if things.requests.blocks is None:
         return "no two prompts begin alike, for the traffic does not say which do: every prompt is computed in full"
     return (

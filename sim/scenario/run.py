@@ -182,6 +182,7 @@ class PlanRunner:
             chunk_limit=plan.max_num_batched_tokens,
             kv_blocks=plan.kv_blocks * plan.dp,
             block_tokens=plan.block_tokens,
+            kv_layout=plan.kv_layout,
             chunked_prefill=plan.chunked_prefill,
             prefix_caching=plan.prefix_caching,
             watermark_blocks=plan.watermark_blocks * plan.dp,
@@ -345,7 +346,7 @@ class PlanRunner:
         """Whether the plan attains the SLO in one run; plans known to behave alike share the answer."""
         limits, alike = self._limits(plan), plan.prefill is None
         longest = min(longest_request(requests), plan.max_model_len)
-        largest_blocks = -(-longest // plan.block_tokens)
+        largest_blocks = plan.kv_layout.blocks_for(longest)
         known = self._verdicts.setdefault((plan.behaviour_key, longest, len(requests), time_scale), [])
         for verdict in known:
             if alike and verdict.headroom.within(limits, largest_blocks=largest_blocks):

@@ -5,10 +5,18 @@ of the block size. With `offset = stored tokens - iteration counter` constant wh
 iterations `i` with `(offset + i) mod block = 0`. A histogram of offsets modulo the block size therefore tells how many
 blocks any future iteration needs, and a leap of k iterations costs at most one pass over that histogram.
 
+Where layers keep different things of a sequence (`KvLayout`), a filled block costs as many new ones as there are groups
+of layers that still grow with it: the histogram is weighted, and a weight falls when the sequence outgrows a window. A
+leap ends there at the latest.
+
 `KvBlocks` gives every sequence its own blocks; `sim.serving.prefix` has the kind that shares those of equal prefixes.
 """
 
 from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from sim.plans import KvLayout
 
 
 class KvBlocks:
@@ -17,6 +25,7 @@ class KvBlocks:
     Args:
         total_blocks: Blocks the replica owns.
         block_tokens: Tokens per block.
+        layout: What a sequence holds; absent, one block per `block_tokens` tokens.
 
     Attributes:
         total: Blocks the replica owns.
@@ -30,12 +39,17 @@ class KvBlocks:
     cached = 0
     shared = 0
 
-    def __init__(self, total_blocks: int, block_tokens: int) -> None:
+    def __init__(self, total_blocks: int, block_tokens: int, layout: KvLayout | None = None) -> None:
         self.total = total_blocks
         self.block = block_tokens
         self.used = 0
         self.peak = 0
+        self._layout = layout or KvLayout(block_tokens)
+        self._plain = self._layout == KvLayout(block_tokens)
         self._phase = [0] * block_tokens
+        self._weight = 0
+        self._fills: list[int] = []
+        self._filling: dict[int, dict[int, int]] = {}
 
     @property
     def free(self) -> int:
@@ -49,7 +63,7 @@ class KvBlocks:
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks that `tokens` stored tokens occupy."""
-        return -(-tokens // self.block)
+        return -(-tokens // self.block) if self._plain else self._layout.blocks_for(tokens)
 
     def take(self, blocks: int) -> None:
         """Allocates `blocks`.
@@ -88,37 +102,70 @@ class KvBlocks:
         """Gives up all blocks of a request that stores `stored` tokens."""
         self.used -= self.blocks_for(stored)
 
-    def start_decoding(self, offset: int) -> None:
-        """Counts a sequence whose stored tokens will be `offset + iteration`."""
-        self._phase[offset % self.block] += 1
+    def start_decoding(self, offset: int, iteration: int) -> None:
+        """Counts a sequence whose stored tokens will be `offset + iteration`, from this iteration on."""
+        self._count(offset, self._layout.full)
+        for window in self._layout.windows:
+            at = window.most_blocks * self.block - offset
+            if at > iteration:
+                self._count(offset, window.groups)
+                self._fill(at, offset, window.groups)
 
-    def stop_decoding(self, offset: int) -> None:
+    def stop_decoding(self, offset: int, iteration: int) -> None:
         """Forgets a sequence counted by `start_decoding`."""
-        self._phase[offset % self.block] -= 1
+        self._count(offset, -self._layout.full)
+        for window in self._layout.windows:
+            at = window.most_blocks * self.block - offset
+            if at > iteration:
+                self._count(offset, -window.groups)
+                self._fill(at, offset, -window.groups)
+
+    def _count(self, offset: int, blocks: int) -> None:
+        self._phase[offset % self.block] += blocks
+        self._weight += blocks
+
+    def _fill(self, at: int, offset: int, blocks: int) -> None:
+        """Notes by how much the weight at an offset falls in iteration `at`."""
+        found = self._filling.get(at)
+        if found is None:
+            found = self._filling[at] = {}
+            heappush(self._fills, at)
+        found[offset] = found.get(offset, 0) + blocks
+
+    def advance(self, iteration: int) -> None:
+        """Takes note of the sequences that have outgrown a window by `iteration`."""
+        while self._fills and self._fills[0] <= iteration:
+            for offset, blocks in self._filling.pop(heappop(self._fills)).items():
+                self._count(offset, -blocks)
 
     def left(self, iteration: int) -> int:
         """Blocks left once the decoding sequences have theirs for `iteration`; negative if some get none."""
         return self.total - self.used - self._phase[-iteration % self.block]
 
-    def needed_over(self, iteration: int, steps: int, sequences: int) -> int:
-        """New blocks needed in the `steps` iterations from `iteration` on, for `sequences` decoding in all."""
+    def needed_over(self, iteration: int, steps: int) -> int:
+        """New blocks needed in the `steps` iterations from `iteration` on, in which no sequence outgrows a window."""
         phase, block = self._phase, self.block
         if steps == 1:
             return phase[-iteration % block]
         rounds, rest = divmod(steps, block)
-        total = rounds * sequences
+        total = rounds * self._weight
         for i in range(iteration, iteration + rest):
             total += phase[-i % block]
         return total
 
-    def steps_that_fit(self, iteration: int, sequences: int, limit: int) -> int:
-        """How many iterations from `iteration` on fit in the blocks that no sequence holds, at most `limit`."""
-        free = self.total - self.used
-        if ((limit - 1) // self.block + 1) * sequences <= free:
+    def steps_that_fit(self, iteration: int, limit: int) -> int:
+        """How many iterations from `iteration` on fit in the blocks that no sequence holds, at most `limit`.
+
+        To a full window at most.
+        """
+        free, weight = self.total - self.used, self._weight
+        if self._fills:
+            limit = min(limit, self._fills[0] - iteration)
+        if ((limit - 1) // self.block + 1) * weight <= free:
             return limit
-        rounds = free // sequences
+        rounds = free // weight
         steps = rounds * self.block
-        left = free - rounds * sequences
+        left = free - rounds * weight
         while steps < limit:
             left -= self._phase[-(iteration + steps) % self.block]
             if left < 0:

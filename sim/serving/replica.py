@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from sim.kernel import Alarm, Kernel, leap_end_s, steps_until
+from sim.plans import KvLayout
 from sim.serving.iteration import IterationCost
 from sim.serving.kv import KvBlocks
 from sim.serving.prefix import PrefixKvBlocks, PromptUnits
@@ -39,6 +40,7 @@ class EngineLimits:
         chunk_limit: Most tokens of one request in one iteration.
         kv_blocks: KV blocks owned.
         block_tokens: Tokens per block.
+        kv_layout: What a sequence holds of the blocks; absent, one per `block_tokens` tokens.
         chunked_prefill: Whether a prompt may be split over iterations.
         watermark_blocks: Blocks that admission must leave free.
         schedule_ahead: Whether an iteration is scheduled when the one before it begins (asynchronous scheduling): a
@@ -55,6 +57,7 @@ class EngineLimits:
     chunk_limit: int
     kv_blocks: int
     block_tokens: int = 16
+    kv_layout: KvLayout | None = None
     chunked_prefill: bool = True
     watermark_blocks: int = 0
     schedule_ahead: bool = False
@@ -111,7 +114,7 @@ class Replica:
         self._queue_interval = limits.queue_interval
         self._since_look = 0
         self.kv = (
-            KvBlocks(limits.kv_blocks, limits.block_tokens)
+            KvBlocks(limits.kv_blocks, limits.block_tokens, limits.kv_layout)
             if prompts is None
             else PrefixKvBlocks(limits.kv_blocks, limits.block_tokens, prompts=prompts, log=log)
         )
@@ -361,8 +364,9 @@ class Replica:
             self._held = []
         self.record.ran(self._start_s, steps, self._first_s, self._growth_s, self.decoding, *self._work)
         if self.decoding:
-            self.kv.take(self.kv.needed_over(self._iteration, steps, self.decoding))
+            self.kv.take(self.kv.needed_over(self._iteration, steps))
         self._iteration += steps
+        self.kv.advance(self._iteration)
         for window in self._windows:
             if window is not None:
                 window.advance(self._iteration)
@@ -445,7 +449,7 @@ class Replica:
         self._offset[request] = offset
         self._offset_sum += offset
         self.decoding += 1
-        self.kv.start_decoding(offset)
+        self.kv.start_decoding(offset, self._iteration)
         due = self._iteration + left
         self._finish_at[request] = due
         heappush(self._finish_heap, (due, request))
@@ -470,7 +474,7 @@ class Replica:
         offset = self._offset.pop(request)
         self._offset_sum -= offset
         self.decoding -= 1
-        self.kv.stop_decoding(offset)
+        self.kv.stop_decoding(offset, self._iteration)
         self.kv.release(request, offset + self._iteration)
         left = self._finish_at.pop(request) - self._iteration
         self._log.emitted[request] = self._log.output[request] - left
@@ -572,7 +576,7 @@ class Replica:
             heap[:] = [(due, request) for request, due in at.items()]
             heapify(heap)
         limit = min(heap[0][0] - self._iteration, self._scheduler.stable_steps(self))
-        return max(1, self.kv.steps_that_fit(self._iteration, self.decoding, limit))
+        return max(1, self.kv.steps_that_fit(self._iteration, limit))
 
     def _attention(self, kind: int, window: WindowSum | None, steps: int) -> tuple[int, int, float, float, int]:
         """Attention of one class: tokens attended, their growth per iteration, time [s], slope, `steps` cut.

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from sim.plans import KvLayout, WindowGroup
 from sim.serving import (
     ClosedLoop,
     DecodeRow,
@@ -26,6 +27,9 @@ from sim.serving.replica import Replica
 from sim.serving.requests import FINISHED
 from sim.serving.schedulers import Chunk
 from sim.workloads import PromptBlocks
+
+_HYBRID = KvLayout(16, full=1, windows=(WindowGroup(most_blocks=4, groups=2),), fixed=3)
+"""Layers with a window and with states beside full ones."""
 
 
 class AffineCost:
@@ -197,9 +201,14 @@ def check_scheduler(name: str, *, seeds: Sequence[int] = range(6)) -> None:
     """
     cost: IterationCost = AffineCost((None, 96))
     for seed in seeds:
-        for blocks in (40, 60, 4000):
+        for blocks, layout in ((40, None), (60, None), (4000, None), (60, _HYBRID), (130, _HYBRID)):
             limits = EngineLimits(
-                max_sequences=12, token_budget=256, chunk_limit=256, kv_blocks=blocks, block_tokens=16
+                max_sequences=12,
+                token_budget=256,
+                chunk_limit=256,
+                kv_blocks=blocks,
+                block_tokens=16,
+                kv_layout=layout,
             )
             runs = []
             for leap in (True, False):

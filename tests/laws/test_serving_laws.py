@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.plans import KvLayout, WindowGroup
 from sim.serving import ROUTERS, SCHEDULERS, ClosedLoop, ConstantCost, EngineLimits, OpenLoop, serve
 from sim.serving.requests import FINISHED
 from sim.testing.serving import (
@@ -40,6 +41,9 @@ def test_router_keeps_the_laws(name: str) -> None:
     least_s=st.sampled_from([0.0, 5.5e-3, 7e-3]),
     ahead=st.booleans(),
     interval=st.sampled_from([1, 3, 10]),
+    full=st.integers(0, 2),
+    windows=st.lists(st.builds(WindowGroup, st.integers(1, 9), st.integers(1, 3)), max_size=2).map(tuple),
+    fixed=st.integers(0, 4),
 )
 def test_leap_equals_step(
     seed: int,
@@ -53,15 +57,20 @@ def test_leap_equals_step(
     least_s: float,
     ahead: bool,
     interval: int,
+    full: int,
+    windows: tuple[WindowGroup, ...],
+    fixed: int,
 ) -> None:
-    """Law 5, with preemptions, windows, odd block sizes, a slow host, asynchronous scheduling and rare looks."""
-    blocks = -(-2 * longest // block) + extra_blocks
+    """Law 5, with preemptions, windows, states, odd block sizes, slow hosts, asynchronous scheduling, rare looks."""
+    layout = KvLayout(block, full, windows, fixed)
+    blocks = layout.blocks_for(2 * longest) + extra_blocks
     limits = EngineLimits(
         sequences,
         max(32, sequences),
         64,
         kv_blocks=blocks,
         block_tokens=block,
+        kv_layout=layout,
         schedule_ahead=ahead,
         queue_interval=interval,
     )

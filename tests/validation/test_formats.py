@@ -93,7 +93,7 @@ def test_prompts_are_spread_where_the_benchmark_does_so_and_outputs_but_for_some
     [
         ({"usable": "False", "label": "gross outlier"}, "marked unusable: gross outlier"),
         ({"mode": "disagg"}, "prefill workers: parallelism is not recorded"),
-        ({"arch": "Qwen/Qwen3.5-397B-A17B"}, "not shipped"),
+        ({"arch": "someone/Unheard-7B"}, "no checkpoint"),
         ({"precision": "int3"}, "no checkpoint"),
         ({"system": "abacus"}, "no node"),
         ({"backend": "abacus"}, "no engine profile"),

@@ -13,8 +13,8 @@ for all rows of an engine alike:
   several equal replicas; where the experts have more ranks than are recorded, attention is data parallel over them;
 - token budget, `max_num_seqs` and memory fraction are the defaults of the engine profile, whatever the version;
 - the KV cache is 16-bit, but 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints, which ask for it;
-- FP8 weights have one scale per 128 x 128 block for DeepSeek and Qwen3-235B (as published) or where the row says so,
-  else one per tensor; `fp4` is NVFP4; gpt-oss has MXFP4 weights whatever the row says.
+- FP8 weights have one scale per 128 x 128 block for DeepSeek, Qwen3-235B and Qwen3.5 (as published) or where the row
+  says so, else one per tensor; `fp4` is NVFP4; gpt-oss has MXFP4 weights whatever the row says;
 - disaggregated deployments: prompts take their engines in turn, as do the KV caches the decode engines.
 
 Throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides.
@@ -60,6 +60,7 @@ class _Checkpoint(NamedTuple):
 
 _DEEPSEEK: Final = "deepseek-ai/DeepSeek-V3"
 _KIMI: Final = "moonshotai/Kimi-K2.5"
+_QWEN_HYBRID: Final = "Qwen/Qwen3.5-397B-A17B"
 _CHECKPOINTS: Final = {
     ("Qwen/Qwen3-235B-A22B-FP8", "fp8"): _Checkpoint("Qwen/Qwen3-235B-A22B-FP8"),
     ("Qwen/Qwen3-32B", ""): _Checkpoint("Qwen/Qwen3-32B"),
@@ -75,16 +76,16 @@ _CHECKPOINTS: Final = {
     ("meta-llama/Llama-3.1-8B-Instruct", "fp8"): _Checkpoint("meta-llama/Llama-3.1-8B-Instruct", "fp8"),
     (_KIMI, "int4"): _Checkpoint(_KIMI),
     (_KIMI, "fp4"): _Checkpoint(_KIMI, "nvfp4"),
+    (_QWEN_HYBRID, "bf16"): _Checkpoint(_QWEN_HYBRID),
+    (_QWEN_HYBRID, "fp8"): _Checkpoint("Qwen/Qwen3.5-397B-A17B-FP8"),
+    (_QWEN_HYBRID, "fp4"): _Checkpoint("nvidia/Qwen3.5-397B-A17B-NVFP4"),
     ("openai/gpt-oss-120b", "fp4"): _Checkpoint("openai/gpt-oss-120b"),
     ("openai/gpt-oss-120b", "fp8"): _Checkpoint("openai/gpt-oss-120b"),
 }
 _EXPERTS: Final = frozenset(
-    {"Qwen/Qwen3-235B-A22B-FP8", _DEEPSEEK, "nvidia/DeepSeek-R1-NVFP4", _KIMI, "openai/gpt-oss-120b"}
+    {"Qwen/Qwen3-235B-A22B-FP8", _QWEN_HYBRID, _DEEPSEEK, "nvidia/DeepSeek-R1-NVFP4", _KIMI, "openai/gpt-oss-120b"}
 )
-_BLOCK_FORMAT: Final = frozenset({_DEEPSEEK, "Qwen/Qwen3-235B-A22B-FP8"})
-_NOT_SHIPPED: Final = {
-    "Qwen/Qwen3.5-397B-A17B": "hybrid of linear and full attention, which is not modelled",
-}
+_BLOCK_FORMAT: Final = frozenset({_DEEPSEEK, "Qwen/Qwen3-235B-A22B-FP8", _QWEN_HYBRID})
 
 
 @MEASUREMENTS.register("serving_points")
@@ -100,7 +101,7 @@ class ServingPoints(MeasurementFormat):
         "10 x concurrency requests, all slots filled at the start, means over the whole run, first wave included",
         "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
         "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching or speculation",
-        "FP8 has block scales for DeepSeek and Qwen3-235B or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
+        "FP8 has block scales for DeepSeek, Qwen3-235B, Qwen3.5 or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
         "more ranks for experts than are recorded mean that attention is data parallel over them",
         "throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides",
@@ -159,8 +160,6 @@ def _reason(line: Line, closed: ClosedPoint | None) -> str:
     if line.text("usable").lower() == "false":
         label = line.text("label")
         return "marked unusable" if label in ("", "as recorded") else f"marked unusable: {label}"
-    if model in _NOT_SHIPPED:
-        return f"model {model} is not shipped: {_NOT_SHIPPED[model]}"
     if (model, precision) not in _CHECKPOINTS:
         return f"no checkpoint of {model} is known in {precision or 'bf16'}"
     if system not in _NODES:
