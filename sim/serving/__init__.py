@@ -9,10 +9,11 @@ from sim.serving.compiled import CompiledCost
 from sim.serving.deployment import ClosedLoop, Headroom, OpenLoop, PrefillPool, ServingRun, serve
 from sim.serving.frontend import FrontendTiming
 from sim.serving.iteration import ConstantCost, DecodeRow, IterationCost
+from sim.serving.limits import EngineLimits
 from sim.serving.pool import PoolConfig
 from sim.serving.probe import slo_breaker
 from sim.serving.records import LEAP_COLUMNS, ReplicaRecord
-from sim.serving.replica import EngineLimits, Replica
+from sim.serving.replica import Replica
 from sim.serving.requests import RequestLog
 from sim.serving.routers import ROUTERS, Fleet, Router
 from sim.serving.schedulers import SCHEDULERS, Chunk, EngineState, Scheduler

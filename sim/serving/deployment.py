@@ -17,9 +17,10 @@ from sim.core import Array
 from sim.kernel import Kernel, Priority
 from sim.serving.frontend import Frontend, FrontendTiming
 from sim.serving.iteration import IterationCost
+from sim.serving.limits import EngineLimits
 from sim.serving.pool import Pool, PoolConfig
 from sim.serving.records import ReplicaRecord
-from sim.serving.replica import EngineLimits, Replica
+from sim.serving.replica import Replica
 from sim.serving.requests import REJECTED, RequestLog
 from sim.serving.transfer import KvNetwork, KvTransfer
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from sim.core import stream
 from sim.kernel import Kernel
 from sim.serving.iteration import IterationCost
+from sim.serving.limits import EngineLimits
 from sim.serving.prefix import PromptUnits
-from sim.serving.replica import EngineLimits, Replica
+from sim.serving.replica import Replica
 from sim.serving.requests import RequestLog
 from sim.serving.routers import ROUTERS
 from sim.serving.schedulers import SCHEDULERS
