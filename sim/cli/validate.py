@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.cli.options import JsonOption, OutOption, QuietOption, SeedOption, WorkersOption
+from sim.cli.deployment import deployment
+from sim.cli.options import DeploymentOption, JsonOption, OutOption, QuietOption, SeedOption, SetOption, WorkersOption
 from sim.cli.output import console, print_json, progress, remark, workers_or_cores, writable_folder
 from sim.core import InputError
 
 if TYPE_CHECKING:
+    from sim.scenario import Scenario
     from sim.validation import Dataset
 
 DatasetOption = Annotated[
@@ -19,7 +21,8 @@ DatasetOption = Annotated[
     typer.Option("--dataset", metavar="NAME", help="One table of the folder that PLANSIM_DATA names; default: all."),
 ]
 RowsOption = Annotated[
-    Path | None, typer.Option("--rows", metavar="FILE", help="A table of measurements; see docs/validation.md.")
+    Path | None,
+    typer.Option("--rows", metavar="FILE", help="A table, or a benchmark tool's results (docs/validation.md)."),
 ]
 RequestsOption = Annotated[
     Path | None,
@@ -31,6 +34,8 @@ def validate(
     dataset: DatasetOption = None,
     rows: RowsOption = None,
     requests: RequestsOption = None,
+    scenario: DeploymentOption = None,
+    set_: SetOption = None,
     workers: WorkersOption = None,
     seed: SeedOption = None,
     out: OutOption = None,
@@ -46,7 +51,7 @@ def validate(
 
     folder = None if out is None else writable_folder(out)
     with progress(quiet=quiet) as advance:
-        tables = _tables(dataset, rows, requests)
+        tables = _tables(dataset, rows, requests, deployment(scenario, set_, rows=rows))
         board = score(tables, seed=seed or 0, workers=workers_or_cores(workers), progress=advance)
     if folder is not None:
         board.save(folder)
@@ -60,10 +65,13 @@ def validate(
     return 0
 
 
-def _tables(dataset: str | None, rows: Path | None, requests: Path | None) -> list[Dataset]:
+def _tables(
+    dataset: str | None, rows: Path | None, requests: Path | None, deployment: Scenario | None
+) -> list[Dataset]:
     """The tables to score: the one that is named, or all of the data folder."""
     from sim.validation import dataset_files, find_dataset, read_rows
 
     if dataset is None and rows is None:
         return [read_rows(path) for path, _ in dataset_files().values()]
-    return [read_rows(rows if rows is not None else find_dataset(str(dataset)), requests=requests)]
+    path = rows if rows is not None else find_dataset(str(dataset))
+    return [read_rows(path, requests=requests, deployment=deployment)]

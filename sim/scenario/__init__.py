@@ -4,10 +4,10 @@ Start in `spec` (what a file may say), then `load` (files, `--set` overrides, er
 models, clusters, engines and traffic), `run` and `compare`.
 """
 
-from sim.scenario.assemble import Assembled, assemble
+from sim.scenario.assemble import Assembled, assemble, cluster_spec
 from sim.scenario.compare import compare
 from sim.scenario.goodput import native_rate, require_slo
-from sim.scenario.load import IN_CODE, Scenario, load, scenario_schema
+from sim.scenario.load import IN_CODE, Scenario, load, located, scenario_schema
 from sim.scenario.provenance import provenance
 from sim.scenario.run import GoodputProbe, PlanRunner, run, seed_of
 from sim.scenario.spec import ScenarioSpec, SearchSpec, ServingWorkload, VariantSpec
@@ -23,8 +23,10 @@ __all__ = [
     "ServingWorkload",
     "VariantSpec",
     "assemble",
+    "cluster_spec",
     "compare",
     "load",
+    "located",
     "native_rate",
     "provenance",
     "require_slo",

@@ -167,6 +167,6 @@ def _entry(row: MeasuredRow, metric: str, measured: float | None, found: Predict
     reason = ""
     if predicted is None:
         reason = found.reason or "the simulation has no value of this metric"
-    band = band_of(metric, bands_that_hold(found.bands, closed_loop=row.closed is not None))
+    band = band_of(metric, bands_that_hold(found.bands, closed_loop=row.closed_loop))
     low, high = (None, None) if band is None or predicted is None else band.of(predicted)
     return Entry(row.id, metric, measured, predicted, low, high, reason)

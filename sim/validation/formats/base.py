@@ -127,8 +127,9 @@ def load_class(concurrency: int) -> str:
 
 
 def table_name(path: Path) -> str:
-    """File name without `.csv` or `.csv.gz`."""
-    return path.name.removesuffix(".gz").removesuffix(".csv")
+    """File name without `.csv`, `.json` or `.jsonl`, and without `.gz` behind it."""
+    name = path.name.removesuffix(".gz")
+    return name.removesuffix(".csv").removesuffix(".jsonl").removesuffix(".json")
 
 
 def read_csv(path: Path) -> tuple[tuple[str, ...], tuple[Line, ...]]:
