@@ -30,12 +30,19 @@ RequestsOption = Annotated[
 ]
 
 
+BandsOption = Annotated[
+    Path | None,
+    typer.Option("--bands", metavar="DIR", help="Write the error bands of the rows into the engine profiles there."),
+]
+
+
 def validate(
     dataset: DatasetOption = None,
     rows: RowsOption = None,
     requests: RequestsOption = None,
     scenario: DeploymentOption = None,
     set_: SetOption = None,
+    bands: BandsOption = None,
     workers: WorkersOption = None,
     seed: SeedOption = None,
     out: OutOption = None,
@@ -47,7 +54,9 @@ def validate(
         raise InputError("--dataset and --rows exclude each other", hint="leave one of them out")
     if requests is not None and dataset is None and rows is None:
         raise InputError("--requests needs the table it belongs to", hint="add --dataset NAME or --rows FILE")
-    from sim.validation import score
+    if bands is not None and dataset is None and rows is None:
+        raise InputError("--bands needs the rows to fit to", hint="add --dataset NAME or --rows FILE")
+    from sim.validation import score, write_bands
 
     folder = None if out is None else writable_folder(out)
     with progress(quiet=quiet) as advance:
@@ -56,6 +65,10 @@ def validate(
     if folder is not None:
         board.save(folder)
         remark(f"saved in {folder}", quiet=quiet)
+    if bands is not None:
+        (table,) = board.datasets
+        for path in write_bands(board.bands(table.name), bands, ref=table.format.replace("_", "-")):
+            remark(f"bands written to {path}", quiet=quiet)
     if as_json:
         print_json(board.to_json())
     else:

@@ -6,7 +6,7 @@ formats), `placement` (ranks to devices) and `memory` (weights, activations, KV 
 of a space, `launch` writes the commands that start one.
 """
 
-from sim.plans.engine import ActivationRule, EngineSpec, LimitDefaults, SupportSpec, load_engine
+from sim.plans.engine import ActivationRule, EngineSpec, ErrorBand, ErrorDomain, LimitDefaults, SupportSpec, load_engine
 from sim.plans.enumeration import enumerate_plans
 from sim.plans.launch import LAUNCHERS, Launcher, launch_command
 from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
@@ -19,6 +19,8 @@ __all__ = [
     "LAUNCHERS",
     "ActivationRule",
     "EngineSpec",
+    "ErrorBand",
+    "ErrorDomain",
     "Infeasible",
     "Launcher",
     "LimitDefaults",

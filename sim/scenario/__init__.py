@@ -5,6 +5,7 @@ models, clusters, engines and traffic), `run` and `compare`.
 """
 
 from sim.scenario.assemble import Assembled, assemble, cluster_spec
+from sim.scenario.bands import Setting, bands_for, setting_of
 from sim.scenario.compare import compare
 from sim.scenario.goodput import native_rate, require_slo
 from sim.scenario.load import IN_CODE, Scenario, load, located, scenario_schema
@@ -21,8 +22,10 @@ __all__ = [
     "ScenarioSpec",
     "SearchSpec",
     "ServingWorkload",
+    "Setting",
     "VariantSpec",
     "assemble",
+    "bands_for",
     "cluster_spec",
     "compare",
     "load",
@@ -33,4 +36,5 @@ __all__ = [
     "run",
     "scenario_schema",
     "seed_of",
+    "setting_of",
 ]

@@ -6,6 +6,7 @@ Start in `rows` (what a measured row is), then `formats` (one file per kind of t
 by group, and what peers have published). Nothing here is fitted to the rows.
 """
 
+from sim.validation.band_files import write_bands
 from sim.validation.benchmarks import BENCHMARKS, BenchmarkFormat
 from sim.validation.datasets import Dataset, dataset_files, find_dataset, read_rows
 from sim.validation.formats import MEASUREMENTS, MeasurementFormat
@@ -32,4 +33,5 @@ __all__ = [
     "predict",
     "read_rows",
     "score",
+    "write_bands",
 ]

@@ -17,6 +17,7 @@ import pandas as pd
 
 from sim.core import map_in_processes
 from sim.results import SCHEMA_VERSION, band_of, bands_that_hold, json_text, write_table
+from sim.validation.bands import EngineBands, fit_bands
 from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.predict import Compiled, Prediction, cost_group, predict
@@ -54,9 +55,15 @@ class Scoreboard:
     def summary(self) -> dict[str, Any]:
         """Coverage and errors by dataset name, in all and by group, beside what peers have published."""
         return {
-            dataset.name: summarise_dataset(dataset, entries, [found.e2e_errors for found in predictions])
+            dataset.name: summarise_dataset(dataset, entries, predictions)
             for dataset, entries, predictions in zip(self.datasets, self.entries, self.predictions, strict=True)
         }
+
+    def bands(self, dataset: str) -> dict[str, EngineBands]:
+        """Error bands by engine, fitted to the rows of one dataset."""
+        at = [one.name for one in self.datasets].index(dataset)
+        settings = [found.setting for found in self.predictions[at]]
+        return fit_bands(self.datasets[at].rows, self.entries[at], settings)
 
     @property
     def provenance(self) -> dict[str, Any]:
