@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sim.cli.deployment import deployment
+from sim.cli.digests import judged, read_digest, save_digest
 from sim.cli.options import DeploymentOption, JsonOption, OutOption, QuietOption, SeedOption, SetOption, WorkersOption
 from sim.cli.output import console, print_json, progress, remark, workers_or_cores, writable_folder
 from sim.core import InputError
@@ -30,6 +31,18 @@ RequestsOption = Annotated[
 ]
 
 
+CrossOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cross-validate",
+        metavar="GROUP",
+        help="Also fit the engines' times without each model or system and predict it: model, system; repeatable.",
+    ),
+]
+AgainstOption = Annotated[
+    Path | None,
+    typer.Option("--against", metavar="FILE", help="Exit with 5 if errors are larger than in this scoreboard.json."),
+]
 BandsOption = Annotated[
     Path | None,
     typer.Option("--bands", metavar="DIR", help="Write the error bands of the rows into the engine profiles there."),
@@ -42,6 +55,8 @@ def validate(
     requests: RequestsOption = None,
     scenario: DeploymentOption = None,
     set_: SetOption = None,
+    cross: CrossOption = None,
+    against: AgainstOption = None,
     bands: BandsOption = None,
     workers: WorkersOption = None,
     seed: SeedOption = None,
@@ -58,12 +73,19 @@ def validate(
         raise InputError("--bands needs the rows to fit to", hint="add --dataset NAME or --rows FILE")
     from sim.validation import score, write_bands
 
+    before = None if against is None else read_digest(against)
     folder = None if out is None else writable_folder(out)
     with progress(quiet=quiet) as advance:
         tables = _tables(dataset, rows, requests, deployment(scenario, set_, rows=rows))
-        board = score(tables, seed=seed or 0, workers=workers_or_cores(workers), progress=advance)
+        processes = workers_or_cores(workers)
+        board = score(tables, seed=seed or 0, workers=processes, progress=advance)
+        if cross:
+            from sim.calibration import cross_validate_all
+
+            board = cross_validate_all(board, by=cross, workers=processes, progress=advance)
     if folder is not None:
         board.save(folder)
+        save_digest(board, folder)
         remark(f"saved in {folder}", quiet=quiet)
     if bands is not None:
         (table,) = board.datasets
@@ -75,7 +97,7 @@ def validate(
         from sim.report import scoreboard_tables
 
         console().print(*scoreboard_tables(board.summary), sep="\n")
-    return 0
+    return 0 if before is None else judged(board, before)
 
 
 def _tables(

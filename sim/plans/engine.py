@@ -5,6 +5,7 @@ Data only. `sim.plans.resolver` applies the defaults, `sim.plans.memory` the mem
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -236,3 +237,10 @@ def load_engine(name: str) -> EngineSpec:
         InputError: if there is none.
     """
     return load_data("hardware_profiles/engines", name, EngineSpec, kind="engine")
+
+
+def with_values(engine: EngineSpec, values: Mapping[str, float]) -> EngineSpec:
+    """The profile with other values [SI] of some of its numbers that carry a source."""
+    return engine.model_copy(
+        update={name: getattr(engine, name).model_copy(update={"value": value}) for name, value in values.items()}
+    )

@@ -181,6 +181,11 @@ class Sample:
                 low, high = self.ends(rest)
                 yield own, Band(float(np.exp(low)), float(np.exp(high))).widened(stretch)
 
+    def band(self) -> Band:
+        """The band of all rows, for rows like them."""
+        low, high = self.ends(np.ones(len(self), dtype=bool))
+        return Band(float(np.exp(low)), float(np.exp(high)))
+
     def inside(self, band: Band, kept: _Mask) -> _Mask:
         """Which of the rows `kept` are inside a band."""
         ratio = np.exp(self.log_ratio[kept])
@@ -196,8 +201,7 @@ def _distance(log_ratio: Array, low: float, high: float) -> Array:
 def fit_band(sample: Sample) -> FittedBand:
     """The band of a sample, with the stretches for new models, devices and loads."""
     everything = np.ones(len(sample), dtype=bool)
-    low, high = sample.ends(everything)
-    band = Band(float(np.exp(low)), float(np.exp(high)))
+    band = sample.band()
     return FittedBand(
         low=band.low,
         high=band.high,

@@ -30,6 +30,7 @@ class Dataset:
         assumptions: What the format assumes.
         sha256: Hash of the file.
         rows: Its rows, in order.
+        source: Where public tables of this kind come from; empty for files of the user's own.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Dataset:
     assumptions: tuple[str, ...]
     sha256: str
     rows: tuple[MeasuredRow, ...]
+    source: str = ""
 
 
 def read_rows(path: Path, *, requests: Path | None = None, deployment: Scenario | None = None) -> Dataset:
@@ -56,7 +58,8 @@ def read_rows(path: Path, *, requests: Path | None = None, deployment: Scenario 
     if twice := next((one for one, count in Counter(ids).items() if count > 1), None):
         raise InputError(f"two rows have the id {twice!r}", file=str(path), path="id")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Dataset(table_name(path), name, assumptions, digest, tuple(rows))
+    source = "" if results.is_json else MEASUREMENTS.get(name).source
+    return Dataset(table_name(path), name, assumptions, digest, tuple(rows), source)
 
 
 def _table(

@@ -35,7 +35,7 @@ def summarise_dataset(
         labels[COMBINED] = [", ".join(row.groups[key] for key in COMBINED.split(", ")) for row in dataset.rows]
     found = {
         "format": dataset.format,
-        **_coverage(entries),
+        **errors_of(entries),
         "reasons": _reasons(entries),
         "by": {name: _by_label(values, entries) for name, values in labels.items()},
         "bands": {engine: bands.to_json() for engine, bands in _bands(dataset, entries, predictions).items()},
@@ -57,12 +57,12 @@ def _bands(
 def _by_label(labels: Sequence[str], entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
     found = {}
     for label in sorted(set(labels)):
-        found[label] = _coverage([own for own, one in zip(entries, labels, strict=True) if one == label])
+        found[label] = errors_of([own for own, one in zip(entries, labels, strict=True) if one == label])
     return found
 
 
-def _coverage(entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
-    """Rows, rows with a prediction, and errors by metric."""
+def errors_of(entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
+    """How many rows there are, how many have a prediction, and errors by metric."""
     metrics = dict.fromkeys(entry.metric for own in entries for entry in own)
     return {
         "rows": len(entries),

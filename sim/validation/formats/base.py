@@ -95,10 +95,12 @@ class MeasurementFormat(ABC):
 
     Attributes:
         columns: Columns that tell a file of this kind.
+        source: Where public tables of this kind come from.
         assumptions: What the rows do not record and is assumed, one sentence each.
     """
 
     columns: ClassVar[frozenset[str]]
+    source: ClassVar[str] = ""
     assumptions: ClassVar[tuple[str, ...]] = ()
 
     @classmethod

@@ -40,6 +40,7 @@ class Vllm0151Runs(MeasurementFormat):
     """Open-loop runs of vLLM 0.15.1 on H100: mean and tail of TTFT and E2E, mean ITL."""
 
     columns = frozenset({"experiment", "load_stages", "system_prompt_len", "question_len", "output_len", "tp", "dp"})
+    source = "experiments of the authors of BLIS"
     assumptions = (
         "Poisson arrivals within each stage of the load, statistics over the whole run",
         "a request is system prompt plus question, computed in full: no growing history, no prefix caching",
