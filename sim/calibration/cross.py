@@ -1,19 +1,19 @@
 """Cross-validation: each row predicted with engine parameters fitted to other models, or other systems, alone.
 
-For every engine the host and front-end times are fitted to all rows but those of one model (or system) at a time, by a
+For every engine the host and front-end times are fitted to rows of all models (or systems) but one at a time, by a
 linear response, and the rows left out are then simulated with them. Beside the errors stands the share of measured
 values inside intervals whose band and stretch come from the errors of the other models (or systems) alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
-from sim.calibration.fit import FEWEST_ROWS
+from sim.calibration.fit import FEWEST_ROWS, spread
 from sim.calibration.parameters import Parameter, parameters_of
 from sim.calibration.response import FACTOR, Response, changed, response_of
 from sim.core import Array, InputError
@@ -35,6 +35,8 @@ GROUPS: Final = ("model", "system")
 _IN_SAMPLE: Final = "in_sample"
 _FEWEST_ROWS: Final = 20
 _FEWEST_MODELS: Final = 3
+_MOST_ROWS: Final = 300
+"""Rows of an engine that are fitted to, spread over systems, models and loads: more hardly move a few parameters."""
 
 
 def cross_validate_all(
@@ -46,10 +48,12 @@ def cross_validate_all(
         InputError: if a group is unknown, or no dataset has rows enough.
     """
     found = {}
-    for dataset in board.datasets:
+    for dataset, base in zip(board.datasets, board.predictions, strict=True):
         rows = [row for row in dataset.rows if row.scenario is not None]
         if len(rows) >= _FEWEST_ROWS and len({row.groups.get("model") for row in rows}) >= _FEWEST_MODELS:
-            found[dataset.name] = cross_validate(dataset, by=by, seed=board.seed, workers=workers, progress=progress)
+            found[dataset.name] = cross_validate(
+                dataset, base=base, by=by, seed=board.seed, workers=workers, progress=progress
+            )
     if not found:
         raise InputError(
             "no table has rows enough to leave some out",
@@ -61,6 +65,7 @@ def cross_validate_all(
 def cross_validate(
     dataset: Dataset,
     *,
+    base: Sequence[Prediction] | None = None,
     by: Sequence[str] = GROUPS,
     names: Sequence[str] | None = None,
     seed: int = 0,
@@ -71,6 +76,7 @@ def cross_validate(
 
     Args:
         dataset: Measured rows.
+        base: Their predictions with the profiles as they are; None simulates them.
         by: Groups to leave out, one label at a time: `model`, `system` or both.
         names: Parameters to fit; None for all that can be.
         seed: Seed of the simulations.
@@ -83,7 +89,12 @@ def cross_validate(
     if unknown := [name for name in by if name not in GROUPS]:
         raise InputError(f"rows cannot be left out by {unknown[0]!r}", allowed=list(GROUPS))
     rows = dataset.rows
-    fits = _fits(rows, by, names, seed, workers, progress)
+
+    def simulate(values: list[list[Values]] | None) -> list[tuple[Prediction, ...]]:
+        return predict_all(rows, values=values, seed=seed, workers=workers, progress=progress)
+
+    known = [one for (one,) in simulate(None)] if base is None else base
+    fits = _fits(rows, known, by, names, simulate)
     if not fits:
         raise InputError(
             f"no engine has enough rows in {dataset.name} that can be simulated", allowed=f"{FEWEST_ROWS} rows or more"
@@ -93,7 +104,7 @@ def cross_validate(
     for fit in fits:
         for i in fit.places:
             values[i] = [fit.values_for(rows[i], scheme) for scheme in schemes]
-    found = predict_all(rows, values=values, seed=seed, workers=workers, progress=progress)
+    found = simulate(values)
     return {
         "parameters": [each.name for each in fits[0].response.parameters],
         **{scheme: _scheme(rows, found, fits, scheme, k) for k, scheme in enumerate(schemes)},
@@ -130,31 +141,31 @@ class _Fit:
 
 def _fits(
     rows: Sequence[MeasuredRow],
+    base: Sequence[Prediction],
     by: Sequence[str],
     names: Sequence[str] | None,
-    seed: int,
-    workers: int,
-    progress: Progress | None,
+    simulate: Callable[[list[list[Values]]], list[tuple[Prediction, ...]]],
 ) -> list[_Fit]:
-    """The fits of all engines that have rows enough; rows are simulated once and once more per parameter."""
+    """The fits of all engines that have rows enough: rows spread over them are simulated once more per parameter."""
     grouped: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
-        if row.scenario is not None:
+        if row.scenario is not None and not base[i].reason:
             grouped.setdefault(row.groups.get("engine", ""), []).append(i)
+    grouped = {name: places for name, places in sorted(grouped.items()) if len(places) >= FEWEST_ROWS}
     parameters = {name: _parameters(rows[places[0]], names) for name, places in grouped.items()}
+    chosen = {name: spread([rows[i] for i in places], _MOST_ROWS, 0) for name, places in grouped.items()}
+    place = {id(row): i for i, row in enumerate(rows)}
     values: list[list[Values]] = [[] for _ in rows]
-    for name, places in grouped.items():
-        for i in places:
-            own = load_engine(str((rows[i].scenario or {})["engine"]))
-            values[i] = [{}, *(changed(own, {each.name: FACTOR}) for each in parameters[name])]
-    found = predict_all(rows, values=values, seed=seed, workers=workers, progress=progress)
+    for name, mine in chosen.items():
+        for row in mine:
+            own = load_engine(str((row.scenario or {})["engine"]))
+            values[place[id(row)]] = [changed(own, {each.name: FACTOR}) for each in parameters[name]]
+    found = simulate(values)
     fits = []
-    for name, places in sorted(grouped.items()):
-        answered = [i for i in places if not found[i][0].reason]
-        if len(answered) >= FEWEST_ROWS:
-            mine = [rows[i] for i in answered]
-            response = response_of(mine, [found[i] for i in answered], parameters[name])
-            fits.append(_Fit(name, answered, response, _points(mine, response, by)))
+    for name, mine in chosen.items():
+        predictions = [(base[place[id(row)]], *found[place[id(row)]]) for row in mine]
+        response = response_of(mine, predictions, parameters[name])
+        fits.append(_Fit(name, grouped[name], response, _points(mine, response, by)))
     return fits
 
 

@@ -131,7 +131,7 @@ def calibrate(
     spec = load_engine(engine)
     parameters = parameters_of(spec, names)
     mine = [row for row in rows if row.scenario is not None and row.scenario.get("engine") == engine]
-    problem = _Problem(spec, parameters, _spread(mine, most, seed), seed)
+    problem = _Problem(spec, parameters, spread(mine, most, seed), seed)
     if len(problem.rows) < FEWEST_ROWS:
         raise _too_few(rows, engine, len(problem.rows), seed)
     advance = progress or (lambda done, total, what: None)
@@ -283,7 +283,7 @@ def _pair(row: MeasuredRow) -> tuple[str, str]:
     return row.groups.get("system", ""), row.groups.get("model", "")
 
 
-def _spread(rows: Sequence[MeasuredRow], most: int, seed: int) -> list[MeasuredRow]:
+def spread(rows: Sequence[MeasuredRow], most: int, seed: int) -> list[MeasuredRow]:
     """At most so many rows, drawn in turn from every group of system, model and load."""
     rng = stream(seed, "calibration rows")
     groups: dict[tuple[str, ...], list[int]] = {}

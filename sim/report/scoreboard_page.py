@@ -22,8 +22,8 @@ its absolute value, in percent; bias is the median signed error.
 _SHIPPED: Final = """\
 *As shipped* means the engine profiles of this version, none of whose parameters was fitted to these rows, so that
 leaving rows out changes nothing. For the other columns host and front-end times of each engine ({parameters})
-were fitted to all rows (*fitted*), or to the rows of other models or systems only, and the rows left out were then
-simulated. Those values are not shipped: they would have to hold for other measurements too.
+were fitted to rows of all models and systems (*fitted*), or of all but one, whose rows were then simulated with
+them. Those values are not shipped: they would have to hold for other measurements too.
 """
 
 _SCHEMES: Final = (("in_sample", "fitted"), ("model", "model left out"), ("system", "system left out"))
@@ -67,7 +67,10 @@ def _dataset(found: Mapping[str, Any]) -> Iterator[str]:
         yield from _intervals(found)
     if found["repeats"]:
         yield "### Noise floor\n"
-        yield "Equal configurations measured more than once: largest over smallest value.\n"
+        yield (
+            "Configurations measured more than once that are equal in all that is simulated (the checkpoint's name\n"
+            "and the day may differ): largest over smallest value.\n"
+        )
         yield _repeats(found["repeats"])
     if found["by"]:
         yield "### By group\n"

@@ -58,7 +58,7 @@ def _intervals(things: Assembled) -> str:
         return f"unknown: predictions for {engine.name} were not compared with enough measured runs"
     band = engine.errors[0]
     strange = strangeness(engine, setting_of(things))
-    wider = f", wider here since they are of another {' and '.join(strange)}" if strange else ""
+    wider = f"; wider here, since not among what was measured: {', '.join(strange)}" if strange else ""
     source = engine.refs.get(band.ref, band.ref)
     return (
         f"90 % of measured runs fell inside: {source}{wider}; "

@@ -100,6 +100,8 @@ def _results(file: BenchmarkFile, deployment: Scenario | None) -> tuple[str, tup
             hint="plansim list benchmarks",
         )
     runs = formats[name].read(file)
+    if not runs:
+        raise InputError("the file has no runs", file=str(file.path))
     rows = measured_rows(runs, deployment, dataset=table_name(file.path))
     refused = dict.fromkeys(f"not compared: {one}" for run in runs for one in run.refused)
     theirs = ("lengths are those of the scenario's workload",) if any(_open_lengths(run) for run in runs) else ()

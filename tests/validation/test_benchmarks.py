@@ -190,6 +190,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         (VLLM, {"completed": 0}, "above zero"),
         ({**VLLM, **VLLM_DETAILS}, {"ttfts": [TTFT_S]}, "different lengths"),
         (GUIDELLM, {"metadata": {"version": 1}}, "reports of this version"),
+        (GUIDELLM, {"benchmarks": []}, "the file has no runs"),
         (VLLM, {"model_id": "Qwen/Qwen3-32B"}, "the scenario about llama-3.1-8b"),
         (INFERENCEX, {"framework": "sglang"}, "the scenario about vllm"),
         (INFERENCEX, {"hw": "b200"}, "b200 GPUs"),

@@ -6,8 +6,8 @@ Lengths are the recorded quantiles of both sides, drawn independently.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from sim.validation.benchmarks.base import (
     BENCHMARKS,
@@ -91,7 +91,7 @@ def _paths(record: Record) -> Iterator[tuple[Figure, str, str, float]]:
                     yield figure, stat, f"{figure.name}.{name}", factor
 
 
-def unit_factor(metric: Record, units: Any) -> float:
+def unit_factor(metric: Record, units: Mapping[str, float]) -> float:
     """From the unit that a metric names to SI.
 
     Raises:
@@ -100,7 +100,7 @@ def unit_factor(metric: Record, units: Any) -> float:
     unit = metric.text("unit")
     if unit not in units:
         raise metric.error("the unit does not fit", "unit", value=unit, allowed=[*units])
-    return float(units[unit])
+    return units[unit]
 
 
 def _setting(record: Record, key: str) -> float | None:
