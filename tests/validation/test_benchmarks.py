@@ -123,6 +123,13 @@ def test_a_rate_with_a_limit_needs_the_times_of_sending(imported: Imported) -> N
     assert not imported({**VLLM, **VLLM_DETAILS, "request_rate": 4.0}).reason
 
 
+def test_what_vllm_bench_may_do_beside_is_not_overlooked(imported: Imported) -> None:
+    ramp = {**VLLM, "max_concurrency": None, "request_rate": 4.0, "ramp_up_strategy": "linear"}
+    assert "ramps up" in imported(ramp).reason
+    assert not imported({**ramp, **VLLM_DETAILS}).reason
+    assert "speculative" in imported({**VLLM, "spec_decode_acceptance_rate": 60.0}).reason
+
+
 def test_bursty_arrivals_keep_their_law(imported: Imported) -> None:
     row = imported({**VLLM, "request_rate": 4.0, "max_concurrency": None, "burstiness": 0.25})
     assert row.scenario is not None

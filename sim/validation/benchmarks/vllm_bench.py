@@ -75,7 +75,6 @@ def _run(record: Record, name: str) -> BenchmarkRun:
         replayed=replayed,
     )
     shape = record.number("burstiness") or 1.0
-    speculative = any(key.startswith("spec_decode") for key in record.data)
     return BenchmarkRun(
         record,
         measured,
@@ -92,8 +91,16 @@ def _run(record: Record, name: str) -> BenchmarkRun:
         e2e_s=e2e_s,
         replayed=replayed and load.rate is not None,
         duration_s=record.number("duration"),
-        reason="speculative decoding is not simulated" if speculative else load.reason,
+        reason=_reason(record, replayed=replayed) or load.reason,
     )
+
+
+def _reason(record: Record, *, replayed: bool) -> str:
+    if any(key.startswith("spec_decode") for key in record.data):
+        return "speculative decoding is not simulated"
+    if record.text("ramp_up_strategy") and not replayed:
+        return "a rate that ramps up is simulated only where send times are known"
+    return ""
 
 
 def _mean_length(record: Record, key: str, count: int) -> dict[str, object]:
