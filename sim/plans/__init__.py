@@ -6,7 +6,16 @@ formats), `placement` (ranks to devices) and `memory` (weights, activations, KV 
 of a space, `launch` writes the commands that start one.
 """
 
-from sim.plans.engine import ActivationRule, EngineSpec, LimitDefaults, SupportSpec, load_engine
+from sim.plans.engine import (
+    ActivationRule,
+    EngineSpec,
+    ErrorBand,
+    ErrorDomain,
+    LimitDefaults,
+    SupportSpec,
+    load_engine,
+    with_values,
+)
 from sim.plans.enumeration import enumerate_plans
 from sim.plans.kv_layout import KvLayout, WindowGroup, kv_pool
 from sim.plans.launch import LAUNCHERS, Launcher, launch_command
@@ -20,6 +29,8 @@ __all__ = [
     "LAUNCHERS",
     "ActivationRule",
     "EngineSpec",
+    "ErrorBand",
+    "ErrorDomain",
     "Infeasible",
     "KvLayout",
     "Launcher",
@@ -42,4 +53,5 @@ __all__ = [
     "load_engine",
     "require",
     "resolve",
+    "with_values",
 ]

@@ -5,9 +5,10 @@ Data only. `sim.plans.resolver` applies the defaults, `sim.plans.memory` the mem
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
 from sim.models import canonical_dtype
@@ -89,10 +90,16 @@ class SupportSpec(Spec):
 class ErrorBand(Spec):
     """How far off predictions for this engine were: factors between which measured values fall, 90 % of the time.
 
+    They hold for a model, device and load among those of `ErrorDomain`. For another one the band is stretched about its
+    middle, in the logarithm, as far as rows needed whose model, system or class of load was left out of the fit.
+
     Attributes:
         metric: What was compared.
         low: Measured over predicted, lower end.
         high: Measured over predicted, upper end.
+        new_model: Stretch for a model that was not measured; None where that is unknown.
+        new_device: Stretch for a device that was not measured.
+        new_load: Stretch for a load outside the measured range.
         rows: Measured rows it rests on.
         groups: Pairs of system and model among them.
         source: How it is known.
@@ -102,10 +109,31 @@ class ErrorBand(Spec):
     metric: Literal["ttft_s", "tpot_s", "output_tokens_per_s_per_gpu"]
     low: float = Field(gt=0)
     high: float = Field(gt=0)
+    new_model: float | None = Field(ge=1)
+    new_device: float | None = Field(ge=1)
+    new_load: float | None = Field(ge=1)
     rows: int = Field(ge=1)
     groups: int = Field(ge=1)
     source: Literal["fitted", "assumed"]
     ref: str
+
+
+class ErrorDomain(Spec):
+    """What was measured to fit the bands of an engine; what lies outside has wider ones.
+
+    Attributes:
+        models: Short names of the models.
+        devices: Names of the devices.
+        concurrency: Fewest and most requests in flight of a closed loop.
+        input_tokens: Shortest and longest mean prompt.
+        output_tokens: Shortest and longest mean output.
+    """
+
+    models: tuple[str, ...] = Field(min_length=1)
+    devices: tuple[str, ...] = Field(min_length=1)
+    concurrency: tuple[int, int]
+    input_tokens: tuple[int, int]
+    output_tokens: tuple[int, int]
 
 
 class EngineSpec(Spec):
@@ -148,6 +176,7 @@ class EngineSpec(Spec):
         frontend_token_s: The same per prompt token: chat template and tokenizer.
         supports: What it can run.
         errors: How far off predictions were; absent, intervals are unknown.
+        errors_on: What they were compared with.
         refs: Sources by key.
         note: What a reader must know.
     """
@@ -184,6 +213,7 @@ class EngineSpec(Spec):
     frontend_token_s: Sourced[TimeS]
     supports: SupportSpec
     errors: tuple[ErrorBand, ...] = ()
+    errors_on: ErrorDomain | None = None
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
 
@@ -193,6 +223,12 @@ class EngineSpec(Spec):
         if value[-1].min_memory or value[-1].except_devices:
             raise ValueError("the last entry must fit every device: without `min_memory` and `except_devices`")
         return value
+
+    @model_validator(mode="after")
+    def _domain_of_errors(self) -> EngineSpec:
+        if self.errors and self.errors_on is None:
+            raise ValueError("`errors` need `errors_on`: what predictions were compared with")
+        return self
 
     @field_validator("kv_dtype")
     @classmethod
@@ -207,3 +243,10 @@ def load_engine(name: str) -> EngineSpec:
         InputError: if there is none.
     """
     return load_data("hardware_profiles/engines", name, EngineSpec, kind="engine")
+
+
+def with_values(engine: EngineSpec, values: Mapping[str, float]) -> EngineSpec:
+    """The profile with other values [SI] of some of its numbers that carry a source."""
+    return engine.model_copy(
+        update={name: getattr(engine, name).model_copy(update={"value": value}) for name, value in values.items()}
+    )

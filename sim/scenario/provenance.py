@@ -11,6 +11,7 @@ import numpy as np
 
 from sim.plans import ResolvedPlan
 from sim.scenario.assemble import Assembled
+from sim.scenario.bands import setting_of, strangeness
 
 _PACKAGES = ("plansim", "numpy", "scipy", "pandas", "simpy", "networkx", "pydantic")
 
@@ -57,16 +58,13 @@ def _intervals(things: Assembled) -> str:
     if not engine.errors:
         return f"unknown: predictions for {engine.name} were not compared with enough measured runs"
     band = engine.errors[0]
-    wider = ", wider here since the device's kernels are not measured" if _is_stranger(things) else ""
+    strange = strangeness(engine, setting_of(things))
+    wider = f"; wider here, since not among what was measured: {', '.join(strange)}" if strange else ""
     source = engine.refs.get(band.ref, band.ref)
     return (
-        f"90 % of measured runs of models left out of the fit fell inside: {source}{wider}; "
+        f"90 % of measured runs fell inside: {source}{wider}; "
         "simulation noise and metrics that were not measured are not covered"
     )
-
-
-def _is_stranger(things: Assembled) -> bool:
-    return things.cluster.device.kernels.name == "generic"
 
 
 def _prefix_caching(things: Assembled, plan: ResolvedPlan | None) -> str:

@@ -21,6 +21,7 @@ from sim.models import kv_bytes_per_token_rank
 from sim.plans import ResolvedPlan, launch_command, require
 from sim.results import Band, GapRuns, RunResult, SloSpec, build_result, intervals_of
 from sim.scenario.assemble import Assembled, assemble, longest_request
+from sim.scenario.bands import bands_for, setting_of
 from sim.scenario.facts import run_facts
 from sim.scenario.goodput import bisect_edge, native_rate, require_slo
 from sim.scenario.load import Scenario
@@ -50,9 +51,6 @@ _STEADY_RESIDENCES: Final = 5.0
 """A probe's arrivals must go on for so many mean residence times, so that filling empty slots is a small part of it."""
 
 _MOST_PROBE_REQUESTS: Final = 1_000_000
-
-_STRANGER_STRETCH: Final = 2.0
-"""How much wider, in the logarithm, intervals are on a device that has only generic kernel curves (assumed)."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -194,9 +192,8 @@ class PlanRunner:
 
     @cached_property
     def bands(self) -> dict[str, Band]:
-        """How far off predictions for the engine were, by metric; wider on a device whose kernels nobody measured."""
-        stretch = _STRANGER_STRETCH if self.things.cluster.device.kernels.name == "generic" else 1.0
-        return {band.metric: Band(band.low, band.high).widened(stretch) for band in self.things.engine.errors}
+        """How far off predictions for the engine were, by metric; wider for a model, device or load not measured."""
+        return bands_for(self.things.engine, setting_of(self.things))
 
     @cached_property
     def _frontend(self) -> FrontendTiming:

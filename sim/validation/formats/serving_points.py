@@ -95,6 +95,7 @@ class ServingPoints(MeasurementFormat):
     columns = frozenset(
         {"arch", "backend", "system", "concurrency", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms"}
     )
+    source = "InferenceX (SemiAnalysis) and NVIDIA, as collected in AIConfigurator (Apache-2.0)"
     assumptions = (
         "prompts are uniform in [0.8, 1.0] of nominal where measured_on is set, else exact",
         "outputs are uniform in [0.8, 1.0] of nominal, but exact for SGLang 0.5.1",

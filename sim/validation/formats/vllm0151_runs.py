@@ -44,6 +44,7 @@ class Vllm0151Runs(MeasurementFormat):
     columns = frozenset(
         {"experiment", "load_stages", "system_prompt_len", "question_len", "output_len", "tp", "dp", *_GROUPS}
     )
+    source = "experiments of the authors of BLIS"
     assumptions = (
         "Poisson arrivals within each stage of the load, statistics over the whole run",
         "each user sends the same prompt, system prompt plus question, again and again; prefix caching is on",
