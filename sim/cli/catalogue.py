@@ -246,13 +246,13 @@ def _scenarios() -> list[Item]:
     from sim.core import data_names
     from sim.scenario import load
 
-    specs = {name: load(name).spec for name in data_names("scenarios")}
+    specs = {name: load(name).root for name in data_names("scenarios")}
     return [
         {
             "name": name,
-            "model": spec.model,
+            "model": spec.model if isinstance(spec.model, str) else spec.model.name,
             "cluster": spec.cluster if isinstance(spec.cluster, str) else f"{spec.cluster.nodes}x {spec.cluster.node}",
-            "variants": len(spec.variants),
+            "variants": len(getattr(spec, "variants", ())),
             "about": spec.description,
         }
         for name, spec in specs.items()

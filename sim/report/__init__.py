@@ -10,7 +10,7 @@ from sim.report.figures import breakdown_bar, difference_plot, latency_cdf, memo
 from sim.report.html import html_report, html_text
 from sim.report.pareto import pareto, pareto_views
 from sim.report.scoreboard import scoreboard_tables
-from sim.report.tables import compare_tables, run_tables, search_tables
+from sim.report.tables import compare_tables, run_tables, search_tables, training_tables
 from sim.report.timeline import save_timeline, timeline
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "scoreboard_tables",
     "search_tables",
     "timeline",
+    "training_tables",
     "what_changed",
     "why_lost",
 ]

@@ -14,6 +14,7 @@ from sim.results.intervals import Band, band_of, bands_that_hold, intervals_of
 from sim.results.metrics import (
     METRICS,
     STATISTICS,
+    TRAINING_ONLY,
     Metric,
     Objective,
     get_metric,
@@ -47,6 +48,7 @@ from sim.results.text import (
     show_metric,
     sorted_parts,
 )
+from sim.results.training import TrainingResult, unknown_intervals
 
 __all__ = [
     "COMPARED",
@@ -56,6 +58,7 @@ __all__ = [
     "REQUEST_COLUMNS",
     "SCHEMA_VERSION",
     "STATISTICS",
+    "TRAINING_ONLY",
     "Band",
     "CompareResult",
     "Difference",
@@ -67,6 +70,7 @@ __all__ = [
     "RunResult",
     "SearchResult",
     "SloSpec",
+    "TrainingResult",
     "Variant",
     "axis_title",
     "band_of",
@@ -100,5 +104,6 @@ __all__ = [
     "slo_of",
     "sorted_parts",
     "space_sentence",
+    "unknown_intervals",
     "write_table",
 ]

@@ -1,20 +1,43 @@
-"""Training: pipeline schedules, their replay, and operations that overlap on one device.
+"""Training: the work and time of a step, its memory, pipeline schedules and their replay.
 
-Start in `schedules` (who runs what in which order), then `replay` (when). `overlap` has the streams of one device.
+Start in `spec` and `plan` (what is trained and how it is laid out), then `layer`, `attention` and `vocabulary` (work of
+one rank), `costing` and `stages` (seconds of a micro-batch per virtual stage), `step` (the whole step) and `job`
+(metrics). `memory` says what fits. `schedules` hold who runs what in which order, `replay` when; `overlap` has the
+streams of one device.
 """
 
+from sim.training.job import goodput_frac, job_metrics
+from sim.training.memory import RankMemory, layer_activation_bytes
 from sim.training.passgraph import PassGraph, pass_graph
+from sim.training.plan import TrainingPlan, resolve_training
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Pass, PassKind, Schedule
+from sim.training.spec import CheckpointSpec, TrainingWorkload
+from sim.training.step import COMM_CAUSES, StepTimes, TrainingStep
+from sim.training.sustained import Sustained, SustainedSpec, sustained_of
 
 __all__ = [
+    "COMM_CAUSES",
     "SCHEDULES",
+    "CheckpointSpec",
     "Pass",
     "PassGraph",
     "PassKind",
     "PipelineTimes",
+    "RankMemory",
     "Schedule",
     "StageTimes",
+    "StepTimes",
+    "Sustained",
+    "SustainedSpec",
+    "TrainingPlan",
+    "TrainingStep",
+    "TrainingWorkload",
+    "goodput_frac",
+    "job_metrics",
+    "layer_activation_bytes",
     "pass_graph",
     "replay",
+    "resolve_training",
+    "sustained_of",
 ]

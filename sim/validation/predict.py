@@ -16,8 +16,9 @@ import numpy as np
 from sim.core import Array, InfeasibleError, InputError, summarise
 from sim.plans import EngineSpec, Infeasible, ResolvedPlan, resolve
 from sim.results import Band, get_metric
-from sim.scenario import IN_CODE, Assembled, PlanRunner, assemble, load
+from sim.scenario import IN_CODE, Assembled, PlanRunner, assemble, assemble_training, load, training_step
 from sim.serving import CompiledCost, ServingRun
+from sim.training import job_metrics
 from sim.validation.rows import THROUGHPUT, MeasuredRow
 
 Compiled = dict[tuple[Any, ...], CompiledCost]
@@ -32,12 +33,14 @@ class Prediction:
         bands: How far off predictions for the engine were, by metric.
         reason: Why nothing could be predicted; empty where it could.
         e2e_errors: |predicted / measured - 1| of the E2E latency of each request whose times are known.
+        fits: Whether a training plan is judged to fit the memory of its devices.
     """
 
     values: Mapping[str, float | None] = field(default_factory=dict)
     bands: Mapping[str, Band] = field(default_factory=dict)
     reason: str = ""
     e2e_errors: Array | None = field(default=None, repr=False)
+    fits: bool = True
 
 
 def predict(
@@ -58,6 +61,8 @@ def predict(
     if row.scenario is None:
         return Prediction(reason=row.reason)
     try:
+        if row.scenario["workload"].get("kind") == "training":
+            return _predict_training(row)
         return _predict(row, seed, {} if compiled is None else compiled, engine)
     except InfeasibleError as error:
         return Prediction(reason=_joined([reason.message for reason in error.reasons]) or error.message)
@@ -94,6 +99,16 @@ def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled], engine:
         metrics = runners[0].evaluate(plan).metrics
         values |= {path: get_metric(metrics, path) for path, value in values.items() if value is None}
     return Prediction(values, runners[0].bands, e2e_errors=_e2e_errors(row, samples))
+
+
+def _predict_training(row: MeasuredRow) -> Prediction:
+    """A training step; whether its memory fits is judged apart, since the run is known to have fitted."""
+    assert row.scenario is not None
+    step = training_step(assemble_training(load(row.scenario)))
+    if isinstance(step, tuple):
+        return Prediction(reason=_joined([reason.message for reason in step]))
+    metrics = job_metrics(step)
+    return Prediction({path: get_metric(metrics, path) for path in row.measured}, fits=not step.memory_reasons())
 
 
 def _joined(reasons: Sequence[str]) -> str:
