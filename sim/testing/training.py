@@ -66,34 +66,41 @@ def check_replay(run: PipelineTimes, times: StageTimes) -> None:
 
 def _check_causes(run: PipelineTimes, times: StageTimes) -> None:
     """No pass starts before the results it needs have crossed to its device."""
-    graph = run.graph
-    shape = (graph.virtual_stages, graph.microbatches)
-    begin, end, where = {}, {}, {}
-    for kind in PassKind:
-        mine = np.flatnonzero(graph.kind == kind)
-        if not mine.size or kind >= PassKind.VOCABULARY_S:
-            continue
-        begin[kind], end[kind], where[kind] = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, -1)
-        cells = graph.stage[mine], graph.microbatch[mine]
-        begin[kind][cells], end[kind][cells], where[kind][cells] = (
-            run.start_s[mine],
-            run.finish_s[mine],
-            graph.device[mine],
-        )
-    forward = PassKind.FORWARD
-    send = np.broadcast_to(times.send_s, graph.virtual_stages)[:-1, None]
-    send = np.where(where[forward][1:] == where[forward][:-1], 0.0, send)
-    assert (begin[forward][1:] >= end[forward][:-1] + send - 1e-9).all(), "F before its input"
-    backward = next((kind for kind in (PassKind.BACKWARD, PassKind.BACKWARD_INPUT) if kind in begin), None)
-    if backward is None:
+    kinds = {kind: _Cells(run, kind) for kind in PassKind if kind is not PassKind.EXCHANGE}
+    forward, weight = kinds[PassKind.FORWARD], kinds[PassKind.BACKWARD_WEIGHT]
+    backward = kinds[PassKind.BACKWARD].merged(kinds[PassKind.BACKWARD_INPUT])
+    send = np.broadcast_to(times.send_s, run.graph.virtual_stages)[:-1, None]
+    send = np.where(forward.device[1:] == forward.device[:-1], 0.0, send) - 1e-9
+    assert (forward.start_s[1:] >= forward.finish_s[:-1] + send).all(), "F before its input"
+    if np.isnan(backward.start_s).all():
         return
-    # Schedules may mix B and I: what one kind lacks, the other has.
-    other = PassKind.BACKWARD_INPUT
-    start, done = (
-        np.where(np.isnan(part[backward]), part.get(other, part[backward]), part[backward]) for part in (begin, end)
-    )
-    assert (start[:-1] >= done[1:] + send - 1e-9).all(), "a backward pass before its gradient"
-    assert (start[-1] >= end[forward][-1] - 1e-9).all(), "a backward pass before the loss"
-    if PassKind.BACKWARD_WEIGHT in begin:
-        split = ~np.isnan(begin[PassKind.BACKWARD_WEIGHT])
-        assert (begin[PassKind.BACKWARD_WEIGHT][split] >= end[other][split] - 1e-9).all(), "W before I"
+    assert (backward.start_s[:-1] >= backward.finish_s[1:] + send).all(), "a backward pass before its gradient"
+    assert (backward.start_s[-1] >= forward.finish_s[-1] - 1e-9).all(), "a backward pass before the loss"
+    assert not (weight.start_s < backward.finish_s - 1e-9).any(), "W before I"
+    scores, gradients = kinds[PassKind.VOCABULARY_S], kinds[PassKind.VOCABULARY_T]
+    if np.isnan(scores.start_s).all():
+        return
+    exchanged = scores.finish_s.max(axis=0) + times.exchange_s - 1e-9
+    assert (scores.start_s >= forward.finish_s[-1] + times.broadcast_s - 1e-9).all(), "S before its input"
+    assert (gradients.start_s >= exchanged).all(), "T before the softmax"
+    assert (backward.start_s[-1] >= exchanged).all(), "a backward pass before the softmax"
+
+
+class _Cells:
+    """Start, end and device of the passes of one kind by stage and micro-batch; NaN where there is none."""
+
+    def __init__(self, run: PipelineTimes, kind: PassKind) -> None:
+        graph = run.graph
+        rows = graph.stages if kind >= PassKind.VOCABULARY_S else graph.virtual_stages
+        mine = np.flatnonzero(graph.kind == kind)
+        self.start_s, self.finish_s, self.device = np.full((3, rows, graph.microbatches), np.nan)
+        cells = graph.stage[mine], graph.microbatch[mine]
+        self.start_s[cells], self.finish_s[cells] = run.start_s[mine], run.finish_s[mine]
+        self.device[cells] = graph.device[mine]
+
+    def merged(self, other: _Cells) -> _Cells:
+        """These, and where there are none, the other's."""
+        for name in ("start_s", "finish_s", "device"):
+            mine = getattr(self, name)
+            setattr(self, name, np.where(np.isnan(mine), getattr(other, name), mine))
+        return self

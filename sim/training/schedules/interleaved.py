@@ -20,7 +20,7 @@ class Interleaved(Schedule):
 
     def orders(self, *, stages: int, chunks: int, microbatches: int) -> Orders:
         """Warm-up of 2(p - 1 - i) + (v - 1)p passes, then forward and backward in turn, then the rest."""
-        turns = _turns(stages, chunks, microbatches)
+        turns = forward_turns(stages, chunks, microbatches)
         orders: Orders = []
         for device in range(stages):
             forward = [Pass(PassKind.FORWARD, chunk * stages + device, number) for chunk, number in turns]
@@ -35,8 +35,8 @@ class Interleaved(Schedule):
         return orders
 
 
-def _turns(stages: int, chunks: int, microbatches: int) -> list[tuple[int, int]]:
-    """Chunk and micro-batch of each forward pass in turn: groups of p micro-batches go through chunk after chunk."""
+def forward_turns(stages: int, chunks: int, microbatches: int) -> list[tuple[int, int]]:
+    """Chunk and micro-batch of each forward pass in turn: groups of `stages` micro-batches go chunk by chunk."""
     return [
         (chunk, number)
         for first in range(0, microbatches, stages)
