@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from sim.core import Frac, Spec
 
 Count = Annotated[int, Field(ge=1)]
-Recompute = Literal["none", "selective", "full"]
+Recompute = Literal["none", "selective", "operators", "full"]
 ZeroStage = Annotated[int, Field(ge=0, le=3)]
 WideDtype = Literal["bf16", "fp32"]
 
@@ -32,8 +32,9 @@ class TrainingPlanSpec(Spec):
         ep: Ranks that experts are spread over, a divisor of `dp`; 1.
         zero: What data-parallel ranks share: 0 nothing, 1 optimizer states, 2 also gradients, 3 also parameters
             (fully sharded data parallel).
-        recompute: Activations computed again in the backward pass: none, those of the attention core (selective), or
-            all of a layer but its input (full).
+        recompute: Activations computed again in the backward pass: none, those of the attention core (selective), every
+            second product and all that moves only memory (operators, as TorchTitan selects them), or all of a layer but
+            its input (full).
         recompute_every: With full recomputation, only one layer in so many keeps nothing but its input; 1 is all.
         micro_batch: Sequences of one micro-batch per data-parallel rank; 1.
         schedule: Name of the pipeline schedule.

@@ -68,6 +68,7 @@ class TrainingEngineSpec(Spec):
         compiled_stream_passes: The same where a compiler fuses them.
         kernels: Kernels launched per layer.
         compiled_kernels_frac: Kernels that remain of them where a compiler fuses them.
+        attention_frac: Rate of the engine's flash attention over that of FlashAttention-2.
         launch_s: Host time per kernel.
         step_s: Host time per step: data, logging, synchronisation.
         micro_batch_s: Host time per micro-batch and pipeline stage that no kernel hides: data, loss, schedule.
@@ -90,6 +91,7 @@ class TrainingEngineSpec(Spec):
     compiled_stream_passes: Sourced[float]
     kernels: LayerKernels
     compiled_kernels_frac: Sourced[Frac]
+    attention_frac: Sourced[Frac]
     launch_s: Sourced[TimeS]
     step_s: Sourced[TimeS]
     micro_batch_s: Sourced[TimeS]

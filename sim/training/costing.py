@@ -62,6 +62,7 @@ class TrainingCosts:
         groups: Communication groups by name.
         sustained: What the device sustains.
         stream_passes: Traffic of element-wise kernels over that of one fused kernel each.
+        attention_frac: Rate of flash attention over that of the device's curve.
         raw_s: Times without those factors by operator, shared between models of the same device and groups.
     """
 
@@ -72,12 +73,14 @@ class TrainingCosts:
         *,
         sustained: Sustained,
         stream_passes: float = 1.0,
+        attention_frac: float = 1.0,
         raw_s: dict[TrainingOperator, float] | None = None,
     ) -> None:
         self.device = device
         self.groups = groups
         self.sustained = sustained
         self.stream_passes = stream_passes
+        self.attention_frac = attention_frac
         self.raw_s: dict[TrainingOperator, float] = {} if raw_s is None else raw_s
         self._model = CostModel(device, engine=KERNEL_FAMILY, groups=groups)
         self._curves = Curves(device, KERNEL_FAMILY, self._model.sources)
@@ -116,7 +119,7 @@ class TrainingCosts:
         if isinstance(operator, (Gemm, GroupedGemm, BatchedGemm, WeightGradient)):
             return kept.linear
         if isinstance(operator, FlashAttention):
-            return kept.attention * (kept.attention_backward if operator.backward else 1.0)
+            return self.attention_frac * kept.attention * (kept.attention_backward if operator.backward else 1.0)
         if isinstance(operator, Collective):
             return kept.network if self.groups[operator.group].nodes > 1 else kept.local_comm
         passes = self.stream_passes if operator.cause == "norm_activation" else 1.0

@@ -66,13 +66,16 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
     """Bytes that one layer keeps of a micro-batch under the plan's recomputation [B].
 
     Full: the input of every `recompute_every`-th layer, everything of the others. Selective: all but the attention
-    core's scores (flash attention never keeps them).
+    core's scores (flash attention never keeps them). Operators: about half of that, the results of every second product
+    and of attention.
     """
     everything = layer_activation_bytes(model, group, shape)
     if plan.recompute == "full":
         own = _BYTES * shape.residual_tokens * model.hidden_size
         share = 1.0 / plan.recompute_every
         return share * own + (1.0 - share) * everything
+    if plan.recompute == "operators":
+        return 0.5 * (everything - score_bytes(group.attention, shape))
     if plan.recompute == "selective":
         return everything - score_bytes(group.attention, shape)
     return everything

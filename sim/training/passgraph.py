@@ -89,7 +89,7 @@ class PassGraph:
         return before
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)
 def pass_graph(schedule: Schedule, *, stages: int, chunks: int, microbatches: int) -> PassGraph:
     """The graph of a schedule on a layout; kept, so that a layout is compiled once.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sim.core import Reason
 from sim.hardware import Cluster, CommGroup
-from sim.models import GQA, Dense, LayerGroup, ModelSpec
+from sim.models import GQA, LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
 from sim.plans.training import Recompute, WideDtype
 from sim.training.shape import WorkShape
@@ -221,17 +221,19 @@ def _nearest_divisors(total: int, wanted: int) -> str:
 
 
 def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
-    if plan.stages > model.n_layers:
+    if 0 in plan.layers_per_stage[1:-1]:
         yield Reason(
             "layers",
-            f"pp {plan.pp} x vpp {plan.vpp} = {plan.stages} virtual stages for {model.n_layers} layers; at most "
-            f"{model.n_layers} have one each",
+            f"pp {plan.pp} x vpp {plan.vpp} = {plan.stages} virtual stages for {model.n_layers} layers: only the first "
+            f"and the last, with embedding and LM head, can be without one; at most {model.n_layers + 2} stages are",
             {"stages": plan.stages, "layers": model.n_layers},
         )
     if plan.vpp > 1 and plan.pp == 1:
         yield Reason("schedule", f"vpp {plan.vpp} needs pipeline stages, but pp is 1", {"vpp": plan.vpp})
     if plan.sp and plan.tp == 1:
         yield Reason("sequence_parallel", "sp divides norms over tensor-parallel ranks, but tp is 1", {"tp": 1})
+    if plan.ep > 1 and not model.is_moe:
+        yield Reason("experts", f"ep {plan.ep}, but {model.name} has no experts", {"ep": plan.ep})
     for group in model.layers:
         yield from _layer_reasons(plan, group)
 
@@ -254,10 +256,7 @@ def _layer_reasons(plan: TrainingPlan, group: LayerGroup) -> Iterator[Reason]:
     width = ffn.intermediate
     if width % tp:
         yield Reason("width", f"feed-forward width {width} does not divide by tp {tp}", {"width": width, "tp": tp})
-    if isinstance(ffn, Dense):
-        if plan.ep > 1:
-            yield Reason("experts", f"ep {plan.ep}, but a layer has no experts", {"ep": plan.ep})
-    elif ffn.experts % plan.ep:
+    if isinstance(ffn, MoE) and ffn.experts % plan.ep:
         near = _nearest_divisors(ffn.experts, plan.ep)
         yield Reason(
             "experts",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from sim.models import LayerGroup, ModelSpec
+from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
@@ -121,6 +121,9 @@ class StageModel:
             return PassCost().add(forward, 1.0 / self.plan.recompute_every)
         if self.plan.recompute == "selective":
             return self.costs.pass_cost(work.core)
+        if self.plan.recompute == "operators":
+            again = self.costs.pass_cost(o for o in work.forward if isinstance(o, Elementwise))
+            return again.add(self.costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
         return PassCost()
 
     # ---- parameters that are gathered for use (ZeRO-3) ----
@@ -187,7 +190,7 @@ class StageModel:
         forward, by_input, by_weight = passes
         kernels_forward = layers * engine.kernels.forward.value + ends * _END_KERNELS
         kernels_backward = layers * engine.kernels.backward.value + 2.0 * ends * _END_KERNELS
-        if plan.recompute == "full":
+        if plan.recompute in ("full", "operators"):
             kernels_backward += layers * engine.kernels.forward.value / plan.recompute_every
         waits = max(0.0, kernels_forward * one - forward.total_s)
         forward.parts_s["host"] = waits + engine.micro_batch_s.value / plan.vpp

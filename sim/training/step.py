@@ -102,6 +102,7 @@ class TrainingStep:
             {**communication_groups(plan, cluster), **_boundaries(plan, cluster)},
             sustained=sustained or sustained_of(cluster.device),
             stream_passes=passes.value,
+            attention_frac=engine.attention_frac.value,
             raw_s=raw_s,
         )
         self.schedule: Schedule = SCHEDULES.get(plan.schedule)()
@@ -225,26 +226,42 @@ class TrainingStep:
     # ---- the whole step ----
 
     @cached_property
+    def _reductions_s(self) -> list[tuple[float, float]]:
+        """Exposed and hidden time [s] of reducing gradients and gathering parameters, by pipeline stage."""
+        return [self._exposed_reduction_s(device) for device in range(self.plan.pp)]
+
+    @cached_property
+    def _late_s(self) -> float:
+        """Time [s] from the end of the last pass until all gradients are reduced."""
+        pipeline = self.pipeline
+        ends = (float(pipeline.finish_s[pipeline.graph.of_device(device)].max()) for device in range(self.plan.pp))
+        synced = max(end + exposed for end, (exposed, _) in zip(ends, self._reductions_s, strict=True))
+        return max(synced - pipeline.end_s, 0.0) + self._tied_embedding_s()
+
+    @cached_property
+    def _update_s(self) -> float:
+        """Time [s] of the optimizer on the fullest rank."""
+        return max(self._optimizer_s(device) for device in range(self.plan.pp))
+
+    @property
+    def step_s(self) -> float:
+        """Time between the ends of successive steps [s]."""
+        return self.pipeline.end_s + self._late_s + self._update_s + self.engine.step_s.value
+
+    @cached_property
     def times(self) -> StepTimes:
         """Time of the step by cause."""
         pipeline, plan = self.pipeline, self.plan
-        devices = range(plan.pp)
-        finish = [float(pipeline.finish_s[pipeline.graph.of_device(device)].max()) for device in devices]
-        reduction = [self._exposed_reduction_s(device) for device in devices]
-        synced = [finish[device] + reduction[device][0] for device in devices]
-        late = max(max(synced) - pipeline.end_s, 0.0) + self._tied_embedding_s()
-        optimizer_s = max(self._optimizer_s(device) for device in devices)
         critical = int(np.argmax(pipeline.busy_s))
         parts = self._pipeline_parts(critical)
-        parts["dp_comm"] = parts.get("dp_comm", 0.0) + late
-        parts["optimizer"] = optimizer_s
+        parts["dp_comm"] = parts.get("dp_comm", 0.0) + self._late_s
+        parts["optimizer"] = self._update_s
         parts["host"] = parts.get("host", 0.0) + self.engine.step_s.value
-        step_s = pipeline.end_s + late + optimizer_s + self.engine.step_s.value
         inside = sum(self.stages[stage].hidden_comm_s for stage in self.held[critical]) * plan.microbatches
         return StepTimes(
-            step_s=step_s,
+            step_s=self.step_s,
             parts_s=parts,
-            hidden_s={"dp_comm": inside + reduction[critical][1]},
+            hidden_s={"dp_comm": inside + self._reductions_s[critical][1]},
             bubble_s=float(pipeline.idle_s.mean()),
             busy_s=float((pipeline.end_s - pipeline.idle_s).mean()),
             hardware_flops=self._hardware_flops(),

@@ -4,7 +4,9 @@ A row gives the shape of the model, the layout, and one measured figure (`metric
 it in `extra_metrics` (`k=v;k=v`). Times, tokens/s and samples/s are compared as they are; a FLOP rate or utilisation is
 turned into seconds by `flops_definition`, and a row without one is not answered. Assumed where a row does not say:
 
-- `micro_batch` 1 and no virtual stages, except for the runs whose published scripts fix them (Megatron-LM, SC'21);
+- `micro_batch` 1, or without pipeline stages the whole batch of a rank up to 8 sequences, except for the runs whose
+  published scripts fix it (Megatron-LM, SC'21);
+- chunks of four layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
 - a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
 - no recomputation where it is not stated; the engine's own format of gradients;
 - the engine by the source: the profile that describes the stack it names.
@@ -67,13 +69,15 @@ _SHIPPED: Final = {"DeepSeek-V3": "deepseek-v3", "Mixtral-8x7B": "mixtral-8x7b"}
 """Models whose shape a row cannot hold: latent attention, dense first layers, experts."""
 
 _SCHEDULES: Final = (
-    ("ZB-1p", "zb-h1"),
-    ("ZB-2p", "zb-h2"),
+    ("ZB-1p", "zb_h1"),
+    ("ZB-2p", "zb_h2"),
     ("DualPipe", "dualpipe"),
-    ("1F1B + vocab-1", "vocab-1"),
-    ("1F1B + vocab-2", "vocab-2"),
+    ("1F1B + vocab-1", "1f1b_vocab_1"),
+    ("1F1B + vocab-2", "1f1b_vocab_2"),
 )
 _NOT_MODELLED: Final = {"interlaced": "interlaced vocabulary passes", "redis": "layers redistributed by cost"}
+_CHUNK_LAYERS: Final = 4
+_WHOLE_BATCH: Final = 8
 _OFFLOADS: Final = ("offload", "Infinity", "CPU", "NVMe", "pods")
 _BYTES: Final = {"peak_mem_GB": 1e9, "peak_mem_GiB": 2.0**30}
 _GIB_SOURCES: Final = ("Zero Bubble",)
@@ -88,7 +92,7 @@ class TrainingRuns(MeasurementFormat):
 
     columns = frozenset({"id", "source", "layers", "hidden", "global_batch", "tp", "pp", "metric", "value", "unit"})
     assumptions = (
-        "micro-batch 1 and no virtual stages where not stated, but for the runs whose published scripts fix them",
+        "micro-batch 1 where not stated, or without stages all of a rank's batch up to 8; 4 layers per chunk",
         "gated feed-forward blocks where the width is not four times the model's; embeddings then not tied",
         "no recomputation where not stated; gradients in the engine profile's own format",
         "FLOP rates are turned into seconds by the row's definition; utilisations are of the dense 16-bit peak",
@@ -205,6 +209,8 @@ def _scenario(line: Line) -> _Scenario:
     sharding = line.text("sharding_offload").replace("no offload", "")
     if any(word in sharding for word in _OFFLOADS) and "EMA" not in sharding:
         raise _UnusableError(f"offload is not modelled: {sharding}")
+    if "LoRA" in line.text("model"):
+        raise _UnusableError("adapters (LoRA) are not modelled")
     if "MegaScale" in line.text("model") or "+" in line.text("model"):
         raise _UnusableError("parallel blocks and sliding windows of MegaScale's own model are not in the row")
     micro_batch, plan = _plan(line, gpus)
@@ -293,17 +299,22 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     tp, pp, cp = _count(line, "tp"), _count(line, "pp"), line.whole("cp") or 1
     if gpus % (tp * pp * cp):
         raise _UnusableError(f"tp {tp} x pp {pp} x cp {cp} does not divide {gpus} GPUs")
-    scripts = _SCRIPTS.get(line.text("model"), {}) if "SC21" in line.text("source") else {}
-    micro_batch = line.whole("micro_batch") or scripts.get("micro_batch", 1)
+    scripts = {"vpp": 1, **_SCRIPTS.get(line.text("model"), {})} if "SC21" in line.text("source") else {}
+    dp = gpus // (tp * pp * cp)
+    micro_batch = line.whole("micro_batch") or scripts.get("micro_batch") or _assumed_micro_batch(line, dp, pp)
     if line.text("micro_batch") and "." in line.text("micro_batch"):
         raise _UnusableError(f"a micro-batch of {line.text('micro_batch')} sequences is a mean of several")
     plan: _Scenario = {"tp": tp, "pp": pp, "cp": cp, "ep": line.whole("ep") or 1}
     vpp = line.whole("vpp") or scripts.get("vpp", 1)
     if line.text("vpp").startswith("max"):
-        vpp = max(1, _count(line, "layers") // pp)
+        vpp = -(-_count(line, "layers") // pp)
+    elif "interleaved" in line.text("schedule") + line.text("vpp") and not (line.whole("vpp") or scripts or pp == 1):
+        vpp = _assumed_chunks(line, pp, dp * micro_batch)
     plan["vpp"] = vpp if pp > 1 else 1
     plan.update(_recompute(line.text("recompute")))
     plan.update(_sharding(line.text("sharding_offload")))
+    if pp > 1 and "FSDP2" in line.text("sharding_offload"):
+        plan["zero"] = 2  # with pipeline stages TorchTitan keeps gathered parameters until the step ends
     plan.update(_schedule(line, plan))
     precision = line.text("precision")
     if "compile" in precision:
@@ -313,12 +324,29 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     return micro_batch, plan
 
 
+def _assumed_micro_batch(line: Line, dp: int, pp: int) -> int:
+    """Sequences of a micro-batch where a source does not say: 1, or all of a rank's where nothing is pipelined."""
+    own = _count(line, "global_batch") // dp
+    return own if pp == 1 and 1 <= own <= _WHOLE_BATCH else 1
+
+
+def _assumed_chunks(line: Line, pp: int, unit: int) -> int:
+    """Chunks per stage where a source interleaves and does not say how finely: `_CHUNK_LAYERS` layers each.
+
+    The schedule's own rule still holds: micro-batches are a multiple of the stages.
+    """
+    per_stage, microbatches = _count(line, "layers") // pp, _count(line, "global_batch") // unit
+    return max(1, per_stage // _CHUNK_LAYERS) if microbatches % pp == 0 else 1
+
+
 def _recompute(text: str) -> _Scenario:
     found: _Scenario = {"recompute": "none"}
     if text.startswith("full"):
         found = {"recompute": "full"}
     elif text == "selective layer":
         found = {"recompute": "full", "recompute_every": 2}
+    elif text == "selective op":
+        found = {"recompute": "operators"}
     elif text.startswith("selective"):
         found = {"recompute": "selective"}
     return {**found, "sp": True} if text.endswith("+ SP") else found
