@@ -87,17 +87,22 @@ class _Case:
         self.sustained = sustained_of(things.cluster.device)
         self.owner = self.sustained.source.partition(",")[0].split()[0]
         self._raw_s: dict[TrainingOperator, float] = {}
+        self._known: dict[tuple[float, ...], float] = {}
 
     def error(self, values: Mapping[str, float]) -> float:
-        """Logarithm of predicted over measured step time."""
-        kept: dict[str, Any] = {
-            name: value for name, value in _own(values, self.owner).items() if hasattr(self.sustained, name)
-        }
+        """Logarithm of predicted over measured step time; worked out once per set of the numbers that matter to it."""
+        kept, own = _own(values, self.owner), _own(values, self.things.engine.name)
+        key = (*kept.values(), *own.values())
+        if key not in self._known:
+            self._known[key] = self._error(kept, own)
+        return self._known[key]
+
+    def _error(self, kept: dict[str, Any], own: Mapping[str, float]) -> float:
         step = TrainingStep(
             self.things.model,
             self.plan,
             workload=self.things.spec.workload,
-            engine=_engine_with(self.things.engine, _own(values, self.things.engine.name)),
+            engine=_engine_with(self.things.engine, own),
             cluster=self.things.cluster,
             sustained=replace(self.sustained, **kept),
             raw_s=self._raw_s,
@@ -191,7 +196,7 @@ def measured_step_s(row: MeasuredRow, plan: TrainingPlan) -> float | None:
     return None
 
 
-def _own(values: Mapping[str, float], owner: str) -> dict[str, float]:
+def _own(values: Mapping[str, float], owner: str) -> dict[str, Any]:
     return {name.removeprefix(f"{owner}."): value for name, value in values.items() if name.startswith(f"{owner}.")}
 
 
