@@ -47,21 +47,18 @@ class FreeNumber:
         return f"{self.owner}.{self.field}"
 
 
-DEVICE_NUMBERS: Final = ("linear", "stream", "network")
 FREE_NUMBERS: Final = (
-    *(FreeNumber(device, field) for device in ("a100", "h100", "h100-96-500w") for field in DEVICE_NUMBERS),
+    *(FreeNumber("a100", field) for field in ("linear", "stream", "local_comm", "network")),
+    *(FreeNumber("h100", field) for field in ("linear", "stream", "local_comm", "network")),
+    FreeNumber("h100-96-500w", "linear"),
     FreeNumber("megatron-deepspeed", "launch_s", 1.0),
     FreeNumber("megatron-deepspeed", "step_s", 1.0),
-    FreeNumber("megatron-lm-2021", "launch_s", 0.5),
-    FreeNumber("megatron-lm", "launch_s", 0.5),
     FreeNumber("fsdp", "attention_frac"),
     FreeNumber("fsdp", "stream_passes"),
-    FreeNumber("fsdp", "launch_s", 0.5),
     FreeNumber("torchtitan", "stream_passes"),
     FreeNumber("torchtitan", "compiled_stream_passes"),
-    FreeNumber("torchtitan", "launch_s", 0.5),
 )
-"""All numbers that are fitted: three per device, and what tells the engines apart."""
+"""All numbers that are fitted: a few per device with enough rows, and what tells the engines apart."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ def fit_training(rows: Iterable[MeasuredRow], *, free: Sequence[FreeNumber] = FR
 
 
 def _is_share(number: FreeNumber) -> bool:
-    return number.field in ("linear", "stream", "network", "attention_frac")
+    return number.field in ("linear", "stream", "local_comm", "network", "attention_frac")
 
 
 def _prior(number: FreeNumber, cases: Sequence[_Case]) -> float:

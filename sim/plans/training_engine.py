@@ -78,6 +78,7 @@ class TrainingEngineSpec(Spec):
         bucket_bytes: Gradients that are reduced together.
         param_master: Whether 16-bit parameters have a copy in 32 bits beside the optimizer's moments.
         gather_dtype: Format in which sharded parameters are gathered.
+        logit_bytes: Bytes per logit alive at the peak of the loss.
         context_bytes: Memory outside the framework's allocator.
         refs: Sources by key.
         note: What a reader must know.
@@ -101,6 +102,7 @@ class TrainingEngineSpec(Spec):
     bucket_bytes: Sourced[DataBytes]
     param_master: bool = True
     gather_dtype: Literal["bf16", "fp32"] = "bf16"
+    logit_bytes: Sourced[float]
     context_bytes: Sourced[DataBytes]
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""

@@ -88,9 +88,9 @@ def end_activation_bytes(model: ModelSpec, shape: WorkShape, *, first: bool, las
     return kept + (2.0 * _BYTES * rows if last else 0.0)
 
 
-def loss_bytes(model: ModelSpec, shape: WorkShape) -> float:
-    """Logits alive at the peak of the loss on a rank: in 16 bits, and twice in fp32 [B]."""
-    return shape.tokens * padded_vocab(model, shape.tp) / shape.tp * (_BYTES + 4.0 + 4.0)
+def loss_bytes(model: ModelSpec, shape: WorkShape, *, logit_bytes: float) -> float:
+    """Logits alive at the peak of the loss on a rank [B]."""
+    return shape.tokens * padded_vocab(model, shape.tp) / shape.tp * logit_bytes
 
 
 @dataclass(frozen=True)

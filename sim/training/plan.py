@@ -307,6 +307,7 @@ def communication_groups(plan: TrainingPlan, cluster: Cluster) -> Mapping[str, C
         "ep": cluster.group(range(0, inner * plan.ep, inner)),
         "dp": cluster.group(range(0, stage, tp)),
         "expert_dp": cluster.group(range(0, stage, inner * plan.ep)),
+        "stages": cluster.group(range(0, stage * plan.pp, stage)),
         "ends": cluster.group((0, stage * (plan.pp - 1)) if plan.pp > 1 else (0,)),
     }
 

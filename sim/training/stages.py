@@ -51,16 +51,25 @@ class StageModel:
         sequence: Tokens of a sequence.
         engine: The engine's profile.
         costs: Costs of operators.
+        spread_vocabulary: Whether the LM head is divided over the stages, in passes of its own.
     """
 
     def __init__(
-        self, model: ModelSpec, plan: TrainingPlan, *, sequence: int, engine: TrainingEngineSpec, costs: TrainingCosts
+        self,
+        model: ModelSpec,
+        plan: TrainingPlan,
+        *,
+        sequence: int,
+        engine: TrainingEngineSpec,
+        costs: TrainingCosts,
+        spread_vocabulary: bool = False,
     ) -> None:
         self.model = model
         self.plan = plan
         self.shape: WorkShape = plan.shape(sequence)
         self.engine = engine
         self.costs = costs
+        self.spread_vocabulary = spread_vocabulary
         self._layers: dict[LayerGroup, StagePasses] = {}
 
     @cached_property
@@ -76,6 +85,13 @@ class StageModel:
             found.append(kinds[key])
         return found
 
+    @cached_property
+    def head(self) -> tuple[PassCost, PassCost]:
+        """One stage's slice of the LM head and loss, forward (S) and backward (T)."""
+        work = head_work(self.model, self.shape, slices=self.plan.pp)
+        forward, by_input, by_weight = self._work_cost(work)
+        return forward, by_input.add(by_weight)
+
     def _stage(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> StagePasses:
         forward, by_input, by_weight, again, hidden = PassCost(), PassCost(), PassCost(), 0.0, 0.0
         for group, count in layers:
@@ -85,12 +101,12 @@ class StageModel:
             by_weight.add(one.backward_weight, count)
             again += count * one.recomputed_flops
             hidden += count * one.hidden_comm_s
-        for wanted, work in ((first, embedding_work), (last, head_work)):
-            if wanted:
-                parts = self._work_cost(work(self.model, self.shape))
-                for total, part in zip((forward, by_input, by_weight), parts, strict=True):
-                    total.add(part)
-        self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=first + last)
+        ends = [embedding_work(self.model, self.shape)] if first else []
+        ends += [head_work(self.model, self.shape)] if last and not self.spread_vocabulary else []
+        for work in ends:
+            for total, part in zip((forward, by_input, by_weight), self._work_cost(work), strict=True):
+                total.add(part)
+        self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends))
         self._add_first_gather(layers, forward, by_weight)
         return StagePasses(forward, by_input, by_weight, again, hidden)
 

@@ -61,10 +61,13 @@ def layer_parameters(model: ModelSpec, group: LayerGroup, *, tp: int, ep: int) -
     return (matrices + small + shared) / tp + norms + router_parameters(ffn, hidden), routed
 
 
-def rank_parameters(model: ModelSpec, plan: TrainingPlan, stage: int) -> RankParameters:
+def rank_parameters(
+    model: ModelSpec, plan: TrainingPlan, stage: int, *, spread_vocabulary: bool = False
+) -> RankParameters:
     """Parameters on a rank of virtual stage `stage`.
 
-    With tied embeddings and several stages, the last stage has a copy of the embedding (Megatron-LM).
+    With tied embeddings and several stages, the last stage has a copy of the embedding (Megatron-LM). With
+    `spread_vocabulary`, embedding and LM head are divided over the stages instead (arXiv 2411.05288).
     """
     shared = expert = largest = 0.0
     for group, count in layers_of_stage(model, plan.layers_per_stage, stage):
@@ -73,6 +76,8 @@ def rank_parameters(model: ModelSpec, plan: TrainingPlan, stage: int) -> RankPar
     rows = padded_vocab(model, plan.tp) * model.hidden_size / plan.tp
     first, last = stage == 0, stage == plan.stages - 1
     embedding = rows * (float(first) + float(last and not (first and model.tied_embeddings)))
+    if spread_vocabulary:
+        embedding = rows * (1.0 if model.tied_embeddings else 2.0) / plan.stages
     positions = model.learned_positions * model.hidden_size if first else 0.0
     final = model.hidden_size * (2 if model.norm_bias else 1) if last else 0.0
     return RankParameters(shared + embedding + positions + final, expert, max(largest, embedding), embedding)

@@ -16,7 +16,7 @@ from sim.core import Array, Reason
 from sim.hardware import Cluster, CommGroup
 from sim.models import Elementwise, ModelSpec
 from sim.plans import TrainingEngineSpec
-from sim.training.costing import TrainingCosts
+from sim.training.costing import PassCost, TrainingCosts
 from sim.training.memory import (
     RankMemory,
     buffer_bytes,
@@ -118,8 +118,16 @@ class TrainingStep:
     @cached_property
     def parameters(self) -> list[RankParameters]:
         """Parameters on a rank of each pipeline stage."""
-        parts = [rank_parameters(self.model, self.plan, stage) for stage in range(self.plan.stages)]
+        parts = [
+            rank_parameters(self.model, self.plan, stage, spread_vocabulary=self.spreads_vocabulary)
+            for stage in range(self.plan.stages)
+        ]
         return [_sum_parameters([parts[stage] for stage in held]) for held in self.held]
+
+    @property
+    def spreads_vocabulary(self) -> bool:
+        """Whether the schedule has passes of its own for slices of the vocabulary."""
+        return self.schedule.barriers > 0
 
     def schedule_reasons(self) -> list[Reason]:
         """Why the schedule cannot run this layout."""
@@ -129,15 +137,20 @@ class TrainingStep:
     # ---- the pipeline ----
 
     @cached_property
-    def stages(self) -> list[StagePasses]:
-        """Passes of one micro-batch in every virtual stage."""
+    def _stage_model(self) -> StageModel:
         return StageModel(
             self.model,
             self.plan,
             sequence=self.workload.sequence_length,
             engine=self.engine,
             costs=self.costs,
-        ).stages
+            spread_vocabulary=self.spreads_vocabulary,
+        )
+
+    @property
+    def stages(self) -> list[StagePasses]:
+        """Passes of one micro-batch in every virtual stage."""
+        return self._stage_model.stages
 
     @cached_property
     def pipeline(self) -> PipelineTimes:
@@ -150,6 +163,8 @@ class TrainingStep:
             backward_input_s=np.array([stage.backward_input.total_s for stage in self.stages]),
             backward_weight_s=np.array([stage.backward_weight.total_s for stage in self.stages]),
             send_s=send_s,
+            shared_hidden_frac=self._shared_hidden_frac(),
+            **self._vocabulary_times_s(),
         )
         return replay(
             self.schedule,
@@ -159,6 +174,41 @@ class TrainingStep:
             microbatches=self.plan.microbatches,
             overlap_p2p=self.plan.overlap_p2p,
         )
+
+    def _shared_hidden_frac(self) -> float:
+        """How much of the shorter of two passes hides where a schedule runs a forward and a backward pass at once.
+
+        One's communication runs beside the other's compute, so both together take the longer of all compute and all
+        communication (DeepSeek-V3, arXiv 2412.19437, section 3.2.1); the collectives take their multiprocessors.
+        """
+        if self.schedule.model_copies < 2:
+            return 0.0
+        longest = max(self.stages, key=lambda stage: stage.total_s)
+        backward = PassCost().add(longest.backward_input).add(longest.backward_weight)
+        comm_s = sum(part.parts_s.get(cause, 0.0) for part in (longest.forward, backward) for cause in COMM_CAUSES)
+        both_s = longest.forward.total_s + backward.total_s
+        compute_s = both_s - comm_s
+        together_s = max(compute_s + self.engine.comm_units_frac.value * comm_s, comm_s)
+        shorter_s = min(longest.forward.total_s, backward.total_s)
+        return min(1.0, max(0.0, (both_s - together_s) / shorter_s)) if shorter_s else 0.0
+
+    def _vocabulary_times_s(self) -> dict[str, float]:
+        """Passes over slices of the vocabulary, and their exchanges over all stages [s]; empty without such passes.
+
+        The last stage's output goes to all stages, one after the other at the rate of a transfer; an exchange sums two
+        numbers per token, and the gradient of the output.
+        """
+        if not self.spreads_vocabulary:
+            return {}
+        score, gradient = self._stage_model.head
+        tokens = self.plan.micro_batch * self.workload.sequence_length / self.plan.cp
+        whole = 2.0 * tokens * self.model.hidden_size
+        return {
+            "vocabulary_s_s": score.total_s,
+            "vocabulary_t_s": gradient.total_s,
+            "broadcast_s": self.costs.collective_s("p2p", whole / self.plan.tp, "pp0"),
+            "exchange_s": self.costs.collective_s("all_reduce", 8.0 * tokens + whole / self.plan.tp, "stages"),
+        }
 
     def _sends_s(self) -> Array | float:
         """Transfer of a micro-batch behind each virtual stage [s].
@@ -279,6 +329,10 @@ class TrainingStep:
             for part in (own.forward, own.backward_input, own.backward_weight):
                 for cause, seconds in part.parts_s.items():
                     parts[cause] = parts.get(cause, 0.0) + seconds * passes
+        if self.spreads_vocabulary:
+            for part in self._stage_model.head:
+                for cause, seconds in part.parts_s.items():
+                    parts[cause] = parts.get(cause, 0.0) + seconds * passes
         busy_s = sum(parts.values())
         scale = float(pipeline.busy_s[device]) / busy_s if busy_s else 1.0  # passes that share a device take less
         parts = {cause: seconds * scale for cause, seconds in parts.items()}
@@ -294,6 +348,8 @@ class TrainingStep:
         one = sum(
             stage.forward.flops + stage.backward_input.flops + stage.backward_weight.flops for stage in self.stages
         )
+        if self.spreads_vocabulary:
+            one += self.plan.pp * sum(part.flops for part in self._stage_model.head)
         return one * plan.microbatches * plan.dp * plan.tp * plan.cp
 
     # ---- memory ----
@@ -335,8 +391,10 @@ class TrainingStep:
             for group, _ in layers_of_stage(self.model, plan.layers_per_stage, stage):
                 everything = layer_activation_bytes(self.model, group, shape)
                 layer = max(layer, everything - kept_layer_bytes(self.model, group, shape, plan))
-        last = plan.stages - 1 in self.held[device]
-        return max(layer, loss_bytes(self.model, shape) if last else 0.0)
+        loss = loss_bytes(self.model, shape, logit_bytes=self.engine.logit_bytes.value)
+        if self.spreads_vocabulary:
+            return max(layer, loss / plan.pp)
+        return max(layer, loss if plan.stages - 1 in self.held[device] else 0.0)
 
 
 def _boundaries(plan: TrainingPlan, cluster: Cluster) -> dict[str, CommGroup]:

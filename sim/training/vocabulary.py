@@ -40,9 +40,15 @@ def embedding_work(model: ModelSpec, shape: WorkShape) -> LayerWork:
     return LayerWork(forward, [backward], [], [])
 
 
-def head_work(model: ModelSpec, shape: WorkShape) -> LayerWork:
-    """Final norm, logits and loss of all tokens, and their gradients."""
-    columns = padded_vocab(model, shape.tp) / shape.tp
+def head_work(model: ModelSpec, shape: WorkShape, *, slices: int = 1) -> LayerWork:
+    """Final norm, logits and loss of all tokens, and their gradients.
+
+    Args:
+        model: The model.
+        shape: What the rank works on.
+        slices: Pipeline stages that the vocabulary is divided over as well (vocabulary parallelism).
+    """
+    columns = padded_vocab(model, shape.tp) / shape.tp / slices
     logits = shape.tokens * columns
     norm = shape.residual_tokens * model.hidden_size
     product = linear("lm_head", float(model.hidden_size), columns, shape, dtype="bf16")

@@ -47,6 +47,7 @@ class MeasuredRow:
         closed: Nominal load, where throughput is to be worked out from TTFT and TPOT.
         reason: Why the row cannot be simulated; empty where it can.
         weight: What the row counts in a pooled figure.
+        cannot: Why a metric of the row cannot be compared, by its path, although the row can be simulated.
     """
 
     id: str
@@ -59,6 +60,7 @@ class MeasuredRow:
     closed: ClosedPoint | None = None
     reason: str = ""
     weight: float = 1.0
+    cannot: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.scenario is None) != bool(self.reason):

@@ -54,7 +54,12 @@ class Scoreboard:
     def summary(self) -> dict[str, Any]:
         """Coverage and errors by dataset name, in all and by group, beside what peers have published."""
         return {
-            dataset.name: summarise_dataset(dataset, entries, [found.e2e_errors for found in predictions])
+            dataset.name: summarise_dataset(
+                dataset,
+                entries,
+                [found.e2e_errors for found in predictions],
+                unfit=[row.id for row, found in zip(dataset.rows, predictions, strict=True) if not found.fits],
+            )
             for dataset, entries, predictions in zip(self.datasets, self.entries, self.predictions, strict=True)
         }
 
@@ -163,9 +168,9 @@ def _entries(row: MeasuredRow, found: Prediction) -> tuple[Entry, ...]:
 
 
 def _entry(row: MeasuredRow, metric: str, measured: float | None, found: Prediction) -> Entry:
-    predicted = found.values.get(metric)
-    reason = ""
-    if predicted is None:
+    predicted = None if metric in row.cannot else found.values.get(metric)
+    reason = row.cannot.get(metric, "")
+    if predicted is None and not reason:
         reason = found.reason or "the simulation has no value of this metric"
     band = band_of(metric, bands_that_hold(found.bands, closed_loop=row.closed is not None))
     low, high = (None, None) if band is None or predicted is None else band.of(predicted)

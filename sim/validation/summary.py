@@ -14,12 +14,16 @@ from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.peers import PEERS
 
-COMBINED: Final = "engine, system, model"
-"""Name of the grouping by all three."""
+COMBINED: Final = ("engine, system, model", "half, system", "half, source")
+"""Groupings by several labels at once, for tables that have them all."""
 
 
 def summarise_dataset(
-    dataset: Dataset, entries: Sequence[Sequence[Entry]], e2e_errors: Sequence[Array | None]
+    dataset: Dataset,
+    entries: Sequence[Sequence[Entry]],
+    e2e_errors: Sequence[Array | None],
+    *,
+    unfit: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Coverage and errors of one dataset, in all and by each group.
 
@@ -27,11 +31,13 @@ def summarise_dataset(
         dataset: The rows.
         entries: The entries of each row, in their order.
         e2e_errors: Per row, |predicted / measured - 1| of the E2E latency of each request; None where unknown.
+        unfit: Rows whose training plan is judged not to fit its devices, although it ran.
     """
     groups = dict.fromkeys(name for row in dataset.rows for name in row.groups)
     labels = {name: [row.groups.get(name, "") for row in dataset.rows] for name in groups}
-    if set(groups) >= {"engine", "system", "model"}:
-        labels[COMBINED] = [", ".join(row.groups[key] for key in COMBINED.split(", ")) for row in dataset.rows]
+    for name in COMBINED:
+        if set(groups) >= {*name.split(", ")}:
+            labels[name] = [", ".join(row.groups[key] for key in name.split(", ")) for row in dataset.rows]
     found = {
         "format": dataset.format,
         **_coverage(entries),
@@ -41,6 +47,8 @@ def summarise_dataset(
         "peers": [figure.to_json() for figure in PEERS.get(dataset.format, ())],
         "assumptions": list(dataset.assumptions),
     }
+    if unfit:
+        found["judged_not_to_fit"] = list(unfit)
     known = {row.id: e for row, e in zip(dataset.rows, e2e_errors, strict=True) if e is not None and e.size}
     if known:
         found["requests"] = {name: {"metric": "e2e_s", **_absolute(errors)} for name, errors in known.items()}
@@ -67,7 +75,7 @@ def _coverage(entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
 
 
 def _errors(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Values measured and answered, median and 90th percentile of |error|, and bias: the median signed error."""
+    """Values measured and answered, median, mean and 90th percentile of |error|, and bias: the median signed error."""
     own = list(entries)
     errors = np.array([entry.error for entry in own if entry.error is not None], dtype=np.float64)
     counts = {"n": sum(entry.measured is not None for entry in own), "answered": int(errors.size)}
@@ -78,7 +86,13 @@ def _errors(entries: Iterable[Entry]) -> dict[str, Any]:
 
 def _absolute(errors: Array) -> dict[str, Any]:
     median, p90 = np.percentile(errors, (50, 90)).tolist() if errors.size else (None, None)
-    return {"n": int(errors.size), "median_abs_error_frac": median, "p90_abs_error_frac": p90}
+    mean = float(errors.mean()) if errors.size else None
+    return {
+        "n": int(errors.size),
+        "median_abs_error_frac": median,
+        "mean_abs_error_frac": mean,
+        "p90_abs_error_frac": p90,
+    }
 
 
 def _reasons(entries: Sequence[Sequence[Entry]]) -> dict[str, int]:

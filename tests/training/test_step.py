@@ -154,3 +154,15 @@ def test_two_steps_that_share_operator_times_agree() -> None:
     shared: dict[Any, float] = {}
     first, second = (TrainingStep(model, found, raw_s=shared, **things).times.step_s for _ in range(2))
     assert first == second == TrainingStep(model, found, **things).times.step_s
+
+
+@pytest.mark.parametrize("schedule", ["1f1b_vocab_1", "1f1b_vocab_2"])
+def test_spread_vocabularies_balance_the_stages(schedule: str) -> None:
+    """Same work in all, but none waits for the last stage (arXiv 2411.05288)."""
+    wide = gpt(layers=8, hidden=2048, heads=16, vocab=256_000)
+    plan = {"pp": 8, "tp": 1, "micro_batch": 1}
+    last, spread = (step_of({**plan, "schedule": name}, model=wide) for name in ("1f1b", schedule))
+    assert spread.times.hardware_flops == pytest.approx(last.times.hardware_flops, rel=1e-6)
+    assert sum(spread.times.parts_s.values()) == pytest.approx(spread.times.step_s, rel=1e-12)
+    assert spread.times.step_s < 0.6 * last.times.step_s
+    assert spread.peak_memory.parameters_bytes < last.peak_memory.parameters_bytes

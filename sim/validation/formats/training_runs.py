@@ -110,14 +110,16 @@ def half_of(row_id: str) -> str:
 
 
 def _row(line: Line, dataset: str) -> MeasuredRow:
-    measured: dict[str, float | None] = {}
+    scenario: _Scenario | None = None
+    measured: dict[str, float | None] = {"step_time_s": None}
+    cannot, why = "", ""
     try:
         scenario = _scenario(line)
-        measured, why = _measured(line, scenario)
+        measured, cannot = _measured(line, scenario)
+        if cannot and len(measured) == 1:  # nothing else to compare
+            scenario, why = None, cannot
     except _UnusableError as found:
         scenario, why = None, str(found)
-    if why:
-        scenario = None
     source = line.text("source")
     return MeasuredRow(
         id=line.text("id"),
@@ -134,7 +136,8 @@ def _row(line: Line, dataset: str) -> MeasuredRow:
             "load": f"{line.text('n_gpus')} GPUs",
         },
         scenario=scenario,
-        measured=measured or {"step_time_s": None},
+        measured=measured,
+        cannot={"step_time_s": cannot} if cannot else {},
         weight=line.number_of("weight") or 1.0,
         reason=why,
     )
@@ -148,8 +151,9 @@ class _UnusableError(Exception):
 
 
 def _measured(line: Line, scenario: _Scenario) -> tuple[dict[str, float | None], str]:
-    """Measured values by metric, and why there are none."""
+    """Measured values by metric, and why the step time cannot be told."""
     metric, value, found = line.text("metric"), line.number_of("value"), dict[str, float | None]()
+    why = ""
     extra = dict(part.split("=", 1) for part in line.text("extra_metrics").split(";") if "=" in part)
     if metric == "iteration_time":
         found["step_time_s"] = value
@@ -157,16 +161,14 @@ def _measured(line: Line, scenario: _Scenario) -> tuple[dict[str, float | None],
         found[metric] = value
     elif metric.endswith("TFLOPs_per_GPU") or metric in ("MFU", "HFU"):
         seconds = _seconds_of_rate(line, scenario, metric)
-        if isinstance(seconds, str):
-            return {}, seconds
-        found["step_time_s"] = seconds
+        why, found["step_time_s"] = (seconds, None) if isinstance(seconds, str) else ("", seconds)
     else:
-        return {}, f"{metric or 'no metric'} is no figure of a whole training step"
+        return {"step_time_s": None}, f"{metric or 'no metric'} is no figure of a whole training step"
     for name, unit in _BYTES.items():
         if name in extra:
             factor = 2.0**30 if any(source in line.text("source") for source in _GIB_SOURCES) else unit
             found["peak_memory_bytes"] = float(extra[name]) * factor
-    return found, ""
+    return found, why
 
 
 def _seconds_of_rate(line: Line, scenario: _Scenario, metric: str) -> float | str:
