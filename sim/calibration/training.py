@@ -49,10 +49,11 @@ class FreeNumber:
 
 FREE_NUMBERS: Final = (
     *(FreeNumber("a100", field) for field in ("linear", "stream", "local_comm", "network")),
-    *(FreeNumber("h100", field) for field in ("linear", "stream", "local_comm", "network")),
+    *(FreeNumber("h100", field) for field in ("linear", "stream", "network")),
     FreeNumber("h100-96-500w", "linear"),
     FreeNumber("megatron-deepspeed", "launch_s", 1.0),
     FreeNumber("megatron-deepspeed", "step_s", 1.0),
+    FreeNumber("deepspeed", "network_frac"),
     FreeNumber("fsdp", "attention_frac"),
     FreeNumber("fsdp", "stream_passes"),
     FreeNumber("torchtitan", "stream_passes"),
@@ -144,7 +145,7 @@ def fit_training(rows: Iterable[MeasuredRow], *, free: Sequence[FreeNumber] = FR
 
 
 def _is_share(number: FreeNumber) -> bool:
-    return number.field in ("linear", "stream", "local_comm", "network", "attention_frac")
+    return number.field in ("linear", "stream", "local_comm", "network", "attention_frac", "network_frac")
 
 
 def _prior(number: FreeNumber, cases: Sequence[_Case]) -> float:

@@ -29,6 +29,8 @@ class TrainingPlanSpec(Spec):
         pp: Pipeline stages; 1.
         vpp: Model chunks per stage (virtual stages); 1.
         cp: Context-parallel ranks; 1.
+        cp_zigzag: Whether each context-parallel rank has a slice from either end of the sequence, so that all attend to
+            as many keys; otherwise the last rank has the most work.
         ep: Ranks that experts are spread over, a divisor of `dp`; 1.
         zero: What data-parallel ranks share: 0 nothing, 1 optimizer states, 2 also gradients, 3 also parameters
             (fully sharded data parallel).
@@ -54,6 +56,7 @@ class TrainingPlanSpec(Spec):
     pp: Count | None = None
     vpp: Count | None = None
     cp: Count | None = None
+    cp_zigzag: bool | None = None
     ep: Count | None = None
     zero: ZeroStage | None = None
     recompute: Recompute | None = None

@@ -31,6 +31,7 @@ class TrainingDefaults(Spec):
         zero: Sharding of states.
         recompute: Recomputation.
         sp: Sequence parallelism where there is tensor parallelism.
+        cp_zigzag: Balanced slices of the sequence.
         schedule: Pipeline schedule without virtual stages.
         interleaved_schedule: Pipeline schedule with virtual stages.
         grad_dtype: Format of gradients.
@@ -38,6 +39,7 @@ class TrainingDefaults(Spec):
         overlap_p2p: Sends beside compute.
         overlap_tp: Tensor-parallel collectives beside compute.
         compiled: Whether kernels are fused by a compiler.
+        fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
         attention: Attention kernel.
         dropout: Whether layers have dropout.
     """
@@ -45,6 +47,7 @@ class TrainingDefaults(Spec):
     zero: ZeroStage = 0
     recompute: Recompute = "none"
     sp: bool = False
+    cp_zigzag: bool = True
     schedule: str = "1f1b"
     interleaved_schedule: str = "interleaved"
     grad_dtype: WideDtype = "fp32"
@@ -52,6 +55,7 @@ class TrainingDefaults(Spec):
     overlap_p2p: bool = False
     overlap_tp: bool = False
     compiled: bool = False
+    fused_accumulation: bool = True
     attention: Literal["flash", "plain"] = "flash"
     dropout: bool = False
 
@@ -69,6 +73,7 @@ class TrainingEngineSpec(Spec):
         kernels: Kernels launched per layer.
         compiled_kernels_frac: Kernels that remain of them where a compiler fuses them.
         attention_frac: Rate of the engine's flash attention over that of FlashAttention-2.
+        network_frac: Share of a node's network adapters that its collectives keep busy.
         launch_s: Host time per kernel.
         step_s: Host time per step: data, logging, synchronisation.
         micro_batch_s: Host time per micro-batch and pipeline stage that no kernel hides: data, loss, schedule.
@@ -93,6 +98,7 @@ class TrainingEngineSpec(Spec):
     kernels: LayerKernels
     compiled_kernels_frac: Sourced[Frac]
     attention_frac: Sourced[Frac]
+    network_frac: Sourced[Frac]
     launch_s: Sourced[TimeS]
     step_s: Sourced[TimeS]
     micro_batch_s: Sourced[TimeS]

@@ -64,9 +64,10 @@ def core_backward(attention: GQA | MLA, shape: WorkShape) -> list[TrainingOperat
 
 
 def _one(attention: GQA | MLA, shape: WorkShape) -> PrefillAttention:
-    """Attention of one sequence; a context-parallel rank has a zigzag share whose queries see half of all keys.
+    """Attention of one sequence on the context-parallel rank with the most work.
 
-    Such a share is as much work as a chunk of `s/cp` queries after `(s - s/cp)/2` keys.
+    A zigzag share sees half of all keys: as much work as a chunk of `s/cp` queries after `(s - s/cp)/2` keys. Without,
+    the last rank's queries come after all others: `2 - 1/cp` times as much.
     """
     (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
     chunk = shape.sequence / shape.cp
@@ -74,7 +75,7 @@ def _one(attention: GQA | MLA, shape: WorkShape) -> PrefillAttention:
         name="attention",
         cause="attention",
         chunk=chunk,
-        prefix=(shape.sequence - chunk) / 2.0,
+        prefix=(shape.sequence - chunk) * (0.5 if shape.cp_zigzag else 1.0),
         q_heads=heads,
         kv_heads=kv_heads,
         head_dim=width,

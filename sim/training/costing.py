@@ -63,6 +63,7 @@ class TrainingCosts:
         sustained: What the device sustains.
         stream_passes: Traffic of element-wise kernels over that of one fused kernel each.
         attention_frac: Rate of flash attention over that of the device's curve.
+        network_frac: Share of a node's network adapters that collectives keep busy.
         raw_s: Times without those factors by operator, shared between models of the same device and groups.
     """
 
@@ -74,6 +75,7 @@ class TrainingCosts:
         sustained: Sustained,
         stream_passes: float = 1.0,
         attention_frac: float = 1.0,
+        network_frac: float = 1.0,
         raw_s: dict[TrainingOperator, float] | None = None,
     ) -> None:
         self.device = device
@@ -81,6 +83,7 @@ class TrainingCosts:
         self.sustained = sustained
         self.stream_passes = stream_passes
         self.attention_frac = attention_frac
+        self.network_frac = network_frac
         self.raw_s: dict[TrainingOperator, float] = {} if raw_s is None else raw_s
         self._model = CostModel(device, engine=KERNEL_FAMILY, groups=groups)
         self._curves = Curves(device, KERNEL_FAMILY, self._model.sources)
@@ -121,7 +124,8 @@ class TrainingCosts:
         if isinstance(operator, FlashAttention):
             return self.attention_frac * kept.attention * (kept.attention_backward if operator.backward else 1.0)
         if isinstance(operator, Collective):
-            return kept.network if self.groups[operator.group].nodes > 1 else kept.local_comm
+            across = self.groups[operator.group].nodes > 1
+            return kept.network * self.network_frac if across else kept.local_comm
         passes = self.stream_passes if operator.cause == "norm_activation" else 1.0
         return kept.stream / passes
 

@@ -7,6 +7,7 @@ over the tensor-parallel ranks, or with sequence parallelism an all-gather and a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from sim.models import GQA, MLA, Collective, Dense, Elementwise, Gemm, GroupedGemm, LayerGroup, ModelSpec, MoE
@@ -193,14 +194,17 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
 def linear(name: str, rows: float, columns: float, shape: WorkShape, *, dtype: str | None = None) -> _Block:
     """A linear layer with `rows x columns` weights on this rank: product, gradient of the input, of the weights.
 
-    The last is added to what earlier micro-batches left, in the same kernel.
+    The last is added to what earlier micro-batches left: in the same kernel, or in one of its own that reads both.
     """
     used, tokens = dtype or shape.linear_dtype, shape.tokens
     forward = Gemm(name=name, cause="linear", m=tokens, n=columns, k=rows, weights_dtype=used)
     by_input = Gemm(name=f"{name}_dgrad", cause="linear", m=tokens, n=rows, k=columns, weights_dtype=used)
     width = 4.0 if shape.grad_dtype == "fp32" else 2.0
     by_weight = WeightGradient(name=f"{name}_wgrad", m=rows, n=columns, k=tokens, dtype=used, sum_bytes=width)
-    return [forward], [by_input], [by_weight]
+    if shape.fused_accumulation:
+        return [forward], [by_input], [by_weight]
+    added = _stream("grad_accumulation", (_BYTES + 2.0 * width) * rows * columns)
+    return [forward], [by_input], [replace(by_weight, sum_bytes=0.5 * _BYTES), added]
 
 
 def tensor_collectives(model: ModelSpec, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:

@@ -29,6 +29,7 @@ class TrainingPlan:
         microbatches: Micro-batches of a step on each data-parallel rank.
         attention: Attention kernel.
         dropout: Whether there is dropout.
+        fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
         precision: Format of the linear layers' products.
         layers_per_stage: Layers of every virtual stage.
     """
@@ -40,6 +41,7 @@ class TrainingPlan:
     pp: int
     vpp: int
     cp: int
+    cp_zigzag: bool
     ep: int
     zero: int
     recompute: Recompute
@@ -56,6 +58,7 @@ class TrainingPlan:
     clock: float
     attention: Literal["flash", "plain"]
     dropout: bool
+    fused_accumulation: bool
     precision: str
 
     @property
@@ -78,12 +81,14 @@ class TrainingPlan:
             sequence=sequence,
             tp=self.tp,
             cp=self.cp,
+            cp_zigzag=self.cp_zigzag,
             ep=self.ep,
             sp=self.sp,
             attention=self.attention,
             dropout=self.dropout,
             linear_dtype=self.precision,
             grad_dtype=self.grad_dtype,
+            fused_accumulation=self.fused_accumulation,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,7 +122,7 @@ def _filled(
     dp = int(given.get("dp", cluster.n_devices // (tp * pp * cp)))
     micro_batch = int(given.get("micro_batch", 1))
     interleaved = default.interleaved_schedule if vpp > 1 else default.schedule
-    switches = ("zero", "recompute", "grad_dtype", "overlap_dp", "overlap_p2p", "overlap_tp", "compiled")
+    switches = ("zero", "recompute", "grad_dtype", "overlap_dp", "overlap_p2p", "overlap_tp", "compiled", "cp_zigzag")
     layers = spec.layers_per_stage or even_layers(model.n_layers, pp * vpp)
     return TrainingPlan(
         **{name: given.get(name, getattr(default, name)) for name in switches},
@@ -137,6 +142,7 @@ def _filled(
         clock=float(given.get("clock", 1.0)),
         attention=workload.attention or default.attention,
         dropout=default.dropout if workload.dropout is None else workload.dropout,
+        fused_accumulation=default.fused_accumulation,
         precision=workload.precision,
     )
 

@@ -103,6 +103,7 @@ class TrainingStep:
             sustained=sustained or sustained_of(cluster.device),
             stream_passes=passes.value,
             attention_frac=engine.attention_frac.value,
+            network_frac=engine.network_frac.value,
             raw_s=raw_s,
         )
         self.schedule: Schedule = SCHEDULES.get(plan.schedule)()

@@ -166,3 +166,22 @@ def test_spread_vocabularies_balance_the_stages(schedule: str) -> None:
     assert sum(spread.times.parts_s.values()) == pytest.approx(spread.times.step_s, rel=1e-12)
     assert spread.times.step_s < 0.6 * last.times.step_s
     assert spread.peak_memory.parameters_bytes < last.peak_memory.parameters_bytes
+
+
+def test_gradients_added_by_a_kernel_of_their_own_cost_memory_traffic() -> None:
+    """Per micro-batch and parameter: the new gradient read (2 B), the sum read and written (4 B each)."""
+    plan, deep = {"tp": 2, "micro_batch": 2}, gpt(layers=4, hidden=8192, heads=64, vocab=1024)
+    apart, fused = (step_of(plan, engine=f"megatron-lm-{year}", model=deep, sustained=BASE) for year in (2021, 2022))
+    added = apart.times.parts_s["norm_activation"] - fused.times.parts_s["norm_activation"]
+    streamed_s = 10.0 * 4 * 12 * deep.hidden_size**2 / 2 / apart.device.memory_bytes_per_s * apart.plan.microbatches
+    assert streamed_s < added < 1.6 * streamed_s
+    assert apart.times.parts_s["linear"] < fused.times.parts_s["linear"]
+
+
+def test_balanced_slices_of_a_sequence_shorten_the_last_rank() -> None:
+    """By 2 - 1/cp of the attention, which rules at long sequences."""
+    given: dict[str, Any] = {"sequence": 65536, "batch": 8, "engine": "megatron-lm", "node": "dgx-h100"}
+    attention_s = [
+        step_of({"cp": 4, "cp_zigzag": zigzag}, **given).times.parts_s["attention"] for zigzag in (True, False)
+    ]
+    assert attention_s[1] / attention_s[0] == pytest.approx(2.0 - 1.0 / 4.0, rel=0.03)

@@ -4,9 +4,9 @@ A row gives the shape of the model, the layout, and one measured figure (`metric
 it in `extra_metrics` (`k=v;k=v`). Times, tokens/s and samples/s are compared as they are; a FLOP rate or utilisation is
 turned into seconds by `flops_definition`, and a row without one is not answered. Assumed where a row does not say:
 
-- `micro_batch` 1, or without pipeline stages the whole batch of a rank up to 8 sequences, except for the runs whose
+- `micro_batch` 1, or without pipeline stages the largest divisor of a rank's batch up to 8, except for the runs whose
   published scripts fix it (Megatron-LM, SC'21);
-- chunks of four layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
+- chunks of two layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
 - a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
 - no recomputation where it is not stated; the engine's own format of gradients;
 - the engine by the source: the profile that describes the stack it names.
@@ -18,6 +18,7 @@ scores that count are those of the other half.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -46,12 +47,12 @@ _ENGINES: Final = (
     ("OPT-175B", "fsdp"),
     ("PTD-P vs ZeRO-3", "megatron-lm-2021"),
     ("SC21", "megatron-lm-2021"),
-    ("Korthikanti", "megatron-lm-2021"),
+    ("Korthikanti", "megatron-lm-2022"),
     ("vTrain", "megatron-deepspeed"),
     ("MT-NLG", "megatron-deepspeed"),
     ("GLM-130B", "megatron-deepspeed"),
     ("Frontier", "megatron-deepspeed"),
-    ("Zero Bubble", "megatron-lm-2021"),
+    ("Zero Bubble", "megatron-lm-2022"),
     ("FlashAttention-2", "megatron-lm-2021"),
 )
 """Engine profile by a part of the source's name; `megatron-lm` for all others."""
@@ -76,8 +77,8 @@ _SCHEDULES: Final = (
     ("1F1B + vocab-2", "1f1b_vocab_2"),
 )
 _NOT_MODELLED: Final = {"interlaced": "interlaced vocabulary passes", "redis": "layers redistributed by cost"}
-_CHUNK_LAYERS: Final = 4
-_WHOLE_BATCH: Final = 8
+_CHUNK_LAYERS: Final = 2
+_MOST_SEQUENCES: Final = 8
 _OFFLOADS: Final = ("offload", "Infinity", "CPU", "NVMe", "pods")
 _BYTES: Final = {"peak_mem_GB": 1e9, "peak_mem_GiB": 2.0**30}
 _GIB_SOURCES: Final = ("Zero Bubble",)
@@ -92,7 +93,7 @@ class TrainingRuns(MeasurementFormat):
 
     columns = frozenset({"id", "source", "layers", "hidden", "global_batch", "tp", "pp", "metric", "value", "unit"})
     assumptions = (
-        "micro-batch 1 where not stated, or without stages all of a rank's batch up to 8; 4 layers per chunk",
+        "micro-batch 1 where not stated, or without stages a divisor of the batch up to 8; 2 layers per chunk",
         "gated feed-forward blocks where the width is not four times the model's; embeddings then not tied",
         "no recomputation where not stated; gradients in the engine profile's own format",
         "FLOP rates are turned into seconds by the row's definition; utilisations are of the dense 16-bit peak",
@@ -204,6 +205,10 @@ def _scenario(line: Line) -> _Scenario:
         _UnusableError: saying why there is none.
     """
     gpus, source = _count(line, "n_gpus"), line.text("source")
+    if line.text("usable") == "no":
+        raise _UnusableError("the table marks the row as unusable: an anomaly, or not enough to set it up")
+    if "rowwise" in line.text("precision"):
+        raise _UnusableError("float8 with scales per row is not modelled: its products and passes are others")
     if line.text("usable") == "RL":
         raise _UnusableError("a step of reinforcement learning holds generation too")
     if line.text("schedule") == "layer microbenchmark":
@@ -307,10 +312,13 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     if line.text("micro_batch") and "." in line.text("micro_batch"):
         raise _UnusableError(f"a micro-batch of {line.text('micro_batch')} sequences is a mean of several")
     plan: _Scenario = {"tp": tp, "pp": pp, "cp": cp, "ep": line.whole("ep") or 1}
-    vpp = line.whole("vpp") or scripts.get("vpp", 1)
+    stated = re.search(r"(\d+) chunks", line.text("vpp"))
+    vpp = line.whole("vpp") or (int(stated[1]) if stated else scripts.get("vpp", 1))
     if line.text("vpp").startswith("max"):
         vpp = -(-_count(line, "layers") // pp)
-    elif "interleaved" in line.text("schedule") + line.text("vpp") and not (line.whole("vpp") or scripts or pp == 1):
+    elif "interleaved" in line.text("schedule") + line.text("vpp") and not (
+        line.whole("vpp") or stated or scripts or pp == 1
+    ):
         vpp = _assumed_chunks(line, pp, dp * micro_batch)
     plan["vpp"] = vpp if pp > 1 else 1
     plan.update(_recompute(line.text("recompute")))
@@ -327,9 +335,9 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
 
 
 def _assumed_micro_batch(line: Line, dp: int, pp: int) -> int:
-    """Sequences of a micro-batch where a source does not say: 1, or all of a rank's where nothing is pipelined."""
+    """Sequences of a micro-batch where a source does not say: 1, or without stages the largest divisor up to 8."""
     own = _count(line, "global_batch") // dp
-    return own if pp == 1 and 1 <= own <= _WHOLE_BATCH else 1
+    return max((size for size in range(1, _MOST_SEQUENCES + 1) if own % size == 0), default=1) if pp == 1 else 1
 
 
 def _assumed_chunks(line: Line, pp: int, unit: int) -> int:
