@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from sim.core import Array, InputError
 from sim.training.passgraph import PassGraph, pass_graph
@@ -121,12 +122,38 @@ class PipelineTimes:
         devices = range(self.graph.stages)
         return np.array([self.graph.held(device, activation, weight_input).max() for device in devices])
 
+    @cached_property
+    def gradients_ready_s(self) -> Array:
+        """When the last gradient of each virtual stage's weights is there [s], shape `(stages, virtual_stages)`.
+
+        NaN where a device does not hold the stage. Data-parallel reduction can begin then.
+        """
+        done = np.isin(self.graph.kind, (PassKind.BACKWARD, PassKind.BACKWARD_WEIGHT))
+        return self._by_holder(np.fmax, self.finish_s, done)
+
+    @cached_property
+    def weights_needed_s(self) -> Array:
+        """When each virtual stage's weights are first used [s], shape and NaN likewise: gathers must be over then."""
+        return self._by_holder(np.fmin, self.start_s, self.graph.kind == PassKind.FORWARD)
+
+    def _by_holder(self, pick: np.ufunc, times_s: Array, mask: npt.NDArray[np.bool_]) -> Array:
+        table = np.full((self.graph.stages, self.graph.virtual_stages), np.nan)
+        pick.at(table, (self.graph.device[mask], self.graph.stage[mask]), times_s[mask])
+        return table
+
     def frame(self) -> pd.DataFrame:
-        """The passes as a table for a Gantt chart: device, kind, stage, chunk, micro-batch, start and end [s]."""
+        """The passes as a table for a Gantt chart: device, kind, stage, chunk, micro-batch, start and end [s].
+
+        `beside` says whether a pass ran at the same time as another one of its device.
+        """
         import pandas as pd
 
         graph, shown = self.graph, slice(0, self.graph.count)
         own = graph.kind[shown] < PassKind.VOCABULARY_S
+        first = np.flatnonzero(graph.shared)
+        first = first[self.start_s[first + 1] < self.finish_s[first]]
+        beside = np.zeros(graph.count, dtype=bool)
+        beside[first] = beside[first + 1] = True
         return pd.DataFrame(
             {
                 "device": graph.device[shown],
@@ -136,6 +163,7 @@ class PipelineTimes:
                 "microbatch": graph.microbatch[shown],
                 "start_s": self.start_s[shown],
                 "finish_s": self.finish_s[shown],
+                "beside": beside,
             }
         )
 

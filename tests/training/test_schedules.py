@@ -148,3 +148,12 @@ def test_peak_weighs_what_late_weight_passes_keep() -> None:
     # I frees half: device i has i late W, so of its four micro-batches i hold half.
     peak = step.peak(bytes_per_stage, bytes_per_stage / 2)
     assert peak.tolist() == [b * (4 - late / 2) for late, b in enumerate(bytes_per_stage)]
+
+
+def test_gradients_are_ready_when_the_last_backward_pass_of_a_stage_ends() -> None:
+    step = run("1f1b", 3, 4)
+    assert np.diagonal(step.gradients_ready_s).tolist() == pytest.approx([18.0, 16.0, 14.0])
+    assert np.diagonal(step.weights_needed_s).tolist() == [0.0, 1.0, 2.0]
+    assert np.isnan(step.gradients_ready_s).sum() == 6
+    both = run("dualpipe", 4, 8)
+    assert np.isfinite(both.gradients_ready_s).sum() == 8, "each device holds two stages"
