@@ -115,12 +115,28 @@ class PipelineTimes:
     def peak(self, activation: Array, weight_input: Array) -> Array:
         """The most each device holds at one time, shape `(stages,)`, in the unit of the arguments.
 
+        It follows from the order of the passes alone, never from times.
+
         Args:
             activation: What one micro-batch keeps of each virtual stage, shape `(virtual_stages,)`.
             weight_input: The part of it that is kept between I and W, shape `(virtual_stages,)`.
         """
-        devices = range(self.graph.stages)
-        return np.array([self.graph.held(device, activation, weight_input).max() for device in devices])
+        changes = (self.graph.changes(device, activation, weight_input) for device in range(self.graph.stages))
+        return np.array([np.cumsum(change).max() for change in changes])
+
+    def held(self, device: int, activation: Array, weight_input: Array) -> tuple[Array, Array]:
+        """What a device holds over the step: times of the changes [s], and how much from then on.
+
+        Args:
+            device: Which one.
+            activation: As for `peak`.
+            weight_input: As for `peak`.
+        """
+        mine = self.graph.of_device(device)
+        change = self.graph.changes(device, activation, weight_input)
+        at_s = np.where(change > 0.0, self.start_s[mine], self.finish_s[mine])
+        order = np.argsort(at_s, kind="stable")
+        return at_s[order], np.cumsum(change[order])
 
     @cached_property
     def gradients_ready_s(self) -> Array:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim.core import InputError
-from sim.testing.training import check_schedule, equal_times
+from sim.testing.training import check_schedule, equal_times, random_times
 from sim.training import SCHEDULES, PipelineTimes, StageTimes, replay
 
 SHAPES = ((2, 4), (4, 8), (4, 12), (8, 16), (5, 10))
@@ -55,7 +55,7 @@ def test_interleaving_divides_the_bubble(p: int, m: int, v: int) -> None:
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize(("p", "m"), SHAPES)
 def test_zero_bubble_schedules(p: int, m: int, times: dict[str, float]) -> None:
-    # Qi et al. (2024), table 2: bubbles (p-1)(F + I - W) and (p-1)(F + I - 2W), memory of p and 2p - 1 micro-batches.
+    # Qi et al. (2024), section 2: bubbles (p-1)(F + I - W) and (p-1)(F + I - 2W), memory of p and 2p - 1 micro-batches.
     forward, inputs, weights = times.get("forward_s", 1.0), times.get("input_s", 1.0), times.get("weight_s", 1.0)
     ideal = m * (forward + inputs + weights)
     h1, h2 = run("zb_h1", p, m, **times), run("zb_h2", p, m, **times)
@@ -108,7 +108,7 @@ def test_dualpipe(p: int, m: int, times: dict[str, float], hidden: float) -> Non
 @pytest.mark.parametrize(("name", "barriers"), [("1f1b_vocab_2", 1), ("1f1b_vocab_1", 2)])
 @pytest.mark.parametrize(("p", "m"), [(4, 16), (8, 32)])
 def test_vocabulary_passes_keep_1f1b(name: str, barriers: int, p: int, m: int) -> None:
-    # Yeung et al. (2024), section 5: one or two more micro-batches in flight, and exchanges hidden in the steady state.
+    # Yeung et al. (2024), figure 10: one or two more micro-batches in flight, and exchanges hidden in the steady state.
     base = equal_times(p)
 
     def end_s(microbatches: int, exchange_s: float) -> float:
@@ -157,3 +157,16 @@ def test_gradients_are_ready_when_the_last_backward_pass_of_a_stage_ends() -> No
     assert np.isnan(step.gradients_ready_s).sum() == 6
     both = run("dualpipe", 4, 8)
     assert np.isfinite(both.gradients_ready_s).sum() == 8, "each device holds two stages"
+
+
+@pytest.mark.parametrize("name", ["1f1b", "zb_h2", "dualpipe"])
+def test_what_is_held_over_time_peaks_at_the_peak_and_ends_empty(name: str) -> None:
+    schedule, times = SCHEDULES.get(name)(), random_times(4, seed=3)
+    step = replay(schedule, times, stages=4, microbatches=12)
+    activation, late = np.array([4.0, 3.0, 2.0, 1.0]), np.array([1.0, 2.0, 1.0, 0.5])
+    for device in range(4):
+        at_s, held = step.held(device, activation, late)
+        assert (np.diff(at_s) >= 0.0).all()
+        assert held.max() == pytest.approx(step.peak(activation, late)[device])
+        assert held[-1] == pytest.approx(0.0)
+        assert at_s[-1] <= step.end_s
