@@ -209,6 +209,8 @@ def replay(
         InputError: if the layout breaks a rule of the schedule, or the times do not fit the layout.
     """
     graph = pass_graph(schedule, stages=stages, chunks=chunks, microbatches=microbatches)
+    if slowdown is not None:
+        _fits("slowdown", slowdown, stages, "device")
     duration_s = _durations(graph, _checked(times, graph), slowdown)
     hop_s = np.concatenate([np.broadcast_to(times.send_s, graph.virtual_stages), [0.0, times.broadcast_s]])[graph.hop]
     together = times.shared_hidden_frac > 0.0
@@ -226,20 +228,32 @@ def replay(
 
 def _checked(times: StageTimes, graph: PassGraph) -> StageTimes:
     """`times`, if they fit."""
-    for name in ("forward_s", "backward_input_s", "backward_weight_s", "send_s"):
-        values = np.asarray(getattr(times, name))
-        if values.shape not in ({(), (graph.virtual_stages,)} if name == "send_s" else {(graph.virtual_stages,)}):
-            raise InputError(
-                "times do not fit the pipeline",
-                path=name,
-                value=values.shape,
-                allowed=f"one per virtual stage: ({graph.virtual_stages},)",
-            )
-        if not np.all(values >= 0.0):
-            raise InputError("times must be 0 or more", path=name, value=float(values.min()))
+    for name in ("forward_s", "backward_input_s", "backward_weight_s"):
+        _fits(name, getattr(times, name), graph.virtual_stages, "virtual stage")
+    for name, count, what in (
+        ("send_s", graph.virtual_stages, "virtual stage"),
+        ("vocabulary_s_s", graph.stages, "device"),
+        ("vocabulary_t_s", graph.stages, "device"),
+    ):
+        values = getattr(times, name)
+        _fits(name, np.full(count, values) if np.ndim(values) == 0 else values, count, what)
     if not 0.0 <= times.shared_hidden_frac <= 1.0:
         raise InputError("a share", path="shared_hidden_frac", value=times.shared_hidden_frac, allowed="0 to 1")
     return times
+
+
+def _fits(name: str, values: Array, count: int, what: str) -> None:
+    """Nothing if there is one value, 0 or more, for each of `count`.
+
+    Raises:
+        InputError: if not.
+    """
+    if values.shape != (count,):
+        raise InputError(
+            "does not fit the pipeline", path=name, value=values.shape, allowed=f"one per {what}: ({count},)"
+        )
+    if not np.all(values >= 0.0):
+        raise InputError("must be 0 or more", path=name, value=float(values.min()))
 
 
 def _durations(graph: PassGraph, times: StageTimes, slowdown: Array | None) -> Array:
