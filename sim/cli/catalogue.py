@@ -422,6 +422,7 @@ KINDS: dict[str, Catalogue] = {
     ),
     "schedulers": _plugins("who gets which tokens in an iteration", "sim.serving", "SCHEDULERS"),
     "routers": _plugins("which replica a request goes to", "sim.serving", "ROUTERS"),
+    "schedules": _plugins("in which order a training pipeline runs its passes", "sim.training", "SCHEDULES"),
     "collectives": _plugins("algorithms; the fastest for size and links is taken", "sim.costs", "COLLECTIVES"),
     "architectures": _plugins("of Hugging Face configs", "sim.models", "ARCHITECTURES"),
     "arrivals": _plugins("arrival processes of traffic", "sim.workloads", "ARRIVALS"),

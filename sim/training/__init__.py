@@ -3,11 +3,13 @@
 Start in `spec` and `plan` (what is trained and how it is laid out), then `layer`, `attention` and `vocabulary` (work of
 one rank), `costing` and `stages` (seconds of a micro-batch per virtual stage), `step` (the whole step) and `job`
 (metrics). `memory` says what fits. `schedules` hold who runs what in which order, `replay` when; `overlap` has the
-streams of one device.
+streams of one device, and `overlap_patterns` the usual ways to hide communication behind them.
 """
 
 from sim.training.job import goodput_frac, job_metrics
 from sim.training.memory import RankMemory, layer_activation_bytes
+from sim.training.overlap import Operation, OverlapTimes, overlap
+from sim.training.overlap_patterns import Load, chunked, gradient_buckets, sent_behind, sharded_layers
 from sim.training.passgraph import PassGraph, pass_graph
 from sim.training.plan import TrainingPlan, resolve_training
 from sim.training.replay import PipelineTimes, StageTimes, replay
@@ -20,6 +22,9 @@ __all__ = [
     "COMM_CAUSES",
     "SCHEDULES",
     "CheckpointSpec",
+    "Load",
+    "Operation",
+    "OverlapTimes",
     "Pass",
     "PassGraph",
     "PassKind",
@@ -33,11 +38,16 @@ __all__ = [
     "TrainingPlan",
     "TrainingStep",
     "TrainingWorkload",
+    "chunked",
     "goodput_frac",
+    "gradient_buckets",
     "job_metrics",
     "layer_activation_bytes",
+    "overlap",
     "pass_graph",
     "replay",
     "resolve_training",
+    "sent_behind",
+    "sharded_layers",
     "sustained_of",
 ]

@@ -45,6 +45,7 @@ class PassGraph:
             elsewhere that it waits for, the one that its partner waits for if it is shared, and the queue in which its
             result travels: one per ordered pair of devices, one for what stays, one for broadcasts. -1 is for none.
         queues: How many devices, exchanges included, and how many queues for results there are.
+        forward_only: Whether nothing is kept for a backward pass.
     """
 
     stages: int
@@ -60,33 +61,35 @@ class PassGraph:
     hop: Ints
     sequence: list[tuple[int, int, int, int, int]]
     queues: tuple[int, int]
+    forward_only: bool
 
     def of_device(self, device: int) -> slice:
         """Where the passes of `device` are."""
         first, last = np.searchsorted(self.device, (device, device + 1))
         return slice(int(first), int(last))
 
-    def held(self, device: int, activation: Array, weight_input: Array) -> Array:
-        """What `device` holds while each of its passes runs, in the unit of the arguments, shape `(its passes,)`.
+    def changes(self, device: int, activation: Array, weight_input: Array) -> Array:
+        """What each pass of `device` adds to or frees of what the device holds, shape `(its passes,)`.
 
         A forward pass keeps `activation` of its virtual stage; B frees it; I frees it but for `weight_input`, which W
-        still needs. The largest value is the device's peak. It follows from the order alone, never from times.
+        still needs. What is kept is kept from the start of its pass, what is freed is freed at the end. A pipeline
+        without backward passes keeps nothing.
 
         Args:
             device: Which one.
-            activation: What one micro-batch keeps of each virtual stage, shape `(virtual_stages,)`.
+            activation: What one micro-batch keeps of each virtual stage, shape `(virtual_stages,)`, in any unit.
             weight_input: The part of it that is kept between I and W, shape `(virtual_stages,)`.
         """
         kind, stage = self.kind[self.of_device(device)], self.stage[self.of_device(device)]
         kept, late = activation[stage], weight_input[stage]
-        change = np.select(
-            [kind == PassKind.FORWARD, kind == PassKind.BACKWARD, kind == PassKind.BACKWARD_INPUT,
-             kind == PassKind.BACKWARD_WEIGHT],
-            [kept, -kept, late - kept, -late],
-            default=0.0,
-        )  # fmt: skip
-        before: Array = np.cumsum(change) - np.minimum(change, 0.0)
-        return before
+        effects = {
+            PassKind.FORWARD: kept * (not self.forward_only),
+            PassKind.BACKWARD: -kept,
+            PassKind.BACKWARD_INPUT: late - kept,
+            PassKind.BACKWARD_WEIGHT: -late,
+        }
+        change: Array = np.select([kind == one for one in effects], list(effects.values()), default=0.0)
+        return change
 
 
 @lru_cache(maxsize=128)
@@ -157,6 +160,7 @@ class _Compiler:
             hop=hop,
             sequence=list(zip(sequence.tolist(), *(column[sequence].tolist() for column in columns), strict=True)),
             queues=(len(self.lengths), int(lane.max()) + 1),
+            forward_only=self.schedule.forward_only,
         )
 
     def _places(self, kind: PassKind) -> Ints:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from sim.core import Array, InputError
 from sim.training.passgraph import PassGraph, pass_graph
@@ -114,19 +115,61 @@ class PipelineTimes:
     def peak(self, activation: Array, weight_input: Array) -> Array:
         """The most each device holds at one time, shape `(stages,)`, in the unit of the arguments.
 
+        It follows from the order of the passes alone, never from times.
+
         Args:
             activation: What one micro-batch keeps of each virtual stage, shape `(virtual_stages,)`.
             weight_input: The part of it that is kept between I and W, shape `(virtual_stages,)`.
         """
-        devices = range(self.graph.stages)
-        return np.array([self.graph.held(device, activation, weight_input).max() for device in devices])
+        changes = (self.graph.changes(device, activation, weight_input) for device in range(self.graph.stages))
+        return np.array([np.cumsum(change).max() for change in changes])
+
+    def held(self, device: int, activation: Array, weight_input: Array) -> tuple[Array, Array]:
+        """What a device holds over the step: times of the changes [s], and how much from then on.
+
+        Args:
+            device: Which one.
+            activation: As for `peak`.
+            weight_input: As for `peak`.
+        """
+        mine = self.graph.of_device(device)
+        change = self.graph.changes(device, activation, weight_input)
+        at_s = np.where(change > 0.0, self.start_s[mine], self.finish_s[mine])
+        order = np.argsort(at_s, kind="stable")
+        return at_s[order], np.cumsum(change[order])
+
+    @cached_property
+    def gradients_ready_s(self) -> Array:
+        """When the last gradient of each virtual stage's weights is there [s], shape `(stages, virtual_stages)`.
+
+        NaN where a device does not hold the stage. Data-parallel reduction can begin then.
+        """
+        done = np.isin(self.graph.kind, (PassKind.BACKWARD, PassKind.BACKWARD_WEIGHT))
+        return self._by_holder(np.fmax, self.finish_s, done)
+
+    @cached_property
+    def weights_needed_s(self) -> Array:
+        """When each virtual stage's weights are first used [s], shape and NaN likewise: gathers must be over then."""
+        return self._by_holder(np.fmin, self.start_s, self.graph.kind == PassKind.FORWARD)
+
+    def _by_holder(self, pick: np.ufunc, times_s: Array, mask: npt.NDArray[np.bool_]) -> Array:
+        table = np.full((self.graph.stages, self.graph.virtual_stages), np.nan)
+        pick.at(table, (self.graph.device[mask], self.graph.stage[mask]), times_s[mask])
+        return table
 
     def frame(self) -> pd.DataFrame:
-        """The passes as a table for a Gantt chart: device, kind, stage, chunk, micro-batch, start and end [s]."""
+        """The passes as a table for a Gantt chart: device, kind, stage, chunk, micro-batch, start and end [s].
+
+        `beside` says whether a pass ran at the same time as another one of its device.
+        """
         import pandas as pd
 
         graph, shown = self.graph, slice(0, self.graph.count)
         own = graph.kind[shown] < PassKind.VOCABULARY_S
+        first = np.flatnonzero(graph.shared)
+        first = first[self.start_s[first + 1] < self.finish_s[first]]
+        beside = np.zeros(graph.count, dtype=bool)
+        beside[first] = beside[first + 1] = True
         return pd.DataFrame(
             {
                 "device": graph.device[shown],
@@ -136,6 +179,7 @@ class PipelineTimes:
                 "microbatch": graph.microbatch[shown],
                 "start_s": self.start_s[shown],
                 "finish_s": self.finish_s[shown],
+                "beside": beside,
             }
         )
 
@@ -165,6 +209,8 @@ def replay(
         InputError: if the layout breaks a rule of the schedule, or the times do not fit the layout.
     """
     graph = pass_graph(schedule, stages=stages, chunks=chunks, microbatches=microbatches)
+    if slowdown is not None:
+        _fits("slowdown", slowdown, stages, "device")
     duration_s = _durations(graph, _checked(times, graph), slowdown)
     hop_s = np.concatenate([np.broadcast_to(times.send_s, graph.virtual_stages), [0.0, times.broadcast_s]])[graph.hop]
     together = times.shared_hidden_frac > 0.0
@@ -182,20 +228,32 @@ def replay(
 
 def _checked(times: StageTimes, graph: PassGraph) -> StageTimes:
     """`times`, if they fit."""
-    for name in ("forward_s", "backward_input_s", "backward_weight_s", "send_s"):
-        values = np.asarray(getattr(times, name))
-        if values.shape not in ({(), (graph.virtual_stages,)} if name == "send_s" else {(graph.virtual_stages,)}):
-            raise InputError(
-                "times do not fit the pipeline",
-                path=name,
-                value=values.shape,
-                allowed=f"one per virtual stage: ({graph.virtual_stages},)",
-            )
-        if not np.all(values >= 0.0):
-            raise InputError("times must be 0 or more", path=name, value=float(values.min()))
+    for name in ("forward_s", "backward_input_s", "backward_weight_s"):
+        _fits(name, getattr(times, name), graph.virtual_stages, "virtual stage")
+    for name, count, what in (
+        ("send_s", graph.virtual_stages, "virtual stage"),
+        ("vocabulary_s_s", graph.stages, "device"),
+        ("vocabulary_t_s", graph.stages, "device"),
+    ):
+        values = getattr(times, name)
+        _fits(name, np.full(count, values) if np.ndim(values) == 0 else values, count, what)
     if not 0.0 <= times.shared_hidden_frac <= 1.0:
         raise InputError("a share", path="shared_hidden_frac", value=times.shared_hidden_frac, allowed="0 to 1")
     return times
+
+
+def _fits(name: str, values: Array, count: int, what: str) -> None:
+    """Nothing if there is one value, 0 or more, for each of `count`.
+
+    Raises:
+        InputError: if not.
+    """
+    if values.shape != (count,):
+        raise InputError(
+            "does not fit the pipeline", path=name, value=values.shape, allowed=f"one per {what}: ({count},)"
+        )
+    if not np.all(values >= 0.0):
+        raise InputError("must be 0 or more", path=name, value=float(values.min()))
 
 
 def _durations(graph: PassGraph, times: StageTimes, slowdown: Array | None) -> Array:
