@@ -16,7 +16,7 @@ _MOST_REASONS: Final = 8
 _SHOWN_METRICS: Final = 3
 """Metrics side by side in the table of groups."""
 _SHOWN_GROUPS: Final = (
-    "half, system",
+    "half, device",
     "half, source",
     "system",
     "model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.peers import PEERS
 
-COMBINED: Final = ("engine, system, model", "half, system", "half, source")
+COMBINED: Final = ("engine, system, model", "half, device", "half, source")
 """Groupings by several labels at once, for tables that have them all."""
 
 
@@ -38,11 +38,12 @@ def summarise_dataset(
     for name in COMBINED:
         if set(groups) >= {*name.split(", ")}:
             labels[name] = [", ".join(row.groups[key] for key in name.split(", ")) for row in dataset.rows]
+    weights = {row.id: row.weight for row in dataset.rows}
     found = {
         "format": dataset.format,
-        **_coverage(entries),
+        **_coverage(entries, weights),
         "reasons": _reasons(entries),
-        "by": {name: _by_label(values, entries) for name, values in labels.items()},
+        "by": {name: _by_label(values, entries, weights) for name, values in labels.items()},
         "bands": fit_bands(dataset.rows, entries),
         "peers": [figure.to_json() for figure in PEERS.get(dataset.format, ())],
         "assumptions": list(dataset.assumptions),
@@ -55,32 +56,41 @@ def summarise_dataset(
     return found
 
 
-def _by_label(labels: Sequence[str], entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
+def _by_label(
+    labels: Sequence[str], entries: Sequence[Sequence[Entry]], weights: Mapping[str, float]
+) -> dict[str, Any]:
     found = {}
     for label in sorted(set(labels)):
-        found[label] = _coverage([own for own, one in zip(entries, labels, strict=True) if one == label])
+        found[label] = _coverage([own for own, one in zip(entries, labels, strict=True) if one == label], weights)
     return found
 
 
-def _coverage(entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
+def _coverage(entries: Sequence[Sequence[Entry]], weights: Mapping[str, float]) -> dict[str, Any]:
     """Rows, rows with a prediction, and errors by metric."""
     metrics = dict.fromkeys(entry.metric for own in entries for entry in own)
     return {
         "rows": len(entries),
         "answered": sum(any(entry.predicted is not None for entry in own) for own in entries),
         "metrics": {
-            metric: _errors(entry for own in entries for entry in own if entry.metric == metric) for metric in metrics
+            metric: _errors((entry for own in entries for entry in own if entry.metric == metric), weights)
+            for metric in metrics
         },
     }
 
 
-def _errors(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Values measured and answered, median, mean and 90th percentile of |error|, and bias: the median signed error."""
+def _errors(entries: Iterable[Entry], weights: Mapping[str, float]) -> dict[str, Any]:
+    """Values measured and answered, median, mean and 90th percentile of |error|, and bias: the median signed error.
+
+    Where rows weigh differently, the same three with their weights too.
+    """
     own = list(entries)
-    errors = np.array([entry.error for entry in own if entry.error is not None], dtype=np.float64)
+    scored = [(entry.error, weights[entry.id]) for entry in own if entry.error is not None]
+    errors = np.array([error for error, _ in scored], dtype=np.float64)
     counts = {"n": sum(entry.measured is not None for entry in own), "answered": int(errors.size)}
     absolute = _absolute(np.abs(errors))
     del absolute["n"]
+    if len({weight for _, weight in scored}) > 1:
+        absolute["weighted"] = _weighted(np.abs(errors), np.array([weight for _, weight in scored]))
     return {**counts, **absolute, "bias_frac": float(np.median(errors)) if errors.size else None}
 
 
@@ -93,6 +103,15 @@ def _absolute(errors: Array) -> dict[str, Any]:
         "mean_abs_error_frac": mean,
         "p90_abs_error_frac": p90,
     }
+
+
+def _weighted(errors: Array, weights: Array) -> dict[str, float]:
+    """Median, mean and 90th percentile of |error| where row i counts `weights[i]` times."""
+    order = np.argsort(errors)
+    middle = np.cumsum(weights[order]) - 0.5 * weights[order]
+    median, p90 = np.interp((0.5, 0.9), middle / weights.sum(), errors[order]).tolist()
+    mean = float(np.average(errors, weights=weights))
+    return {"median_abs_error_frac": median, "mean_abs_error_frac": mean, "p90_abs_error_frac": p90}
 
 
 def _reasons(entries: Sequence[Sequence[Entry]]) -> dict[str, int]:

@@ -39,6 +39,8 @@ _NODES: Final = (
     ("GB200", "gb200-nvl72"),
     ("B200", "dgx-b200"),
 )
+_PARTS: Final = (("A100", "A100"), ("H100-96GB HBM2e", "H100 500 W"), ("H100", "H100 700 W"))
+"""Devices that have a profile of what they sustain, by the beginning of their name in the table."""
 _FOUR_ADAPTERS: Final = ("4x200Gb/s HDR", "8x-a100-80-4nic")
 _ENGINES: Final = (
     ("MosaicML", "fsdp"),
@@ -127,6 +129,7 @@ def _row(line: Line, dataset: str) -> MeasuredRow:
         dataset=dataset,
         groups={
             "half": half_of(line.text("id")),
+            "device": next((part for name, part in _PARTS if line.text("gpu").startswith(name)), line.text("gpu")),
             "system": line.text("gpu"),
             "source": source,
             "model": line.text("model"),
