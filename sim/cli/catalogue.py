@@ -226,6 +226,23 @@ def _engines() -> list[Item]:
     ]
 
 
+def _training_engines() -> list[Item]:
+    from sim.core import data_names
+    from sim.plans import load_training_engine
+
+    return [
+        {
+            "name": engine.name,
+            "title": engine.title,
+            "zero": engine.defaults.zero,
+            "attention": engine.defaults.attention,
+            "recompute": engine.defaults.recompute,
+            "grad_dtype": engine.defaults.grad_dtype,
+        }
+        for engine in map(load_training_engine, data_names("hardware_profiles/training_engines"))
+    ]
+
+
 def _traffic() -> list[Item]:
     from sim.core import data_names
     from sim.workloads import load_traffic
@@ -380,6 +397,18 @@ KINDS: dict[str, Catalogue] = {
             Column("kv_dtypes", "KV cache"),
         ),
         _engines,
+    ),
+    "training_engines": Catalogue(
+        "defaults and overheads of training software",
+        (
+            NAME,
+            Column("title", "engine"),
+            _number("zero", "ZeRO"),
+            Column("attention", "attention"),
+            Column("recompute", "recomputation"),
+            Column("grad_dtype", "gradients"),
+        ),
+        _training_engines,
     ),
     "models": Catalogue(
         "billions of parameters in all and per token, KV cache at 16 bit",

@@ -120,4 +120,4 @@ def load_training_engine(name: str) -> TrainingEngineSpec:
     Raises:
         InputError: if there is none.
     """
-    return load_data(FOLDER, name, TrainingEngineSpec, kind="training engine")
+    return load_data(FOLDER, name, TrainingEngineSpec, kind="training_engine")

@@ -2,10 +2,12 @@
 
 Start in `spec` and `plan` (what is trained and how it is laid out), then `layer`, `attention` and `vocabulary` (work of
 one rank), `costing` and `stages` (seconds of a micro-batch per virtual stage), `step` (the whole step) and `job`
-(metrics). `memory` says what fits. `schedules` hold who runs what in which order, `replay` when; `overlap` has the
-streams of one device, and `overlap_patterns` the usual ways to hide communication behind them.
+(metrics); `analytic` estimates many plans at once. `memory` says what fits. `schedules` hold who runs what in which
+order, `replay` when; `overlap` has the streams of one device, and `overlap_patterns` the usual ways to hide
+communication behind them.
 """
 
+from sim.training.analytic import Estimates, Screen
 from sim.training.job import goodput_frac, job_metrics
 from sim.training.memory import RankMemory, layer_activation_bytes
 from sim.training.overlap import Operation, OverlapTimes, overlap
@@ -22,6 +24,7 @@ __all__ = [
     "COMM_CAUSES",
     "SCHEDULES",
     "CheckpointSpec",
+    "Estimates",
     "Load",
     "Operation",
     "OverlapTimes",
@@ -31,6 +34,7 @@ __all__ = [
     "PipelineTimes",
     "RankMemory",
     "Schedule",
+    "Screen",
     "StageTimes",
     "StepTimes",
     "Sustained",

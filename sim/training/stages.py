@@ -95,7 +95,7 @@ class StageModel:
     def _stage(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> StagePasses:
         forward, by_input, by_weight, again, hidden = PassCost(), PassCost(), PassCost(), 0.0, 0.0
         for group, count in layers:
-            one = self._layer(group)
+            one = self.layer(group)
             forward.add(one.forward, count)
             by_input.add(one.backward_input, count)
             by_weight.add(one.backward_weight, count)
@@ -110,6 +110,15 @@ class StageModel:
         self._add_first_gather(layers, forward, by_weight)
         return StagePasses(forward, by_input, by_weight, again, hidden)
 
+    def ends(self, *, first: bool, last: bool) -> PassCost:
+        """All passes of the embedding, of the LM head and loss, or of both."""
+        found = PassCost()
+        for wanted, work in ((first, embedding_work), (last, head_work)):
+            if wanted:
+                for part in self._work_cost(work(self.model, self.shape)):
+                    found.add(part)
+        return found
+
     def _work_cost(self, work: LayerWork) -> tuple[PassCost, PassCost, PassCost]:
         forward, by_input, by_weight = (
             self.costs.pass_cost(part) for part in (work.forward, work.backward_input, work.backward_weight)
@@ -121,7 +130,8 @@ class StageModel:
                     part.parts_s["tp_comm"] *= shown
         return forward, by_input, by_weight
 
-    def _layer(self, group: LayerGroup) -> StagePasses:
+    def layer(self, group: LayerGroup) -> StagePasses:
+        """Passes of one layer of `group`, sharded parameters gathered, host waits left out."""
         if group not in self._layers:
             work = layer_work(self.model, group, self.shape)
             forward, by_input, by_weight = self._work_cost(work)

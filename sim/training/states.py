@@ -13,6 +13,7 @@ from sim.models.parameters import (
     expert_parameters,
     router_parameters,
 )
+from sim.plans import TrainingEngineSpec
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.vocabulary import padded_vocab
 
@@ -81,6 +82,11 @@ def rank_parameters(
     positions = model.learned_positions * model.hidden_size if first else 0.0
     final = model.hidden_size * (2 if model.norm_bias else 1) if last else 0.0
     return RankParameters(shared + embedding + positions + final, expert, max(largest, embedding), embedding)
+
+
+def update_bytes(engine: TrainingEngineSpec, optimizer: str) -> float:
+    """Memory traffic of the optimizer per parameter [B]: the engine's for Adam, less the moments that are smaller."""
+    return engine.optimizer_bytes.value - 2.0 * (MOMENT_BYTES["adam"] - MOMENT_BYTES[optimizer])
 
 
 def grad_bytes(plan: TrainingPlan) -> float:

@@ -33,7 +33,7 @@ from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Schedule
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import StageModel, StagePasses
-from sim.training.states import PARAM_BYTES, RankParameters, grad_bytes, rank_parameters
+from sim.training.states import PARAM_BYTES, RankParameters, grad_bytes, rank_parameters, update_bytes
 from sim.training.sustained import Sustained, sustained_of
 
 COMM_CAUSES = ("tp_comm", "cp_comm", "ep_comm", "pp_comm", "dp_comm")
@@ -271,7 +271,7 @@ class TrainingStep:
         copies = plan.dp * plan.cp if plan.zero else 1
         expert_copies = copies // plan.ep if plan.zero else 1
         count = own.shared / copies + own.expert / expert_copies
-        moved = count * self.engine.optimizer_bytes.value
+        moved = count * update_bytes(self.engine, self.workload.optimizer)
         return self.costs.time_s(Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved))
 
     # ---- the whole step ----

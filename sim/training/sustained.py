@@ -60,7 +60,7 @@ def sustained_of(device: Device) -> Sustained:
     """The factors of the device: its own file, else its family's, else the generic one."""
     known = data_names(FOLDER)
     name = next(name for name in (device.name, device.kernels.name, "generic") if name in known or name == "generic")
-    spec = load_data(FOLDER, name, SustainedSpec, kind="sustained profile")
+    spec = load_data(FOLDER, name, SustainedSpec, kind="sustained_profile")
     stand_in = "" if name != "generic" else f" (stands in for {device.name})"
     return Sustained(
         linear=spec.linear.value,

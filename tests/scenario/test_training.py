@@ -93,7 +93,7 @@ def test_infeasible_layouts_exit_3_with_numbers(override: str, words: list[str],
         ("workload.sequence_length=0", ["workload.sequence_length"]),
         ("plan.schedule=1f1c", ["1f1b"]),
         ("engine=megatron", ["megatron-lm"]),
-        ("engine=vllm", ["training engine", "vllm"]),
+        ("engine=vllm", ["training_engine", "vllm"]),
         ("workload.precision=int7", ["workload.precision"]),
     ],
 )
