@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -136,11 +135,6 @@ class TrainingResult:
         ]
         side = '<div style="display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start">'
         return f"<div><strong>{escape(self.title)}</strong>{side}{''.join(tables)}</div></div>"
-
-
-def unknown_intervals(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Intervals of the shape of `metrics`, all unknown."""
-    return dict.fromkeys(metrics)
 
 
 def _class(name: str) -> str:

@@ -13,7 +13,7 @@ from sim.scenario.load import IN_CODE, Scenario, load, scenario_schema
 from sim.scenario.provenance import provenance
 from sim.scenario.run import GoodputProbe, PlanRunner, seed_of
 from sim.scenario.spec import ScenarioSpec, SearchSpec, ServingWorkload, VariantSpec
-from sim.scenario.training import TrainingThings, assemble_training, run_training, training_step
+from sim.scenario.training import TrainingThings, assemble_training, run_training, step_band, training_step
 from sim.scenario.training_spec import TrainingScenarioSpec
 
 __all__ = [
@@ -39,5 +39,6 @@ __all__ = [
     "run_training",
     "scenario_schema",
     "seed_of",
+    "step_band",
     "training_step",
 ]

@@ -8,6 +8,7 @@ the generic file, and says so.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 
@@ -15,6 +16,24 @@ from sim.core import Frac, Sourced, Spec, data_names, load_data
 from sim.hardware import Device
 
 FOLDER = "hardware_profiles/sustained"
+
+
+class ErrorFactors(Spec):
+    """Factors on a predicted step time between which measured ones fall, 90 % of the time.
+
+    Attributes:
+        low: Measured over predicted, lower end.
+        high: Measured over predicted, upper end.
+        rows: Measured rows it rests on; 0 if it is assumed.
+        source: How it is known.
+        ref: Where from: a key of `refs`.
+    """
+
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+    rows: int = Field(ge=0)
+    source: Literal["fitted", "assumed"]
+    ref: str
 
 
 class SustainedSpec(Spec):
@@ -28,6 +47,7 @@ class SustainedSpec(Spec):
         stream: Rate of element-wise kernels over that of the curves.
         local_comm: Rate of collectives inside a scale-up domain over the measured ones.
         network: Rate of collectives across the network over the link's achieved rate.
+        errors: How far off predicted step times are.
         refs: Sources by key.
         note: What a reader must know.
     """
@@ -39,6 +59,7 @@ class SustainedSpec(Spec):
     stream: Sourced[Frac]
     local_comm: Sourced[Frac]
     network: Sourced[Frac]
+    errors: ErrorFactors
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
 
@@ -53,6 +74,8 @@ class Sustained:
     stream: float = 1.0
     local_comm: float = 1.0
     network: float = 1.0
+    error_low: float = 1.0
+    error_high: float = 1.0
     source: str = "assumed"
 
 
@@ -69,5 +92,7 @@ def sustained_of(device: Device) -> Sustained:
         stream=spec.stream.value,
         local_comm=spec.local_comm.value,
         network=spec.network.value,
+        error_low=spec.errors.low,
+        error_high=spec.errors.high,
         source=f"{name}{stand_in}, {spec.linear.source}: {spec.refs.get(spec.linear.ref, spec.linear.ref)}",
     )

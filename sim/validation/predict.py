@@ -15,8 +15,8 @@ import numpy as np
 
 from sim.core import Array, InfeasibleError, InputError, summarise
 from sim.plans import EngineSpec, Infeasible, ResolvedPlan, resolve
-from sim.results import Band, get_metric
-from sim.scenario import IN_CODE, Assembled, PlanRunner, assemble, assemble_training, load, training_step
+from sim.results import STEP, Band, get_metric
+from sim.scenario import IN_CODE, Assembled, PlanRunner, assemble, assemble_training, load, step_band, training_step
 from sim.serving import CompiledCost, ServingRun
 from sim.training import job_metrics
 from sim.validation.rows import THROUGHPUT, MeasuredRow
@@ -108,7 +108,8 @@ def _predict_training(row: MeasuredRow) -> Prediction:
     if isinstance(step, tuple):
         return Prediction(reason=_joined([reason.message for reason in step]))
     metrics = job_metrics(step)
-    return Prediction({path: get_metric(metrics, path) for path in row.measured}, fits=not step.memory_reasons())
+    values = {path: get_metric(metrics, path) for path in row.measured}
+    return Prediction(values, {STEP: step_band(step)}, fits=not step.memory_reasons())
 
 
 def _joined(reasons: Sequence[str]) -> str:

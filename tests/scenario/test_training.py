@@ -141,3 +141,17 @@ def test_a_shape_may_be_written_inline() -> None:
     assert result.metrics["step_time_s"] > 0
     with pytest.raises(InputError):
         _ = sim.load(scenario).spec
+
+
+def test_intervals_go_with_the_step_time() -> None:
+    result = sim.run(sim.load(NAME, overrides=SMALL))
+    assert isinstance(result, TrainingResult)
+    low, high = result.intervals["step_time_s"]
+    assert low < result.metrics["step_time_s"] < high
+    rate = result.intervals["tokens_per_s_per_gpu"]
+    tokens = 64 * 8192 / 32
+    assert rate == pytest.approx([tokens / high, tokens / low])
+    assert result.intervals["training_time_s"][1] / result.metrics["training_time_s"] == pytest.approx(
+        high / result.metrics["step_time_s"]
+    )
+    assert result.intervals["peak_memory_bytes"] is None
