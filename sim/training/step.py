@@ -335,8 +335,7 @@ class TrainingStep:
                 for cause, seconds in part.parts_s.items():
                     parts[cause] = parts.get(cause, 0.0) + seconds * passes
         busy_s = sum(parts.values())
-        scale = float(pipeline.busy_s[device]) / busy_s if busy_s else 1.0  # passes that share a device take less
-        parts = {cause: seconds * scale for cause, seconds in parts.items()}
+        parts = _without(parts, busy_s - float(pipeline.busy_s[device]))
         if self.plan.pp > 1:
             idle_s = max(0.0, float(pipeline.idle_s[device]))
             late_s = min(idle_s, max(0.0, pipeline.end_s - self._replayed(0.0).end_s))
@@ -396,6 +395,15 @@ class TrainingStep:
         if self.spreads_vocabulary:
             return max(layer, loss / plan.pp)
         return max(layer, loss if plan.stages - 1 in self.held[device] else 0.0)
+
+
+def _without(parts: Mapping[str, float], hidden_s: float) -> dict[str, float]:
+    """Seconds by cause less what passes that share a device hide: communication first, then all in proportion."""
+    comm_s = sum(parts.get(cause, 0.0) for cause in COMM_CAUSES)
+    shown = 1.0 - min(1.0, max(0.0, hidden_s) / comm_s) if comm_s else 1.0
+    left = {cause: seconds * (shown if cause in COMM_CAUSES else 1.0) for cause, seconds in parts.items()}
+    total_s, wanted_s = sum(left.values()), sum(parts.values()) - hidden_s
+    return {cause: seconds * wanted_s / total_s for cause, seconds in left.items()} if total_s else left
 
 
 def _boundaries(plan: TrainingPlan, cluster: Cluster) -> dict[str, CommGroup]:

@@ -185,3 +185,13 @@ def test_balanced_slices_of_a_sequence_shorten_the_last_rank() -> None:
         step_of({"cp": 4, "cp_zigzag": zigzag}, **given).times.parts_s["attention"] for zigzag in (True, False)
     ]
     assert attention_s[1] / attention_s[0] == pytest.approx(2.0 - 1.0 / 4.0, rel=0.03)
+
+
+def test_two_way_pipelines_hide_the_exchange_of_experts() -> None:
+    """DualPipe runs one direction's communication beside the other's compute; the rest of the step sums up."""
+    mixtral = load_model("mixtral-8x7b")
+    given: dict[str, Any] = {"model": mixtral, "engine": "megatron-lm", "node": "dgx-h100", "gpus": 64, "batch": 512}
+    one_way, two_way = (step_of({"pp": 4, "ep": 8, "schedule": name}, **given).times for name in ("zb_h1", "dualpipe"))
+    assert two_way.parts_s["ep_comm"] < 0.5 * one_way.parts_s["ep_comm"]
+    assert sum(two_way.parts_s.values()) == pytest.approx(two_way.step_s, rel=1e-12)
+    assert two_way.hardware_flops == pytest.approx(one_way.hardware_flops, rel=1e-9)
