@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.cli.options import JsonOption, OutOption, QuietOption, SeedOption, WorkersOption
+from sim.cli.options import JsonOption, OutOption, QuietOption, SeedOption, SetOption, WorkersOption
 from sim.cli.output import console, print_json, progress, remark, workers_or_cores, writable_folder
 from sim.core import InputError
 
@@ -31,6 +31,7 @@ def validate(
     dataset: DatasetOption = None,
     rows: RowsOption = None,
     requests: RequestsOption = None,
+    set_: SetOption = None,
     workers: WorkersOption = None,
     seed: SeedOption = None,
     out: OutOption = None,
@@ -47,7 +48,13 @@ def validate(
     folder = None if out is None else writable_folder(out)
     with progress(quiet=quiet) as advance:
         tables = _tables(dataset, rows, requests)
-        board = score(tables, seed=seed or 0, workers=workers_or_cores(workers), progress=advance)
+        board = score(
+            tables,
+            seed=seed or 0,
+            workers=workers_or_cores(workers),
+            overrides=set_ or (),
+            progress=advance,
+        )
     if folder is not None:
         board.save(folder)
         remark(f"saved in {folder}", quiet=quiet)

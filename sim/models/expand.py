@@ -279,6 +279,7 @@ def decode_operators(
             head_dim=float(a.kv_rank + a.rope_dim if isinstance(a, MLA) else a.head_dim),
             v_dim=float(a.kv_rank if isinstance(a, MLA) else a.head_dim),
             kv_dtype=shard.kv_dtype,
+            window=cls.window,
             kind=a.kind,
             count=cls.layers,
         )

@@ -31,8 +31,8 @@ class Gemm(_Common):
     """`(m, k) x (k, n)` with weights of `weights_dtype`; activations and results at 2 bytes."""
 
     m: Value
-    n: float
-    k: float
+    n: Value
+    k: Value
     weights_dtype: str
 
     @property
@@ -42,12 +42,12 @@ class Gemm(_Common):
 
     def flops(self) -> Array:
         """`2 m n k`."""
-        return np.asarray(2.0 * self.m * self.n * self.k)
+        return np.asarray(2.0 * np.asarray(self.m) * self.n * self.k)
 
     def bytes(self) -> Array:
         """Input, weights and result [B]."""
-        weights = self.n * self.k * bytes_per_element(self.weights_dtype)
-        return np.asarray(weights + _ACTIVATION_BYTES * (np.asarray(self.m) * (self.k + self.n)))
+        weights = np.asarray(self.n) * self.k * bytes_per_element(self.weights_dtype)
+        return np.asarray(weights + _ACTIVATION_BYTES * (np.asarray(self.m) * (np.asarray(self.k) + self.n)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +113,7 @@ class DecodeAttention(_Common):
         head_dim: Head dimension; for `mla` the latent's width (kv_rank + rope_dim).
         v_dim: Values per head; for `mla` the latent without position.
         kv_dtype: Format of the cache.
+        window: Keys a query attends to at most; `context` is already cut to it.
         kind: `gqa` or `mla` (absorbed: the latent serves as key and value).
     """
 
@@ -123,6 +124,7 @@ class DecodeAttention(_Common):
     head_dim: float
     v_dim: float
     kv_dtype: str
+    window: int | None = None
     kind: Literal["gqa", "mla"] = "gqa"
 
     @property

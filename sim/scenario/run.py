@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sim.core import InfeasibleError, Reason
-from sim.costs import CostModel
+from sim.costs import CostModel, MeasuredKernels, measured_kernels
 from sim.hardware import power_w, resting_w
 from sim.models import attention_flops_per_key, kv_bytes_per_token_rank, model_flops_per_token
 from sim.plans import ResolvedPlan, launch_command, require
@@ -167,9 +167,16 @@ class PlanRunner:
         device = self.things.cluster.device.at_clock(plan.clock)
         family = self.things.engine.family
         return [
-            StageCosts(shard, CostModel(device, engine=family, groups=groups))
+            StageCosts(shard, CostModel(device, engine=family, groups=groups, measured=self._measured))
             for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)
         ]
+
+    @cached_property
+    def _measured(self) -> MeasuredKernels | None:
+        """Measured kernel tables that the scenario asks for."""
+        scenario, family = self.things.scenario, self.things.engine.family
+        with scenario.errors_at("costs"):
+            return measured_kernels(scenario.spec.costs, self.things.cluster.device, engine=family, base=scenario.base)
 
     def _limits(self, plan: ResolvedPlan) -> EngineLimits:
         """Limits of one replica: those of a rank times data-parallel ranks, budgets also times pipeline lanes."""
@@ -357,7 +364,7 @@ class PlanRunner:
             memory=plan.memory.to_dict(),
             launch=launch_command(plan, model=things.model, engine=things.engine),
             scenario=things.scenario.resolved(),
-            provenance=provenance(things, plan, seed=self.seed, sources=cost.sources),
+            provenance=provenance(things, plan, seed=self.seed, uses=cost.uses),
         )
         result.intervals = intervals_of(result.metrics, self.bands, closed_loop=things.concurrency is not None)
         return result

@@ -32,12 +32,14 @@ class Prediction:
         bands: How far off predictions for the engine were, by metric.
         reason: Why nothing could be predicted; empty where it could.
         e2e_errors: |predicted / measured - 1| of the E2E latency of each request whose times are known.
+        costs: Source of each kernel's times, by kernel and number format.
     """
 
     values: Mapping[str, float | None] = field(default_factory=dict)
     bands: Mapping[str, Band] = field(default_factory=dict)
     reason: str = ""
     e2e_errors: Array | None = field(default=None, repr=False)
+    costs: Mapping[str, str] = field(default_factory=dict)
 
 
 def predict(
@@ -46,6 +48,7 @@ def predict(
     seed: int = 0,
     compiled: dict[str, Compiled] | None = None,
     engine: EngineSpec | None = None,
+    overrides: Sequence[str] = (),
 ) -> Prediction:
     """Predicts the measured metrics of a row.
 
@@ -54,11 +57,15 @@ def predict(
         seed: Seed of all random streams.
         compiled: Compiled costs by model, cluster and engine, shared between rows.
         engine: Takes the place of the row's engine profile; may differ from it in times of host and front end.
+        overrides: Changes of the row's scenario, `a.b=value`; rows that share `compiled` must share them too.
+
+    Raises:
+        InputError: if an override is wrong, or a profile or cost source cannot be read.
     """
     if row.scenario is None:
         return Prediction(reason=row.reason)
     try:
-        return _predict(row, seed, {} if compiled is None else compiled, engine)
+        return _predict(row, seed, {} if compiled is None else compiled, engine, overrides)
     except InfeasibleError as error:
         return Prediction(reason=_joined([reason.message for reason in error.reasons]) or error.message)
     except InputError as error:
@@ -73,9 +80,15 @@ def cost_group(row: MeasuredRow) -> str:
     return "|".join(str(scenario.get(key)) for key in ("model", "cluster", "engine"))
 
 
-def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled], engine: EngineSpec | None) -> Prediction:
+def _predict(
+    row: MeasuredRow,
+    seed: int,
+    compiled: dict[str, Compiled],
+    engine: EngineSpec | None,
+    overrides: Sequence[str],
+) -> Prediction:
     assert row.scenario is not None
-    scenario = load(row.scenario)
+    scenario = load(row.scenario, overrides=overrides)
     things = assemble(scenario, seed=seed)
     if engine is not None:
         things = replace(things, engine=engine)
@@ -93,7 +106,8 @@ def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled], engine:
     if len(runners) == 1 and any(value is None for value in values.values()):
         metrics = runners[0].evaluate(plan).metrics
         values |= {path: get_metric(metrics, path) for path, value in values.items() if value is None}
-    return Prediction(values, runners[0].bands, e2e_errors=_e2e_errors(row, samples))
+    uses = {label: use.source for label, use in runners[0].compiled(plan).uses.items()}
+    return Prediction(values, runners[0].bands, e2e_errors=_e2e_errors(row, samples), costs=uses)
 
 
 def _joined(reasons: Sequence[str]) -> str:

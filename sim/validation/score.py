@@ -6,6 +6,7 @@ loads; a row's prediction depends on the row and the seed alone, not on its neig
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,11 +37,13 @@ class Scoreboard:
         datasets: The tables.
         predictions: One per row, by dataset, in their order.
         seed: Seed of the simulations.
+        overrides: Changes of every row's scenario.
     """
 
     datasets: tuple[Dataset, ...]
     predictions: tuple[tuple[Prediction, ...], ...]
     seed: int
+    overrides: tuple[str, ...] = ()
 
     @cached_property
     def entries(self) -> tuple[tuple[tuple[Entry, ...], ...], ...]:
@@ -64,9 +67,19 @@ class Scoreboard:
         return {
             "versions": {name: version(name) for name in _PACKAGES},
             "seed": self.seed,
+            "set": list(self.overrides),
+            "costs": self._costs(),
             "inputs": {dataset.name: {"format": dataset.format, "sha256": dataset.sha256} for dataset in self.datasets},
             "intervals": "factors on the prediction from the engine profile's error bands; null where it has none",
         }
+
+    def _costs(self) -> dict[str, dict[str, int]]:
+        """Rows whose times came from each source, by kernel and number format."""
+        counts: dict[str, Counter[str]] = {}
+        for found in (one for predictions in self.predictions for one in predictions):
+            for label, source in found.costs.items():
+                counts.setdefault(label, Counter())[source] += 1
+        return {label: dict(sorted(one.items())) for label, one in sorted(counts.items())}
 
     def to_json(self) -> dict[str, Any]:
         """The document of `plansim validate --json`."""
@@ -96,7 +109,12 @@ class Scoreboard:
 
 
 def score(
-    datasets: Sequence[Dataset], *, seed: int = 0, workers: int = 1, progress: Progress | None = None
+    datasets: Sequence[Dataset],
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Scoreboard:
     """Predicts every row of `datasets`.
 
@@ -104,18 +122,19 @@ def score(
         datasets: Tables of measured rows.
         seed: Seed of all random streams.
         workers: Processes to use; the result does not depend on it.
+        overrides: Changes of every row's scenario, `a.b=value`, such as `costs=measured`.
         progress: Called with (done, total, what).
     """
     predictions: list[list[Prediction]] = [[Prediction(reason=row.reason) for row in one.rows] for one in datasets]
     jobs = _jobs(datasets)
     total, done = sum(len(job.places) for job in jobs), 0
-    for job, found in zip(jobs, _map(jobs, seed, workers), strict=True):
+    for job, found in zip(jobs, _map(jobs, seed, workers, tuple(overrides)), strict=True):
         for (dataset, row), prediction in zip(job.places, found, strict=True):
             predictions[dataset][row] = prediction
         done += len(job.places)
         if progress is not None:
             progress(done, total, job.what)
-    return Scoreboard(tuple(datasets), tuple(map(tuple, predictions)), seed)
+    return Scoreboard(tuple(datasets), tuple(map(tuple, predictions)), seed, tuple(overrides))
 
 
 @dataclass(frozen=True)
@@ -145,17 +164,17 @@ def _parts(job: _Job) -> Iterator[_Job]:
         yield _Job(job.what, [job.places[k] for k in part], [job.rows[k] for k in part])
 
 
-def _map(jobs: Sequence[_Job], seed: int, workers: int) -> Iterator[list[Prediction]]:
-    work = [(job.rows, seed) for job in jobs]
+def _map(jobs: Sequence[_Job], seed: int, workers: int, overrides: tuple[str, ...]) -> Iterator[list[Prediction]]:
+    work = [(job.rows, seed, overrides) for job in jobs]
     if workers <= 1 or len(jobs) < 2:
         return map(_predict_all, work)
     return map_in_processes(_predict_all, work, workers=workers)
 
 
-def _predict_all(work: tuple[list[MeasuredRow], int]) -> list[Prediction]:
-    rows, seed = work
+def _predict_all(work: tuple[list[MeasuredRow], int, tuple[str, ...]]) -> list[Prediction]:
+    rows, seed, overrides = work
     compiled: dict[str, Compiled] = {}
-    return [predict(row, seed=seed, compiled=compiled) for row in rows]
+    return [predict(row, seed=seed, compiled=compiled, overrides=overrides) for row in rows]
 
 
 def _entries(row: MeasuredRow, found: Prediction) -> tuple[Entry, ...]:
