@@ -102,10 +102,10 @@ def _stamp(path: Path) -> tuple[str, int]:
 
 def _opened(name: str, device: Device, engine: str, base: Path) -> TableSource:
     if name.endswith(_PROFILE_SUFFIX):
-        return TABLES.get(_PROFILE)(device=device.name, engine=engine, path=str(base / Path(name).expanduser()))
+        return TABLES.get(_PROFILE)(device=device, engine=engine, path=str(base / Path(name).expanduser()))
     known = [ANALYTIC, *(one for one in TABLES.names() if one != _PROFILE)]
     if name not in known:
         raise InputError(
             f"unknown source of costs {name!r}{did_you_mean(name, known)}", allowed=[*known, "the path of a .csv file"]
         )
-    return TABLES.get(name)(device=device.name, engine=engine, path="")
+    return TABLES.get(name)(device=device, engine=engine, path="")

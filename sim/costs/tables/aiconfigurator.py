@@ -7,7 +7,8 @@ Its tables are Parquet, one per system, family of kernels, engine and version. L
 - experts spread over ranks: vLLM and SGLang rows do not scale with the tokens of a rank, TensorRT-LLM's skewed rows are
   of the most loaded rank; and evenly loaded experts, of which two engines touched only half. Slightly skewed rows with
   all experts on the device are closest to the uniform random choice that is simulated;
-- activation quantisation in the timed region of TensorRT-LLM's FP8 GEMM, which its engine fuses into the kernel before.
+- activation quantisation in the timed region of TensorRT-LLM's FP8 and NVFP4 GEMM, which its engine fuses into the
+  kernel before (norm or activation).
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from numpy.typing import NDArray
 from sim.core import Array, InputError, load_yaml, require_extra
 from sim.costs.tables.base import TABLES, KernelRows, clean_rows
 from sim.costs.tables.ratios import RatioGrid
+from sim.hardware import Device
 
 PACKAGE: Final = "aiconfigurator_core"
+DISTRIBUTION: Final = "aiconfigurator-core"
 TESTED: Final = "0.12.0"
 """Version of the package whose tables the rules of this module were made for."""
 
@@ -72,6 +75,8 @@ _COLLECTIVES: Final = {
 }
 _OTHER_MODELS_KERNELS: Final = ("triton",)
 _HALF_BYTES: Final = 2.0
+_PACKING_BYTES: Final = 4.0
+"""Bytes moved to quantise an element to NVFP4: fitted to TensorRT-LLM's rows, B200 and GB200 alike."""
 
 Filters = Sequence[tuple[str, str, Any]]
 
@@ -80,11 +85,12 @@ Filters = Sequence[tuple[str, str, Any]]
 class AiconfiguratorTables:
     """Kernel tables of the package `aiconfigurator-core`, for ten NVIDIA systems and three engines."""
 
-    def __init__(self, *, device: str, engine: str, path: str) -> None:
+    def __init__(self, *, device: Device, engine: str, path: str) -> None:
         self._root = Path(str(require_extra(PACKAGE, "measured").__file__)).parent / "systems"
         self._engine = engine
-        self._system = _SYSTEMS.get(device)
-        self._device = device
+        self._system = _SYSTEMS.get(device.name)
+        self._device = device.name
+        self._bytes_per_s = device.memory_bytes_per_s
         self._readers: dict[str, Callable[[str], KernelRows | str]] = {
             "gemm": self._gemm,
             "moe": self._experts,
@@ -97,10 +103,10 @@ class AiconfiguratorTables:
     def rows(self, kernel: str, dtype: str) -> KernelRows | str:
         """Rows of the engine's current version, or why there are none."""
         if self._system is None:
-            return f"{PACKAGE} has no tables of {self._device}"
+            return f"{DISTRIBUTION} has no tables of {self._device}"
         for place in ((kernel, dtype, self._engine, ""), (kernel, dtype, self._engine, self._system)):
             if place in _UNUSABLE:
-                return f"{PACKAGE} has {kernel} {dtype} of {self._engine}, but {_UNUSABLE[place]}"
+                return f"{DISTRIBUTION} has {kernel} {dtype} of {self._engine}, but {_UNUSABLE[place]}"
         if kernel in _COLLECTIVES:
             return self._collective(kernel)
         return self._readers[kernel](dtype)
@@ -109,18 +115,19 @@ class AiconfiguratorTables:
 
     def _gemm(self, dtype: str) -> KernelRows | str:
         if dtype not in _GEMM_DTYPES:
-            return f"{PACKAGE} has no gemm in {dtype}"
+            return f"{DISTRIBUTION} has no gemm in {dtype}"
         found = self._read("gemm", "gemm_perf", ("m", "n", "k"), [("gemm_dtype", "==", _GEMM_DTYPES[dtype])])
         if isinstance(found, str):
             return found
         columns, time_s, table = found
-        if dtype == "fp8" and self._engine == "trtllm":
-            time_s = time_s - self._quantise_s(columns["m"], columns["k"])
-            table = f"{table}, less its activation quantisation"
+        if dtype in _TIMED_WITH and self._engine == "trtllm":
+            time_s = time_s - _TIMED_WITH[dtype](self, columns["m"], columns["k"])
+            table = f"{table}, less the quantisation of activations in its timed region"
         return clean_rows(columns, time_s, table)
 
-    def _quantise_s(self, m: Array, k: Array) -> Array:
-        """Time [s] to scale and convert activations of shape `(m, k)`, from the tables of those two kernels."""
+    def _scaling_s(self, m: Array, k: Array) -> Array:
+        """Time [s] to scale and convert activations of shape `(m, k)` to FP8, from the tables of those two kernels."""
+
         total = np.zeros_like(m, dtype=np.float64)
         for name in ("computescale_perf", "scale_matrix_perf"):
             found = self._read("quantize", name, ("m", "k"), [("quant_dtype", "==", "fp8")])
@@ -129,6 +136,14 @@ class AiconfiguratorTables:
                 kept = time_s > 0.0
                 total += RatioGrid.fit([columns["m"][kept], columns["k"][kept]], time_s[kept]).at(m, k).ratio
         return total
+
+    def _packing_s(self, m: Array, k: Array) -> Array:
+        """Time [s] to quantise NVFP4 activations of shape `(m, k)`: the smallest rows over 16-bit ones, and a pass."""
+        floors = []
+        for dtype in ("nvfp4", "bfloat16"):
+            found = self._read("gemm", "gemm_perf", ("m",), [("gemm_dtype", "==", dtype), ("m", "==", 1)])
+            floors.append(0.0 if isinstance(found, str) else float(found[1].min()))
+        return max(0.0, floors[0] - floors[1]) + _PACKING_BYTES * m * k / self._bytes_per_s
 
     def _experts(self, dtype: str) -> KernelRows | str:
         wanted = _EXPERT_DTYPES.get(dtype, ())
@@ -139,7 +154,7 @@ class AiconfiguratorTables:
             if not isinstance(found, str):
                 break
         else:
-            return f"{PACKAGE} has no experts in {dtype} for {self._engine} on {self._device}"
+            return f"{DISTRIBUTION} has no experts in {dtype} for {self._engine} on {self._device}"
         read, time_s, table = found
         columns = {
             "tokens": read["num_tokens"],
@@ -231,11 +246,11 @@ class AiconfiguratorTables:
         folder = self._root / "data" / str(self._system) / family / engine
         file = self._file(folder, name)
         if file is None:
-            return f"{PACKAGE} has no {name} of {engine} for {self._device}"
+            return f"{DISTRIBUTION} has no {name} of {engine} for {self._device}"
         read, time_s = _read_parquet(file, tuple(columns), tuple(filters))
         if not len(time_s):
             wanted = ", ".join(str(value) for _, _, value in filters)
-            return f"{PACKAGE} has no rows of {wanted} in {name} of {engine} for {self._device}"
+            return f"{DISTRIBUTION} has no rows of {wanted} in {name} of {engine} for {self._device}"
         label = (
             f"{PACKAGE.replace('_', '-')} {version(PACKAGE)} {file.relative_to(self._root / 'data').with_suffix('')}"
         )
@@ -247,6 +262,12 @@ class AiconfiguratorTables:
         current = _current_version(self._root, str(self._system), folder.name)
         return next((file for file in files if file.parent.name == current), files[-1] if files else None)
 
+
+_TIMED_WITH: Final[Mapping[str, Callable[[AiconfiguratorTables, Array, Array], Array]]] = {
+    "fp8": AiconfiguratorTables._scaling_s,
+    "nvfp4": AiconfiguratorTables._packing_s,
+}
+"""What TensorRT-LLM's rows time besides the product, by number format."""
 
 _Read = tuple[Mapping[str, Array], Array, str]
 
@@ -280,6 +301,12 @@ def _current_version(root: Path, system: str, engine: str) -> str | None:
         if engine in part:
             return str(part[engine]["current"])
     return None
+
+
+def _installed() -> str:
+    """Version of the package, with a remark if it is not the one these rules were made for."""
+    found = version(DISTRIBUTION)
+    return found if found == TESTED else f"{found} (not {TESTED}, for which it is read)"
 
 
 def _ordered(name: str) -> tuple[tuple[int, str], ...]:

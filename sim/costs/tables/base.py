@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.core import Array, PlansimError, Registry
+from sim.hardware import Device
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "gemm": ("m", "n", "k"),
@@ -67,7 +68,7 @@ def clean_rows(columns: Mapping[str, Array], time_s: Array, table: str) -> Kerne
 class TableSource(Protocol):
     """Measured tables for one device and engine; made by calling the class with what `TABLES` says."""
 
-    def __init__(self, *, device: str, engine: str, path: str) -> None:
+    def __init__(self, *, device: Device, engine: str, path: str) -> None:
         """Tables of a device and family of engines; `path` names the user's file, for sources that read one.
 
         Raises:
@@ -79,4 +80,4 @@ class TableSource(Protocol):
         ...
 
 
-TABLES: Registry[type[TableSource]] = Registry("cost source", package="sim.costs.tables")
+TABLES: Registry[type[TableSource]] = Registry("cost-source", package="sim.costs.tables")

@@ -18,6 +18,7 @@ import numpy as np
 
 from sim.core import InputError
 from sim.costs.tables.base import TABLES, KernelRows, clean_rows
+from sim.hardware import Device
 from sim.models import bytes_per_element, canonical_dtype
 
 Record = Mapping[str, str]
@@ -56,7 +57,7 @@ _KINDS: Final = ("copy", *(kind for kind, _, _ in _READERS.values()))
 class ProfileTables:
     """Kernel measurements of your own, from a CSV as `plansim profile` writes it."""
 
-    def __init__(self, *, device: str, engine: str, path: str) -> None:
+    def __init__(self, *, device: Device, engine: str, path: str) -> None:
         self._path = Path(path)
         self._records = _read(self._path)
         digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
