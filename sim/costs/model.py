@@ -95,14 +95,16 @@ class _Form(NamedTuple):
         floor_s: Least time by FLOPs and bytes [s].
         launches: Kernels launched.
         fixed_s: Fixed latency that measured ratios leave alone [s].
-        cold_s: Time to read the operands where a benchmark that repeats the call finds them in a cache [s].
+        cold_read_s: Time to read the operands where a benchmark that repeats the call finds them in a cache [s].
+        cold_fixed_s: Fixed latency of the same calls [s].
     """
 
     cost: OpCost
     floor_s: Array
     launches: float = 1.0
     fixed_s: float = 0.0
-    cold_s: Value = 0.0
+    cold_read_s: Value = 0.0
+    cold_fixed_s: Value = 0.0
 
 
 _NONE = np.asarray(0.0)
@@ -177,7 +179,7 @@ class CostModel:
     def price(self, operator: Operator) -> Analytic:
         """What the closed forms say about one execution, for tables to be anchored to."""
         form = self._forms[type(operator)](operator)
-        return Analytic(form.cost.time_s, form.floor_s, form.fixed_s, form.cold_s)
+        return Analytic(form.cost.time_s, form.floor_s, form.fixed_s, form.cold_read_s, form.cold_fixed_s)
 
     def total_s(self, operators: Iterable[Operator]) -> Array:
         """Time [s] of all operators, one after the other."""
@@ -336,8 +338,11 @@ class CostModel:
         time_s = decode_attention_time_s(op.sequences, terms, curve)
         compute_s = np.maximum(terms.compute_s, terms.blocks_s)
         cost = OpCost(time_s, compute_s, terms.memory_s, _NONE, terms.overhead_s)
-        cold_s = np.where(moved_bytes < self.device.llc_bytes, terms.memory_s, 0.0)
-        return _Form(cost, self._roofline_s(op, self._attention_rate(op)), cold_s=cold_s)
+        cold_read_s, cold_fixed_s = np.where(
+            moved_bytes < self.device.llc_bytes, np.broadcast_arrays(terms.memory_s, terms.overhead_s), 0.0
+        )
+        floor_s = self._roofline_s(op, self._attention_rate(op))
+        return _Form(cost, floor_s, cold_read_s=cold_read_s, cold_fixed_s=cold_fixed_s)
 
     def _prefill_attention(self, op: PrefillAttention) -> _Form:
         curve = replace(self._prefill_setup(op)[0], t0_s=self.prefill_curve(op)[0])

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.core import Array, InputError, load_yaml, require_extra
 from sim.costs.tables.base import TABLES, KernelRows, clean_rows
@@ -55,7 +54,7 @@ _UNUSABLE: Final = {
 }
 _GEMM_DTYPES: Final = {"bf16": "bfloat16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "nvfp4"} | {
     "int4": "int4_wo",
-    "int8": "int8_wo",
+    "int8": "sq",
 }
 _EXPERT_DTYPES: Final = {
     "bf16": ("bfloat16",),
@@ -73,7 +72,7 @@ _COLLECTIVES: Final = {
     "reduce_scatter": "reduce_scatter",
     "all_reduce": "all_reduce",
 }
-_OTHER_MODELS_KERNELS: Final = ("triton",)
+_OTHER_MODELS_KERNELS: Final = ("kernel_source", "!=", "triton")
 _HALF_BYTES: Final = 2.0
 _PACKING_BYTES: Final = 4.0
 """Bytes moved to quantise an element to NVFP4: fitted to TensorRT-LLM's rows, B200 and GB200 alike."""
@@ -166,50 +165,44 @@ class AiconfiguratorTables:
         return fastest(clean_rows(columns, time_s, f"{table} {candidate}"))
 
     def _attention(self, phase: str, dtype: str) -> KernelRows | str:
+        if dtype not in _CACHE_DTYPES:
+            return f"{DISTRIBUTION} has no attention over a cache in {dtype}"
         names = ("batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "window_size")
-        filters: list[tuple[str, str, Any]] = [("kv_cache_dtype", "==", _CACHE_DTYPES[dtype])]
-        if phase == "context":
-            filters.append(("batch_size", "==", 1))
-        found = self._read("attention", f"{phase}_attention_perf", (*names, "attn_dtype", "kernel_source"), filters)
+        found: _Read | str = ""
+        for arithmetic in self._arithmetic(phase, dtype):
+            filters = [*_of_cache(phase, dtype), ("attn_dtype", "==", arithmetic), _OTHER_MODELS_KERNELS]
+            found = self._read("attention", f"{phase}_attention_perf", names, filters)
+            if not isinstance(found, str):
+                break
         if isinstance(found, str):
             return found
         read, time_s, table = found
-        kept = ~np.isin(read["kernel_source"], _OTHER_MODELS_KERNELS) & self._arithmetic(
-            phase, dtype, read["attn_dtype"]
-        )
+        window = read["window_size"]
         columns = {
             "q_heads": read["num_heads"],
             "kv_heads": read["num_key_value_heads"],
             "head_dim": read["head_dim"],
-            "window": read["window_size"],
+            "window": window,
         }
-        context = read["isl"] + read["step"]
         if phase == "generation":
-            window = read["window_size"]
-            columns |= {
-                "sequences": read["batch_size"],
-                "context": np.where(window > 0, np.minimum(context, np.maximum(window, 1)), context),
-            }
+            context = read["isl"] + read["step"]
+            attended = np.where(window > 0, np.minimum(context, np.maximum(window, 1)), context)
+            columns |= {"sequences": read["batch_size"], "context": attended}
         else:
             columns |= {"chunk": read["isl"]}
-        rows = KernelRows(columns, time_s, table).where(kept)
-        return clean_rows(rows.columns, rows.time_s, table)
+        return clean_rows(columns, time_s, table)
 
-    def _arithmetic(self, phase: str, dtype: str, arithmetic: Array) -> NDArray[np.bool_]:
-        """Which rows multiply as the engine does: over an FP8 cache TensorRT-LLM's prompts do so in FP8."""
-        if phase == "generation":
-            return np.ones(len(arithmetic), dtype=bool)
-        wide = arithmetic == "bfloat16"
-        if dtype == "fp8" and (self._engine == "trtllm" or not wide.any()):
-            return np.asarray(~wide)
-        return np.asarray(wide)
+    def _arithmetic(self, phase: str, dtype: str) -> tuple[str, ...]:
+        """Number formats in which the engine multiplies: over an FP8 cache TensorRT-LLM's prompts do so in FP8."""
+        if phase == "generation" or dtype == "bf16":
+            return ("bfloat16",)
+        return ("fp8",) if self._engine == "trtllm" else ("bfloat16", "fp8")
 
     def _latent(self, phase: str, dtype: str) -> KernelRows | str:
+        if dtype not in _CACHE_DTYPES:
+            return f"{DISTRIBUTION} has no latent attention over a cache in {dtype}"
         names = ("batch_size", "isl", "step", "num_heads")
-        filters: list[tuple[str, str, Any]] = [("kv_cache_dtype", "==", _CACHE_DTYPES[dtype])]
-        if phase == "context":
-            filters.append(("batch_size", "==", 1))
-        found = self._read("mla", f"{phase}_mla_perf", names, filters)
+        found = self._read("mla", f"{phase}_mla_perf", names, _of_cache(phase, dtype))
         if isinstance(found, str):
             return found
         read, time_s, table = found
@@ -234,7 +227,7 @@ class AiconfiguratorTables:
         rows = clean_rows(columns, time_s, table)
         if "kernel_source" in read:
             rows = rows.where(~np.char.endswith(read["kernel_source"].astype(str), "_eager"))
-        return rows
+        return fastest(rows)
 
     # ---- files ----
 
@@ -270,6 +263,12 @@ _TIMED_WITH: Final[Mapping[str, Callable[[AiconfiguratorTables, Array, Array], A
 """What TensorRT-LLM's rows time besides the product, by number format."""
 
 _Read = tuple[Mapping[str, Array], Array, str]
+
+
+def _of_cache(phase: str, dtype: str) -> Filters:
+    """Rows over a cache in this format; of prompts, those that are alone."""
+    cache = ("kv_cache_dtype", "==", _CACHE_DTYPES[dtype])
+    return [cache, ("batch_size", "==", 1)] if phase == "context" else [cache]
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.core import Array
+from sim.costs.numeric import Value
 from sim.costs.tables.base import KernelRows, TableSource
 from sim.costs.tables.ratios import RatioAt, RatioGrid
 from sim.costs.tables.shapes import SHAPES, Layout, Shape, dtype_of, kernel_of, nearest_layout
@@ -28,13 +29,15 @@ class Analytic(NamedTuple):
         time_s: Time [s].
         floor_s: Least time by its FLOPs and bytes [s].
         fixed_s: Fixed latency that is kept apart from what the ratio scales [s]; 0 where the whole time is scaled.
-        cold_s: Time [s] to read from memory the operands of rows whose benchmark found them in a cache; else 0.
+        cold_read_s: Time [s] to read from memory the operands of rows whose benchmark found them in a cache; else 0.
+        cold_fixed_s: Fixed latency [s] of the same rows; else 0.
     """
 
     time_s: Array
     floor_s: Array
     fixed_s: float = 0.0
-    cold_s: Array | float = 0.0
+    cold_read_s: Value = 0.0
+    cold_fixed_s: Value = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,9 @@ class MeasuredKernels:
 
 def _fit(rows: KernelRows, shape: Shape, analytic: Analytic) -> tuple[RatioGrid, float, list[str]]:
     """The ratios of the rows to the form, the measured fixed latency [s], and what was mended."""
-    shortest_s = float(rows.time_s.min())
+    shortest_s, form_s = float(rows.time_s.min()), float(np.min(analytic.time_s))
     fixed_s = min(analytic.fixed_s, _FIXED_SHARE * shortest_s)
-    cold_s = np.where(np.asarray(analytic.cold_s) > 0.0, shortest_s + analytic.cold_s, 0.0)
+    cold_s = min(1.0, shortest_s / form_s) * np.asarray(analytic.cold_fixed_s) + analytic.cold_read_s
     lowest = np.maximum(analytic.floor_s, cold_s)
     too_fast = int(np.sum(rows.time_s < lowest))
     time_s = np.maximum(rows.time_s, lowest)
@@ -142,6 +145,8 @@ def _fit(rows: KernelRows, shape: Shape, analytic: Analytic) -> tuple[RatioGrid,
     mended = (
         [f"{too_fast} of {len(rows)} rows beat the roofline or a cold memory and are raised to it"] if too_fast else []
     )
+    if grid.spikes:
+        mended.append(f"{grid.spikes} isolated spikes are levelled")
     return grid, fixed_s, mended
 
 

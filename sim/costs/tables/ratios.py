@@ -20,6 +20,10 @@ from sim.costs.numeric import Value
 
 _SMALLEST = 1e-12
 
+_SPIKE = 2.0
+"""A point this many times above both neighbours along every axis is a disturbed measurement: what is real (steps of
+tiles, ragged rows) shows in a whole row of points."""
+
 
 class RatioAt(NamedTuple):
     """Ratios at some points, and which of them lie among measured ones; both in the broadcast shape of the points."""
@@ -36,11 +40,13 @@ class RatioGrid:
         axes: Logarithms of the grid's coordinates, ascending, one array per axis.
         log_ratio: Logarithms of the ratios; gaps hold the value of the nearest measured point.
         known: Which points were measured.
+        spikes: How many disturbed points were replaced by the mean of their neighbours.
     """
 
     axes: tuple[Array, ...]
     log_ratio: Array
     known: NDArray[np.bool_]
+    spikes: int = 0
 
     @classmethod
     def fit(cls, points: Sequence[Array], ratio: Array) -> RatioGrid:
@@ -50,8 +56,10 @@ class RatioGrid:
             points: Coordinates (positive), one array of shape `(rows,)` per axis.
             ratio: Ratios (positive), shape `(rows,)`.
         """
-        lines, places = zip(*(np.unique(axis, return_inverse=True) for axis in points), strict=True)
-        shape = tuple(len(line) for line in lines)
+        logs = [np.log(np.maximum(axis, _SMALLEST)) for axis in points]
+        axes = tuple(np.unique(log) for log in logs)
+        places = tuple(np.searchsorted(axis, log) for axis, log in zip(axes, logs, strict=True))
+        shape = tuple(len(axis) for axis in axes)
         cell = np.ravel_multi_index(places, shape)
         log_ratio = np.full(int(np.prod(shape)), np.nan)
         order = np.lexsort((ratio, cell))
@@ -59,8 +67,8 @@ class RatioGrid:
         ranked = np.log(ratio[order])
         log_ratio[cells] = 0.5 * (ranked[starts + (counts - 1) // 2] + ranked[starts + counts // 2])
         grid = log_ratio.reshape(shape)
-        axes = tuple(np.log(np.maximum(line, _SMALLEST)) for line in lines)
-        return cls(axes, _filled(grid), ~np.isnan(grid))
+        level, spikes = _levelled(_filled(grid))
+        return cls(axes, level, ~np.isnan(grid), spikes)
 
     def at(self, *where: Value) -> RatioAt:
         """Ratios at coordinates that broadcast: multilinear in the logarithms, the edge's value beyond the grid."""
@@ -95,6 +103,23 @@ def _bracket(axis: Array, x: Array) -> tuple[NDArray[np.intp], Array, NDArray[np
     low = np.clip(np.searchsorted(axis, x, side="right") - 1, 0, len(axis) - 2)
     share = np.clip((x - axis[low]) / (axis[low + 1] - axis[low]), 0.0, 1.0)
     return low, share, within
+
+
+def _levelled(grid: Array) -> tuple[Array, int]:
+    """The grid with isolated spikes levelled, and how many there were."""
+    spike, level = np.full(grid.shape, True), np.zeros(grid.shape)
+    axes = [axis for axis, size in enumerate(grid.shape) if size >= 3]
+    for axis in axes:
+        moved = np.moveaxis(grid, axis, -1)
+        below, above = moved[..., :-2], moved[..., 2:]
+        here = np.zeros(moved.shape, dtype=bool)
+        here[..., 1:-1] = moved[..., 1:-1] > np.log(_SPIKE) + np.maximum(below, above)
+        spike &= np.moveaxis(here, -1, axis)
+        between = moved.copy()
+        between[..., 1:-1] = 0.5 * (below + above)
+        level += np.moveaxis(between, -1, axis) / len(axes)
+    spike &= bool(axes)
+    return np.where(spike, level, grid), int(np.count_nonzero(spike))
 
 
 def _filled(grid: Array) -> Array:
