@@ -268,7 +268,7 @@ def reduce(size_bytes: float) -> Collective:
 def test_collectives_are_measured_for_their_ranks_inside_one_domain(
     node: str, ranks: int, measured: bool, why: str
 ) -> None:
-    tables = MeasuredKernels({"all_reduce": Rings()}, FORMS.price)  # type: ignore[dict-item]
+    tables = MeasuredKernels({"all_reduce": Rings()}, FORMS.price)
     costs = CostModel(DEVICE, groups=groups(node, ranks), measured=tables)
     plain = CostModel(DEVICE, groups=groups(node, ranks))
     found = costs.cost(reduce(1e5)).time_s
