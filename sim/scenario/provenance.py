@@ -49,7 +49,7 @@ def provenance(
         "costs": {label: str(use) for label, use in sorted(uses.items())},
         "cost_sources": {label: use.to_json() for label, use in sorted(uses.items())},
         "assumptions": [*_assumptions(things, plan), *_beyond(uses)],
-        "intervals": _intervals(things),
+        "intervals": _intervals(things, measured=any(use.source == "measured" for use in uses.values())),
     }
 
 
@@ -67,13 +67,14 @@ def _beyond(uses: Mapping[str, Use]) -> list[str]:
     return [*notes, *(note for note in missing if not note.endswith("since "))]
 
 
-def _intervals(things: Assembled) -> str:
+def _intervals(things: Assembled, *, measured: bool) -> str:
     """What the intervals rest on."""
     engine = things.engine
     if not engine.errors:
         return f"unknown: predictions for {engine.name} were not compared with enough measured runs"
     band = engine.errors[0]
     wider = ", wider here since the device's kernels are not measured" if _is_stranger(things) else ""
+    wider += "; those runs were predicted with analytic costs" if measured else ""
     source = engine.refs.get(band.ref, band.ref)
     return (
         f"90 % of measured runs of models left out of the fit fell inside: {source}{wider}; "
