@@ -27,7 +27,7 @@ DATA_FOLDERS = (
     "scenarios",
 )
 OPTIONAL = {
-    "aiconfigurator-core": "measured kernel times, plansim[measured]",
+    "aiconfigurator-core": "measured kernel times, the extra `measured`",
     "playwright": "looks at reports in tests",
     "jupyterlab": "opens the notebooks",
     "nbmake": "tests them",

@@ -202,10 +202,10 @@ class _Search:
         )
 
     def _provenance(self) -> dict[str, Any]:
-        """Provenance of the search, with the cost sources of the recommended plan's run."""
+        """Provenance of the search, with the cost sources and assumptions of the recommended plan's run."""
         whole = provenance(self.runner.things, None, seed=self.runner.seed)
         run = {} if self.best_run is None else self.best_run.provenance
-        return {**whole, **{key: run[key] for key in ("costs", "cost_sources") if key in run}}
+        return {**whole, **{key: run[key] for key in ("costs", "cost_sources", "assumptions") if key in run}}
 
     def _run_of(self, best: Evaluation | None, space: _Space) -> RunResult | None:
         """The run of the recommended plan; simulated again in the rare case that a later plan cleared its way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,13 @@ def test_a_source_that_nobody_knows_is_an_error_with_its_place(folder: Path) -> 
     with pytest.raises(InputError, match="unknown") as caught:
         load(folder / "mine.yaml", overrides=["costs.gemmm=analytic"])
     assert "costs.gemmm" in str(caught.value)
+
+
+def test_without_the_package_the_error_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiconfigurator_core", None)
+    with pytest.raises(InputError, match="aiconfigurator_core") as caught:
+        run(load(folder / "mine.yaml", overrides=["cluster={node: 1x-a30, nodes: 1}", "costs=measured"]))
+    assert (caught.value.file, caught.value.hint) == ("--set costs=measured", "pip install 'plansim[measured]'")
 
 
 @pytest.mark.skipif(find_spec("aiconfigurator_core") is None, reason="aiconfigurator-core is not installed")
