@@ -85,20 +85,24 @@ class _Refitted(KernelCurves):
 
 
 def kernel_errors(
-    devices: Iterable[str] = DEVICES, engines: Iterable[str] = ENGINES, *, source: str = "measured"
+    devices: Iterable[str] = DEVICES,
+    engines: Iterable[str] = ENGINES,
+    kernels: Iterable[tuple[str, str]] = KERNELS,
+    *,
+    source: str = "measured",
 ) -> list[KernelErrors]:
-    """Errors for every device, engine and kernel that the tables of `source` hold.
+    """Errors for every device, engine, kernel and number format that the tables of `source` hold.
 
     Raises:
         InputError: if the package with the tables is not installed.
     """
     found = []
-    engines = tuple(engines)
+    engines, kernels = tuple(engines), tuple(kernels)
     for name in devices:
         device = load_device(name)
         for engine in engines:
             tables = TABLES.get(source)(device=device, engine=engine, path="")
-            for kernel, dtype in KERNELS:
+            for kernel, dtype in kernels:
                 rows = tables.rows(kernel, dtype)
                 if isinstance(rows, KernelRows):
                     found.append(_errors(device, engine, kernel, dtype, _without_window(rows)))
