@@ -35,7 +35,7 @@ from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, group
 from sim.costs.numeric import Value, p_norm, where_positive
 from sim.costs.precision import precision_of
 from sim.costs.tables.lookup import Analytic, Measured, MeasuredKernels
-from sim.costs.tables.shapes import dtype_of, kernel_of
+from sim.costs.tables.shapes import kernel_of
 from sim.costs.usage import Use
 from sim.hardware import CommGroup, Device
 from sim.models import (
@@ -386,7 +386,8 @@ class CostModel:
         """The kernel and number format, as the curves name them."""
         if isinstance(op, Gemm | GroupedGemm):
             return f"{kernel_of(op)} {precision_of(self.device, op.weights_dtype).kernel}"
-        return f"{kernel_of(op)} {'bf16' if isinstance(op, PrefillAttention) else dtype_of(op)}"
+        wide = not isinstance(op, DecodeAttention) or bytes_per_element(op.kv_dtype) >= 2.0
+        return f"{kernel_of(op)} {'bf16' if wide else 'fp8'}"
 
     def _bound_collective(self, kind: str, name: str) -> BoundCollective:
         key = (kind, name)

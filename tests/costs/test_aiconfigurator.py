@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import product
 
@@ -11,7 +12,7 @@ import pytest
 
 from sim.core import InputError
 from sim.costs import CostModel, measured_kernels
-from sim.costs.tables import KernelRows
+from sim.costs.tables import KernelRows, aiconfigurator
 from sim.costs.tables.aiconfigurator import DISTRIBUTION, PACKAGE, AiconfiguratorTables, fastest
 from sim.hardware import load_device
 from sim.models import DecodeAttention, Gemm
@@ -143,6 +144,14 @@ def test_analytic_forms_are_near_the_tables_they_were_fitted_to(device: str, eng
         kv_dtype="bf16", **heads,
     )  # fmt: skip
     assert np.median(np.abs(costs.cost(decode).time_s / found.time_s - 1)) < 0.15
+
+
+@installed
+def test_rows_say_which_table_of_which_version_they_are_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = "h100_sxm/moe/vllm/0.24.0/moe_perf bfloat16"
+    assert rows("h100-sxm", "vllm", "moe").table == f"{DISTRIBUTION} {version(DISTRIBUTION)} {place}"
+    monkeypatch.setattr(aiconfigurator, "TESTED", "0.1")
+    assert "(not 0.1, for which it is read)" in rows("h100-sxm", "vllm", "moe").table
 
 
 def test_of_several_kernels_for_a_shape_the_fastest_is_kept() -> None:

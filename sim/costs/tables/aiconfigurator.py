@@ -119,8 +119,9 @@ class AiconfiguratorTables:
         if isinstance(found, str):
             return found
         columns, time_s, table = found
-        if dtype in _TIMED_WITH and self._engine == "trtllm":
-            time_s = time_s - _TIMED_WITH[dtype](self, columns["m"], columns["k"])
+        timed_with = {"fp8": self._scaling_s, "nvfp4": self._packing_s}
+        if dtype in timed_with and self._engine == "trtllm":
+            time_s = time_s - timed_with[dtype](columns["m"], columns["k"])
             table = f"{table}, less the quantisation of activations in its timed region"
         return clean_rows(columns, time_s, table)
 
@@ -224,10 +225,10 @@ class AiconfiguratorTables:
             return found
         read, time_s, table = found
         columns = {"buffer_bytes": read["message_size"] * _HALF_BYTES, "ranks": read["num_gpus"]}
-        rows = clean_rows(columns, time_s, table)
+        rows = KernelRows(columns, time_s, table)
         if "kernel_source" in read:
             rows = rows.where(~np.char.endswith(read["kernel_source"].astype(str), "_eager"))
-        return fastest(rows)
+        return fastest(clean_rows(rows.columns, rows.time_s, table))
 
     # ---- files ----
 
@@ -244,10 +245,8 @@ class AiconfiguratorTables:
         if not len(time_s):
             wanted = ", ".join(str(value) for _, _, value in filters)
             return f"{DISTRIBUTION} has no rows of {wanted} in {name} of {engine} for {self._device}"
-        label = (
-            f"{PACKAGE.replace('_', '-')} {version(PACKAGE)} {file.relative_to(self._root / 'data').with_suffix('')}"
-        )
-        return read, time_s, label
+        place = file.relative_to(self._root / "data").with_suffix("").as_posix()
+        return read, time_s, f"{DISTRIBUTION} {_installed()} {place}"
 
     def _file(self, folder: Path, name: str) -> Path | None:
         """The table of the version that the package calls current, else of the newest that has one."""
@@ -255,12 +254,6 @@ class AiconfiguratorTables:
         current = _current_version(self._root, str(self._system), folder.name)
         return next((file for file in files if file.parent.name == current), files[-1] if files else None)
 
-
-_TIMED_WITH: Final[Mapping[str, Callable[[AiconfiguratorTables, Array, Array], Array]]] = {
-    "fp8": AiconfiguratorTables._scaling_s,
-    "nvfp4": AiconfiguratorTables._packing_s,
-}
-"""What TensorRT-LLM's rows time besides the product, by number format."""
 
 _Read = tuple[Mapping[str, Array], Array, str]
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from sim.core import InputError
 from sim.costs.tables.base import TABLES, KernelRows, clean_rows
+from sim.costs.tables.shapes import table_format
 from sim.hardware import Device
-from sim.models import bytes_per_element, canonical_dtype
 
 Record = Mapping[str, str]
 Reader = Callable[[Mapping[str, float]], Mapping[str, float] | None]
@@ -83,14 +83,13 @@ class ProfileTables:
 
 
 def _same_format(kernel: str, text: str, dtype: str, path: Path, line: int) -> bool:
-    """Whether a row's dtype is the one asked for; all 16-bit formats are one, and collectives have none."""
+    """Whether a row's dtype is the one asked for; both 16-bit formats are one, and collectives have none."""
     if kernel == "all_reduce":
         return True
     try:
-        stored = canonical_dtype(text)
+        return table_format(text) == dtype
     except InputError as error:
         raise InputError(error.message, file=str(path), line=line, path="dtype", value=text) from None
-    return ("bf16" if bytes_per_element(stored) >= 2.0 else stored) == dtype
 
 
 def _number(record: Record, column: str, path: Path, line: int) -> float:

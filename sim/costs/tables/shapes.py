@@ -20,7 +20,6 @@ from sim.models import (
     GroupedGemm,
     Operator,
     PrefillAttention,
-    bytes_per_element,
     canonical_dtype,
 )
 
@@ -65,11 +64,18 @@ def kernel_of(op: Operator) -> str | None:
 def dtype_of(op: Operator) -> str:
     """Number format in which tables tell kernels of the operator apart: of its weights, of its KV cache, or none."""
     if isinstance(op, Gemm | GroupedGemm):
-        stored = canonical_dtype(op.weights_dtype)
-        return "bf16" if bytes_per_element(stored) >= 2.0 else stored
-    if isinstance(op, DecodeAttention | PrefillAttention):
-        return "bf16" if bytes_per_element(op.kv_dtype) >= 2.0 else "fp8"
-    return ""
+        return table_format(op.weights_dtype)
+    return table_format(op.kv_dtype) if isinstance(op, DecodeAttention | PrefillAttention) else ""
+
+
+def table_format(dtype: str) -> str:
+    """Name of a number format in tables: its own, where the two of 16 bit are one.
+
+    Raises:
+        InputError: if it is unknown.
+    """
+    stored = canonical_dtype(dtype)
+    return "bf16" if stored == "fp16" else stored
 
 
 def _mean_context(op: DecodeAttention) -> Array:
