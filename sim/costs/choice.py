@@ -17,12 +17,14 @@ from sim.hardware import Device
 ANALYTIC: Final = "analytic"
 _PROFILE: Final = "profile"
 _PROFILE_SUFFIX: Final = ".csv"
+_DECODES: Final = ("decode_attention", "mla_decode", "indexer_decode", "state_update")
+_PROMPTS: Final = ("prefill_attention", "mla_prefill", "sparse_prefill", "indexer_prefill", "state_scan")
 _KERNELS: Final[Mapping[str, tuple[str, ...]]] = {
     "gemm": ("gemm",),
     "moe": ("moe",),
-    "attention": ("decode_attention", "mla_decode", "prefill_attention", "mla_prefill"),
-    "decode_attention": ("decode_attention", "mla_decode"),
-    "prefill_attention": ("prefill_attention", "mla_prefill"),
+    "attention": (*_DECODES, *_PROMPTS),
+    "decode_attention": _DECODES,
+    "prefill_attention": _PROMPTS,
     "collectives": ("all_reduce", "all_gather", "reduce_scatter", "all_to_all"),
 }
 
@@ -38,7 +40,8 @@ class CostsSpec(Spec):
         default: For all kernels that are not named.
         gemm: Dense matrix products.
         moe: Experts.
-        attention: Attention, prompts and decodes.
+        attention: Attention, prompts and decodes; indexers, attention over the keys they pick and recurrent states are
+            named with it and stay analytic.
         decode_attention: Attention of decodes; before `attention`.
         prefill_attention: Attention of prompts; before `attention`.
         collectives: Communication inside a scale-up domain.
@@ -53,7 +56,7 @@ class CostsSpec(Spec):
     collectives: str | None = None
 
     def by_kernel(self) -> dict[str, str]:
-        """Source by kernel of `sim.costs.tables.COLUMNS`."""
+        """Source by kernel, as `kernel_of` names them."""
         sources = dict.fromkeys((kernel for group in _KERNELS.values() for kernel in group), self.default)
         for group, kernels in _KERNELS.items():
             named = getattr(self, group)

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sim.costs.attention import DecodeCurve, PrefillCurve
 from sim.costs.gemm import GemmCurve
 from sim.costs.moe import MoeCurve
 from sim.costs.precision import precision_of
+from sim.costs.recurrent import ScanCurve, UpdateCurve
 from sim.hardware import Device
-from sim.models import bytes_per_element
+from sim.models import AttentionKind, bytes_per_element
 
 INFINITE = float("inf")
+DECODE_KERNELS: Final[Mapping[AttentionKind, str]] = {
+    "gqa": "decode_attention",
+    "mla": "mla_decode",
+    "sparse": "mla_decode",
+    "indexer": "indexer_decode",
+}
+PREFILL_KERNELS: Final[Mapping[AttentionKind, str]] = {
+    "gqa": "prefill_attention",
+    "mla": "mla_prefill",
+    "sparse": "sparse_prefill",
+    "indexer": "indexer_prefill",
+}
 
 
 class GemmSetup(NamedTuple):
@@ -47,9 +60,12 @@ class Curves:
         self._sources = sources
         self._gemm: dict[str, GemmSetup] = {}
         self._moe: dict[str, MoeSetup] = {}
-        self._decode: dict[tuple[str, bool], DecodeCurve] = {}
-        self._prefill: dict[bool, PrefillCurve] = {}
+        self._decode: dict[tuple[str, AttentionKind], DecodeCurve] = {}
+        self._prefill: dict[AttentionKind, PrefillCurve] = {}
+        self._update: UpdateCurve | None = None
+        self._scan: ScanCurve | None = None
         self.matrix_rate = device.compute_rate("bf16")[0]
+        self._index_rate = device.flops.get("fp8", self.matrix_rate)
 
     def gemm(self, weights_dtype: str) -> GemmSetup:
         """Curve and rates of a dense GEMM with weights of this format."""
@@ -79,36 +95,56 @@ class Curves:
             self._moe[weights_dtype] = MoeSetup(curve, precision.flops_per_s, precision.weight_bytes, unpack)
         return self._moe[weights_dtype]
 
-    def decode(self, kv_dtype: str, *, latent: bool) -> DecodeCurve:
-        """Curve of decode attention over a cache of this format; `latent` for MLA."""
-        key = (kv_dtype, latent)
+    def decode(self, kv_dtype: str, kind: AttentionKind) -> DecodeCurve:
+        """Curve of decode attention over a cache of this format, or of an indexer's scores."""
+        key = (kv_dtype, kind)
         if key not in self._decode:
-            raw = self._read("mla_decode" if latent else "decode_attention", _cache_kernel(kv_dtype))
+            raw = self._read(DECODE_KERNELS[kind], cache_kernel(kv_dtype))
             self._decode[key] = DecodeCurve(
                 t0_s=raw["t0_s"],
                 f=raw["f"],
                 p=raw["p"],
                 tau_s=raw["tau_s"],
                 lam_s=raw["lam_s"],
-                a=0.0 if latent else raw["a"],
+                a=raw["a"] if kind == "gqa" else 0.0,
                 e=raw["e"],
+                walk_s=raw.get("walk_s", 0.0),
             )
         return self._decode[key]
 
-    def prefill(self, *, latent: bool) -> PrefillCurve:
-        """Curve of prefill attention with 16-bit products; `latent` for MLA."""
-        if latent not in self._prefill:
-            raw = self._read("mla_prefill" if latent else "prefill_attention", "bf16")
-            self._prefill[latent] = PrefillCurve(
+    def prefill(self, kind: AttentionKind) -> PrefillCurve:
+        """Curve of prefill attention with 16-bit products, or of an indexer's scores with 8-bit ones."""
+        if kind not in self._prefill:
+            raw = self._read(PREFILL_KERNELS[kind], "fp8" if kind == "indexer" else "bf16")
+            self._prefill[kind] = PrefillCurve(
                 t0_s=raw["t0_s"],
-                e_128=raw["e"] if latent else raw["e_128"],
-                a_h=raw["a_h"],
-                d_h=0.0 if latent else raw["d_h"],
-                tau_s=raw["tau_s"],
-                p=raw["p"],
-                c=raw["c"],
+                e_128=raw["e_128"] if kind == "gqa" else raw["e"],
+                a_h=raw.get("a_h", 0.0),
+                d_h=raw["d_h"] if kind == "gqa" else 0.0,
+                tau_s=raw.get("tau_s", 0.0),
+                p=raw.get("p", 1.0),
+                c=raw.get("c", 0.0),
+                block_heads=raw.get("block_heads", 1.0),
             )
-        return self._prefill[latent]
+        return self._prefill[kind]
+
+    def attention_rate(self, kind: AttentionKind) -> float:
+        """Dense peak [FLOP/s] of the products of this kind of attention."""
+        return self._index_rate if kind == "indexer" else self.matrix_rate
+
+    def update(self) -> UpdateCurve:
+        """Curve of a recurrence's update, one token per sequence."""
+        if self._update is None:
+            raw = self._read("state_update", "bf16")
+            self._update = UpdateCurve(t0_s=raw["t0_s"], f=raw["f"], p=raw["p"], tau_s=raw["tau_s"])
+        return self._update
+
+    def scan(self) -> ScanCurve:
+        """Curve of a recurrence's scan over a prompt."""
+        if self._scan is None:
+            raw = self._read("state_scan", "bf16")
+            self._scan = ScanCurve(t0_s=raw["t0_s"], e=raw["e"], tau_s=raw["tau_s"], p=raw["p"], c=raw["c"])
+        return self._scan
 
     def _read(self, kernel: str, dtype: str) -> Mapping[str, float]:
         kernels = self._device.kernels
@@ -126,5 +162,6 @@ class Curves:
         return self._device.vector_flops
 
 
-def _cache_kernel(kv_dtype: str) -> str:
+def cache_kernel(kv_dtype: str) -> str:
+    """Number format of the kernels that read a cache of this format."""
     return "bf16" if bytes_per_element(kv_dtype) >= 2.0 else "fp8"

@@ -18,7 +18,6 @@ from sim.core import Array, InputError
 from sim.costs.attention import (
     MLA_HEADS_PER_BLOCK,
     DecodeCurve,
-    PrefillCurve,
     PrefillTerms,
     block_units,
     decode_attention_terms,
@@ -27,16 +26,17 @@ from sim.costs.attention import (
     prefill_attention_time_s,
 )
 from sim.costs.collectives import BoundCollective, bind_collective
-from sim.costs.curves import Curves
+from sim.costs.curves import Curves, cache_kernel
 from sim.costs.elementwise import ELEMENTWISE, EMBEDDING, SAMPLING, StreamCurve, stream_time_s
 from sim.costs.gemm import gemm_terms, gemm_time_s
 from sim.costs.launch import eager_time_s
 from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
 from sim.costs.numeric import Value, p_norm, where_positive
 from sim.costs.precision import precision_of
+from sim.costs.recurrent import state_scan_terms, state_update_terms, state_update_time_s
 from sim.costs.tables.lookup import Analytic, Measured, MeasuredKernels
 from sim.costs.tables.shapes import kernel_of
-from sim.costs.usage import Use
+from sim.costs.usage import Use, merged
 from sim.hardware import CommGroup, Device
 from sim.models import (
     Collective,
@@ -48,6 +48,8 @@ from sim.models import (
     Operator,
     PrefillAttention,
     Sampling,
+    StateScan,
+    StateUpdate,
     bytes_per_element,
 )
 
@@ -138,7 +140,7 @@ class CostModel:
         self.routing: Routing = routing
         self.eager_launch_s = eager_launch_s
         self._measured = measured
-        self._looked_up: dict[tuple[str, str], Use] = {}
+        self._looked_up: dict[tuple[str, str, bool], Use] = {}
         self._curve_sources: dict[str, str] = {}
         self._curves = Curves(device, engine, self._curve_sources)
         self._units = block_units(device.kind, device.units)
@@ -148,6 +150,8 @@ class CostModel:
             GroupedGemm: self._grouped_gemm,
             DecodeAttention: self._decode_attention,
             PrefillAttention: self._prefill_attention,
+            StateUpdate: self._state_update,
+            StateScan: self._state_scan,
             Elementwise: lambda op: self._stream(op, "elementwise", ELEMENTWISE),
             Embedding: lambda op: self._stream(op, "embedding", EMBEDDING),
             Sampling: lambda op: self._stream(op, "sampling", SAMPLING),
@@ -194,38 +198,54 @@ class CostModel:
             causes[operator.cause] = time_s if known is None else np.asarray(known + time_s)
         return causes
 
-    def prefill_terms(self, operator: PrefillAttention) -> PrefillTerms:
-        """Parts [s] of one launch (one layer) of a prefill attention, so that several chunks can share a launch.
+    def prefill_terms(self, operator: PrefillAttention | StateScan) -> PrefillTerms:
+        """Parts of one launch over each prompt chunk by itself [s]; `join_chunks` makes them one launch.
 
         Measured ratios go by the length of the chunk: no table has prompts with a prefix.
         """
-        curve, rate = self._prefill_setup(operator)
-        latent = operator.kind == "mla"
+        terms = self._scan_terms(operator) if isinstance(operator, StateScan) else self._chunk_terms(operator)
+        found = self._look_up(operator)
+        if found is None or isinstance(operator, StateScan):
+            return terms
+        work_s, walk_s, moved_s = (part * found.at.ratio for part in terms)
+        least_s = operator.flops() / self._attention_rate(operator)
+        return PrefillTerms(np.maximum(work_s, least_s), walk_s, moved_s)
+
+    def _scan_terms(self, operator: StateScan) -> PrefillTerms:
+        return state_scan_terms(
+            operator.chunk,
+            flops_per_token=operator.flops_per_token,
+            bytes_per_row=operator.row_bytes(),
+            state_bytes=operator.state_bytes,
+            flops_per_s=self._curves.matrix_rate,
+            bytes_per_s=self.device.memory_bytes_per_s,
+            curve=self._curves.scan(),
+        )
+
+    def _chunk_terms(self, operator: PrefillAttention) -> PrefillTerms:
         width = operator.head_dim + operator.v_dim
-        row_bytes = width * (2.0 * operator.q_heads + operator.kv_heads * bytes_per_element(operator.kv_dtype))
-        terms = prefill_attention_terms(
+        keys = operator.kv_heads * operator.keys_per_token
+        row_bytes = width * (2.0 * operator.q_heads + keys * bytes_per_element(operator.kv_dtype))
+        return prefill_attention_terms(
             operator.chunk,
             operator.prefix,
             q_heads=operator.q_heads,
             flops_per_key=2.0 * operator.q_heads * width,
-            head_dim=None if latent else operator.head_dim,
+            head_dim=operator.head_dim if operator.kind == "gqa" else None,
             bytes_per_row=row_bytes,
             prefix_bytes=operator.bytes() - np.asarray(operator.chunk) * row_bytes,
             units=self._units,
-            flops_per_s=rate,
+            flops_per_s=self._curves.attention_rate(operator.kind),
             bytes_per_s=self.device.memory_bytes_per_s,
-            curve=curve,
+            curve=self._curves.prefill(operator.kind),
             window=operator.window,
+            keys_per_token=operator.keys_per_token,
+            near_keys=operator.near_keys,
         )
-        found = self._look_up(operator)
-        if found is None:
-            return terms
-        work_s, walk_s, moved_s = (part * found.at.ratio for part in terms)
-        return PrefillTerms(np.maximum(work_s, operator.flops() / self._attention_rate(operator)), walk_s, moved_s)
 
-    def prefill_curve(self, operator: PrefillAttention) -> tuple[float, float]:
-        """Fixed latency [s] of one prefill-attention launch, and the exponent that joins work and walk."""
-        curve, _ = self._prefill_setup(operator)
+    def prefill_curve(self, operator: PrefillAttention | StateScan) -> tuple[float, float]:
+        """Fixed latency [s] of one launch over prompts, and the exponent that joins work and walk."""
+        curve = self._curves.scan() if isinstance(operator, StateScan) else self._curves.prefill(operator.kind)
         found = self._look_up(operator)
         return curve.t0_s if found is None else found.anchor.fixed_s, curve.p
 
@@ -239,15 +259,8 @@ class CostModel:
     @property
     def uses(self) -> dict[str, Use]:
         """Source of each kernel that was used, by kernel and number format, with its look-ups."""
-        uses = {label: Use("analytic", text) for label, text in self._curve_sources.items()}
-        for (label, _), use in self._looked_up.items():
-            curve = self._curve_sources.get(label, "")
-            if use.source == "analytic":
-                use = replace(use, table=curve)
-            elif (known := uses.get(label)) is not None and known.source == "measured":
-                use = replace(use, look_ups=known.look_ups + use.look_ups, outside=known.outside + use.outside)
-            uses[label] = use
-        return uses
+        curves = {label: Use("analytic", text) for label, text in self._curve_sources.items()}
+        return merged([curves, *({label: use} for (label, *_), use in self._looked_up.items())])
 
     def _look_up(self, op: Operator) -> Measured | None:
         """What measured tables say about an operator; None where they say nothing and the form stands."""
@@ -257,9 +270,9 @@ class CostModel:
         if found is None:
             return None
         label = f"{op.kind} over {op.group}" if isinstance(op, Collective) else self._label(op)
-        key = (label, op.name)
+        key = (label, op.name, isinstance(found, str))
         if isinstance(found, str):
-            self._looked_up[key] = Use("analytic", "", found)
+            self._looked_up[key] = Use("analytic", self._curve_sources.get(label, ""), found)
             return None
         look_ups, outside = found.at.inside.size, int(np.sum(~found.at.inside))
         known = self._looked_up.get(key)
@@ -319,9 +332,8 @@ class CostModel:
         return _Form(cost, self._roofline_s(op, setup.flops_per_s), launches=4.0)
 
     def _decode_attention(self, op: DecodeAttention) -> _Form:
-        latent = op.kind == "mla"
-        curve: DecodeCurve = self._curves.decode(op.kv_dtype, latent=latent)
-        blocks = np.ceil(op.q_heads / MLA_HEADS_PER_BLOCK) if latent else op.kv_heads
+        curve: DecodeCurve = self._curves.decode(op.kv_dtype, op.kind)
+        blocks = np.ceil(op.q_heads / MLA_HEADS_PER_BLOCK) if op.kind == "mla" else op.kv_heads
         moved_bytes = op.bytes()
         terms = decode_attention_terms(
             op.sequences,
@@ -331,7 +343,7 @@ class CostModel:
             blocks=np.asarray(op.sequences) * blocks,
             head_dim=op.head_dim,
             units=self._units,
-            flops_per_s=self._curves.matrix_rate,
+            flops_per_s=self._curves.attention_rate(op.kind),
             bytes_per_s=self.device.memory_bytes_per_s,
             curve=curve,
         )
@@ -345,13 +357,35 @@ class CostModel:
         return _Form(cost, floor_s, cold_read_s=cold_read_s, cold_fixed_s=cold_fixed_s)
 
     def _prefill_attention(self, op: PrefillAttention) -> _Form:
-        curve = replace(self._prefill_setup(op)[0], t0_s=self.prefill_curve(op)[0])
+        curve = replace(self._curves.prefill(op.kind), t0_s=self.prefill_curve(op)[0])
         terms = self.prefill_terms(op)
         memory_s = np.maximum(terms.moved_s, op.bytes() / self.device.memory_bytes_per_s)
         time_s = np.maximum(prefill_attention_time_s(terms, curve), where_positive(op.chunk, memory_s))
         compute_s = p_norm(terms.work_s, terms.walk_s, curve.p)
         cost = OpCost(time_s, compute_s, memory_s, _NONE, np.asarray(curve.t0_s))
         return _Form(cost, self._roofline_s(op, self._attention_rate(op)), fixed_s=curve.t0_s)
+
+    def _state_update(self, op: StateUpdate) -> _Form:
+        curve = self._curves.update()
+        terms = state_update_terms(
+            op.bytes(),
+            np.asarray(op.sequences) * op.heads,
+            units=self._units,
+            bytes_per_s=self.device.memory_bytes_per_s,
+            curve=curve,
+        )
+        floor_s = self._roofline_s(op, self.device.vector_flops)
+        compute_s = np.maximum(terms.blocks_s, op.flops() / self.device.vector_flops)
+        time_s = np.maximum(state_update_time_s(op.sequences, terms, curve), compute_s)
+        return _Form(OpCost(time_s, compute_s, terms.memory_s, _NONE, terms.overhead_s), floor_s, launches=2.0)
+
+    def _state_scan(self, op: StateScan) -> _Form:
+        t0_s, p = self.prefill_curve(op)
+        terms = self.prefill_terms(op)
+        compute_s = p_norm(terms.work_s, terms.walk_s, p)
+        time_s = where_positive(op.chunk, t0_s + compute_s + terms.moved_s)
+        cost = OpCost(time_s, compute_s, terms.moved_s, _NONE, np.asarray(t0_s))
+        return _Form(cost, self._roofline_s(op, self._curves.matrix_rate), launches=2.0)
 
     def _stream(self, op: Elementwise | Embedding | Sampling, name: str, curve: StreamCurve) -> _Form:
         self._curve_sources.setdefault(name, curve.source)
@@ -379,15 +413,14 @@ class CostModel:
         wide = bytes_per_element(op.kv_dtype) >= 2.0
         return self._curves.matrix_rate if wide else max(self._curves.matrix_rate, self.device.compute_rate("fp8")[0])
 
-    def _prefill_setup(self, op: PrefillAttention) -> tuple[PrefillCurve, float]:
-        return self._curves.prefill(latent=op.kind == "mla"), self._curves.matrix_rate
-
     def _label(self, op: Operator) -> str:
         """The kernel and number format, as the curves name them."""
         if isinstance(op, Gemm | GroupedGemm):
             return f"{kernel_of(op)} {precision_of(self.device, op.weights_dtype).kernel}"
-        wide = not isinstance(op, DecodeAttention) or bytes_per_element(op.kv_dtype) >= 2.0
-        return f"{kernel_of(op)} {'bf16' if wide else 'fp8'}"
+        if isinstance(op, DecodeAttention):
+            return f"{kernel_of(op)} {cache_kernel(op.kv_dtype)}"
+        narrow = isinstance(op, PrefillAttention) and op.kind == "indexer"
+        return f"{kernel_of(op)} {'fp8' if narrow else 'bf16'}"
 
     def _bound_collective(self, kind: str, name: str) -> BoundCollective:
         key = (kind, name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+_IN_PART: Final = ", in part"
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,35 @@ class Use:
             found["note"] = self.note
         return found if self.source == "analytic" else {**found, "look_ups": self.look_ups, "outside": self.outside}
 
+    def plus(self, other: Use) -> Use:
+        """Both uses of the same source: look-ups add up, tables and notes that differ stand beside each other."""
+        return Use(
+            self.source,
+            _joined(self.table, other.table),
+            _joined(self.note, other.note),
+            self.look_ups + other.look_ups,
+            self.outside + other.outside,
+        )
 
-def merged(uses: Iterable[dict[str, Use]]) -> dict[str, Use]:
-    """Uses of several stages as one: look-ups add up."""
-    total: dict[str, Use] = {}
+
+def merged(uses: Iterable[Mapping[str, Use]]) -> dict[str, Use]:
+    """Uses of several operators, stages or pools as one.
+
+    Where a kernel is measured for some and analytic for others with a reason, the latter is `<kernel>, in part`.
+    """
+    found: dict[str, dict[str, Use]] = {"measured": {}, "analytic": {}}
     for one in uses:
         for label, use in one.items():
-            known = total.get(label)
-            if known is not None:
-                use = replace(use, look_ups=known.look_ups + use.look_ups, outside=known.outside + use.outside)
+            kernel, same = label.removesuffix(_IN_PART), found[use.source]
+            same[kernel] = same[kernel].plus(use) if kernel in same else use
+    total = dict(found["measured"])
+    for label, use in found["analytic"].items():
+        if label not in total:
             total[label] = use
+        elif use.note:
+            total[label + _IN_PART] = use
     return dict(sorted(total.items()))
+
+
+def _joined(first: str, second: str) -> str:
+    return "; ".join(dict.fromkeys(part for text in (first, second) if text for part in text.split("; ")))

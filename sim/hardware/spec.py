@@ -87,7 +87,19 @@ class CurveSpec(Spec):
         p90_error: The same at the 90th percentile.
     """
 
-    kernel: Literal["gemm", "decode_attention", "prefill_attention", "moe", "mla_decode", "mla_prefill"]
+    kernel: Literal[
+        "gemm",
+        "decode_attention",
+        "prefill_attention",
+        "moe",
+        "mla_decode",
+        "mla_prefill",
+        "sparse_prefill",
+        "indexer_decode",
+        "indexer_prefill",
+        "state_update",
+        "state_scan",
+    ]
     dtype: str
     engine: str = "any"
     params: dict[str, float | str]

@@ -8,6 +8,7 @@ of a space, `launch` writes the commands that start one.
 
 from sim.plans.engine import ActivationRule, EngineSpec, LimitDefaults, SupportSpec, load_engine
 from sim.plans.enumeration import enumerate_plans
+from sim.plans.kv_layout import KvLayout, WindowGroup, kv_pool
 from sim.plans.launch import LAUNCHERS, Launcher, launch_command
 from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
 from sim.plans.placement import Placement
@@ -20,6 +21,7 @@ __all__ = [
     "ActivationRule",
     "EngineSpec",
     "Infeasible",
+    "KvLayout",
     "Launcher",
     "LimitDefaults",
     "MemoryFootprint",
@@ -32,8 +34,10 @@ __all__ = [
     "Resolver",
     "StageMemory",
     "SupportSpec",
+    "WindowGroup",
     "default_limits",
     "enumerate_plans",
+    "kv_pool",
     "launch_command",
     "load_engine",
     "require",

@@ -66,6 +66,8 @@ class SupportSpec(Spec):
         attention_dp: For which models attention may be data parallel inside one engine.
         expert_parallel: Which expert-parallel degrees it takes: none, any, or all data- and tensor-parallel ranks or
             none of them.
+        queue_interval: Whether it can be told to look at its queue only every so many decode iterations.
+        balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
     """
@@ -73,6 +75,8 @@ class SupportSpec(Spec):
     pipeline: bool = True
     attention_dp: Literal["none", "moe", "all"] = "moe"
     expert_parallel: Literal["none", "all_or_none", "any"] = "all_or_none"
+    queue_interval: bool = False
+    balance_wait: bool = False
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
 
@@ -122,11 +126,12 @@ class EngineSpec(Spec):
             and runtime leave, for the KV cache alone.
         kv_dtype: Default KV cache format.
         block_tokens: Tokens per KV block.
+        frees_windows: Whether KV blocks that a sliding window has left behind are freed.
         watermark_frac: Share of KV blocks that admission leaves free.
         chunked_prefill: Whether prompts may be split over iterations.
         chunked_prefill_above: Context [tokens] up to which prompts are nevertheless computed whole, with a budget that
             holds the longest; None if the context does not matter.
-        prefix_caching: Whether equal prefixes share KV blocks; not simulated, so it must be off.
+        prefix_caching: Whether requests with equal prefixes share KV blocks by default.
         async_scheduling: Whether the host prepares the next iteration while the device runs this one.
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
         graph_bytes: Memory of all captured graphs.
@@ -159,10 +164,11 @@ class EngineSpec(Spec):
     kv_memory_of: MemoryShare = "device"
     kv_dtype: str = "bf16"
     block_tokens: Sourced[int]
+    frees_windows: bool = True
     watermark_frac: Sourced[Frac]
     chunked_prefill: bool = True
     chunked_prefill_above: int | None = Field(default=None, gt=0)
-    prefix_caching: Literal[False] = False
+    prefix_caching: bool
     async_scheduling: bool
     graph_sizes: tuple[int, ...]
     graph_bytes: Sourced[DataBytes]

@@ -30,7 +30,8 @@ def provenance(
     """
     requests, uses = things.requests, uses or {}
     digest = hashlib.sha256()
-    for column in (requests.arrival_s, requests.input_tokens, requests.output_tokens):
+    blocks = () if requests.blocks is None else (requests.blocks.ids, requests.blocks.offsets)
+    for column in (requests.arrival_s, requests.input_tokens, requests.output_tokens, *blocks):
         digest.update(np.ascontiguousarray(column).tobytes())
     scenario = things.scenario.resolved()
     return {
@@ -86,9 +87,21 @@ def _is_stranger(things: Assembled) -> bool:
     return things.cluster.device.kernels.name == "generic"
 
 
+def _prefix_caching(things: Assembled, plan: ResolvedPlan | None) -> str:
+    if plan is not None and not plan.prefix_caching:
+        why = "" if plan.kv_layout.plain else " (not modelled where layers keep different things of a sequence)"
+        return f"prefix caching is off{why}: every prompt is computed in full"
+    if things.requests.blocks is None:
+        return "no two prompts begin alike, for the traffic does not say which do: every prompt is computed in full"
+    return (
+        "prefix caching finds full blocks of prompts, not of earlier answers; its grain is that of the traffic's block "
+        "ids, and the data-parallel ranks of a replica share one cache"
+    )
+
+
 def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
     notes = [
-        "prefix caching is off: every prompt is computed in full",
+        _prefix_caching(things, plan),
         "kernel costs are fitted to, or taken from, public kernel tables or a profile, not from this deployment",
         "attention decodes from cold memory; prompts and decodes of an iteration share one launch per layer",
         "KV blocks are allocated for all layers alike, sliding-window layers included",

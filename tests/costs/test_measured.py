@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.core import Array
-from sim.costs import CostModel, MeasuredKernels
+from sim.costs import CostModel, CostsSpec, MeasuredKernels
 from sim.costs.tables import KernelRows, RatioGrid
 from sim.costs.tables.shapes import SHAPES
 from sim.hardware import CommGroup, load_cluster, load_device
-from sim.models import Collective, DecodeAttention, Gemm, GroupedGemm, Operator, PrefillAttention
+from sim.models import (
+    Collective,
+    DecodeAttention,
+    Gemm,
+    GroupedGemm,
+    Operator,
+    PrefillAttention,
+    StateScan,
+    StateUpdate,
+)
 from sim.testing.costs import SyntheticTables
 
 DEVICE = load_device("h100-sxm")
@@ -191,6 +201,61 @@ def test_where_there_is_no_table_the_form_stands_in_and_says_why() -> None:
     use = costs.uses["decode_attention bf16"]
     assert (use.source, use.note) == ("analytic", "synthetic table has no decode_attention")
     assert use.table.startswith("h100"), "the curve is named too"
+
+
+STATE: dict[str, Any] = {"heads": 16.0, "state_bytes": 1e6, "channels": 4096.0, "kind": "gated_delta"}
+INDEX: dict[str, Any] = {"q_heads": 64.0, "kv_heads": 1.0, "head_dim": 128.0, "v_dim": 0.0, "kv_dtype": "fp8"}
+
+
+@pytest.mark.parametrize(
+    ("operator", "label", "what"),
+    [
+        (StateUpdate(name="x", cause="x", sequences=8.0, elements=2.5e5, **STATE), "state_update bf16", "recurrent"),
+        (StateScan(name="x", cause="x", chunk=500.0, flops_per_token=1e6, **STATE), "state_scan bf16", "recurrent"),
+        (
+            DecodeAttention(name="x", cause="x", sequences=8.0, context=1e4, kind="indexer", **INDEX),
+            "indexer_decode fp8",
+            "indexers",
+        ),
+        (
+            PrefillAttention(name="x", cause="x", chunk=500.0, prefix=0.0, kind="indexer", **INDEX),
+            "indexer_prefill fp8",
+            "indexers",
+        ),
+        (replace(DECODE, sequences=8.0, context=8192.0, own_keys=True), "decode_attention bf16", "picked"),
+        (replace(PREFILL, chunk=500.0, own_keys=True), "prefill_attention bf16", "picked"),
+        (replace(PREFILL, chunk=500.0, own_keys=True, kind="sparse"), "sparse_prefill bf16", "picked"),
+    ],
+)
+def test_operators_whose_tables_are_not_read_stay_analytic_and_say_so(
+    operator: Operator, label: str, what: str
+) -> None:
+    """Also where the source has a table that would fit: full attention is no stand-in for a few picked keys."""
+    source = SyntheticTables(FORMS, DECODE, "decode_attention", TABLES["decode_attention"][1], 2.0)
+    everything = dict.fromkeys(CostsSpec().by_kernel(), source)
+    costs = CostModel(DEVICE, measured=MeasuredKernels(everything, FORMS.price))
+    assert np.array_equal(costs.cost(operator).time_s, FORMS.cost(operator).time_s)
+    (use,) = costs.uses.values()
+    assert (use.source, list(costs.uses)) == ("analytic", [label])
+    assert what in use.note
+    assert use.table, "the curve is named too"
+
+
+def test_kernels_in_part_measured_say_for_which_part() -> None:
+    costs, _ = anchored("decode_attention", 1.5)
+    full = replace(DECODE, sequences=8.0, context=8192.0)
+    costs.cost(full)
+    costs.cost(replace(full, own_keys=True))
+    assert costs.uses["decode_attention bf16"].source == "measured"
+    assert costs.uses["decode_attention bf16, in part"].source == "analytic"
+
+
+def test_wider_keys_than_values_are_another_layout() -> None:
+    costs, _ = anchored("decode_attention", 1.5)
+    other = replace(DECODE, sequences=8.0, context=8192.0, v_dim=64.0)
+    assert costs.cost(other).time_s == pytest.approx(1.5 * FORMS.cost(other).time_s)
+    use = costs.uses["decode_attention bf16"]
+    assert use.outside == use.look_ups == 1
 
 
 def test_another_layout_is_answered_by_the_nearest_and_counts_as_outside() -> None:

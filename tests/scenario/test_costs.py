@@ -96,3 +96,13 @@ def test_measured_costs_change_little_for_a_device_whose_curves_were_fitted_to_t
     assert {found[label] for label in ("gemm bf16", "decode_attention bf16", "all_reduce over tp")} == {"measured"}
     assert found["sampling"] == "analytic"
     assert "predicted with analytic costs" in measured.provenance["intervals"]
+
+
+def test_costs_of_all_pools_count(folder: Path) -> None:
+    plan = ["plan.tp=1", "plan.prefill={tp: 2, replicas: 1}"]
+    one = run(load(folder / "mine.yaml", overrides=["plan.tp=1"]))
+    two = run(load(folder / "mine.yaml", overrides=plan))
+    assert "all_reduce over tp" in sources(two.provenance)
+    assert "all_reduce over tp" not in sources(one.provenance)
+    look_ups = [found.provenance["cost_sources"]["gemm bf16"]["look_ups"] for found in (one, two)]
+    assert look_ups[1] > look_ups[0]

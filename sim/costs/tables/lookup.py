@@ -15,7 +15,7 @@ from sim.core import Array
 from sim.costs.numeric import Value
 from sim.costs.tables.base import KernelRows, TableSource
 from sim.costs.tables.ratios import RatioAt, RatioGrid
-from sim.costs.tables.shapes import SHAPES, Layout, Shape, dtype_of, kernel_of, nearest_layout
+from sim.costs.tables.shapes import SHAPES, Layout, Shape, dtype_of, kernel_of, nearest_layout, why_unread
 from sim.models import Operator
 
 _FIXED_SHARE = 0.9
@@ -78,7 +78,7 @@ class MeasuredKernels:
     """Measured tables of one device and engine, from one source or several.
 
     Args:
-        sources: Source by kernel of `COLUMNS`; kernels that are absent stay analytic.
+        sources: Source by kernel; kernels that are absent stay analytic.
         price: Analytic times on the device that was measured; collectives are priced by the caller.
     """
 
@@ -101,6 +101,8 @@ class MeasuredKernels:
         kernel = kernel_of(op)
         if kernel is None or kernel not in self._sources:
             return None
+        if unread := why_unread(op):
+            return unread
         shape, dtype = SHAPES[kernel], dtype_of(op)
         key = (kernel, dtype, group, shape.layout_of(op))
         if key not in self._anchors:

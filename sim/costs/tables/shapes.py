@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from sim.core import Array
+from sim.costs.curves import DECODE_KERNELS, PREFILL_KERNELS
 from sim.costs.numeric import Value
 from sim.models import (
     Collective,
@@ -20,6 +21,8 @@ from sim.models import (
     GroupedGemm,
     Operator,
     PrefillAttention,
+    StateScan,
+    StateUpdate,
     canonical_dtype,
 )
 
@@ -49,16 +52,36 @@ class Shape:
 
 
 def kernel_of(op: Operator) -> str | None:
-    """Kernel of `COLUMNS` that executes the operator; None for those that no table holds."""
-    if isinstance(op, Gemm):
-        return "gemm"
-    if isinstance(op, GroupedGemm):
-        return "moe"
-    if isinstance(op, DecodeAttention):
-        return "mla_decode" if op.kind == "mla" else "decode_attention"
-    if isinstance(op, PrefillAttention):
-        return "mla_prefill" if op.kind == "mla" else "prefill_attention"
-    return op.kind if isinstance(op, Collective) and op.kind in SHAPES else None
+    """Kernel that executes the operator, as curves name it; None for those that no source can be chosen for."""
+    match op:
+        case Gemm():
+            return "gemm"
+        case GroupedGemm():
+            return "moe"
+        case DecodeAttention():
+            return DECODE_KERNELS[op.kind]
+        case PrefillAttention():
+            return PREFILL_KERNELS[op.kind]
+        case StateUpdate():
+            return "state_update"
+        case StateScan():
+            return "state_scan"
+        case Collective():
+            return op.kind if op.kind in SHAPES else None
+        case _:
+            return None
+
+
+def why_unread(op: Operator) -> str | None:
+    """Why tables are not asked for an operator, which stays analytic; None if they are."""
+    if isinstance(op, StateUpdate | StateScan):
+        return "tables of recurrent states are not read"
+    if isinstance(op, DecodeAttention | PrefillAttention):
+        if op.kind == "indexer":
+            return "tables of indexers are not read"
+        if op.own_keys or op.kind == "sparse":
+            return "tables of attention over picked or merged keys are not read"
+    return None
 
 
 def dtype_of(op: Operator) -> str:
@@ -80,6 +103,11 @@ def table_format(dtype: str) -> str:
 
 def _mean_context(op: DecodeAttention) -> Array:
     return np.divide(op.context, np.maximum(op.sequences, 1e-9))
+
+
+def _heads_of(op: DecodeAttention | PrefillAttention) -> Layout:
+    """Layout of grouped queries; where keys and values differ in width their mean counts, since tables have one."""
+    return (op.head_dim + op.v_dim) / 2.0, op.window or 0.0, op.kv_heads, op.q_heads
 
 
 def _heads(layout: Layout) -> dict[str, Any]:
@@ -148,7 +176,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
         layout=("head_dim", "window", "kv_heads", "q_heads"),
         weight=(8.0, 4.0, 1.0, 1.0),
         where=lambda op: (op.sequences, _mean_context(op)),
-        layout_of=lambda op: (op.head_dim, op.window or 0.0, op.kv_heads, op.q_heads),
+        layout_of=_heads_of,
         at_rows=_decode_rows,
     ),
     "prefill_attention": Shape(
@@ -156,7 +184,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
         layout=("head_dim", "window", "kv_heads", "q_heads"),
         weight=(8.0, 4.0, 1.0, 1.0),
         where=lambda op: (op.chunk,),
-        layout_of=lambda op: (op.head_dim, op.window or 0.0, op.kv_heads, op.q_heads),
+        layout_of=_heads_of,
         at_rows=_prefill_rows,
     ),
     "mla_decode": Shape(
