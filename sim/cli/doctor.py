@@ -28,7 +28,12 @@ DATA_FOLDERS = (
     "workloads/traffic",
     "scenarios",
 )
-OPTIONAL = {"playwright": "looks at reports in tests", "jupyterlab": "opens the notebooks", "nbmake": "tests them"}
+OPTIONAL = {
+    "aiconfigurator-core": "measured kernel times, the extra `measured`",
+    "playwright": "looks at reports in tests",
+    "jupyterlab": "opens the notebooks",
+    "nbmake": "tests them",
+}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox")
 PARTS = ("traces", "measured", "kernels")
 
