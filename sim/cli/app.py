@@ -16,6 +16,7 @@ from sim.cli.doctor import doctor
 from sim.cli.failures import InterruptedByUserError, report_failure
 from sim.cli.import_ import import_
 from sim.cli.list import list_
+from sim.cli.reproduce import reproduce
 from sim.cli.run import run
 from sim.cli.schema import schema
 from sim.cli.search import search
@@ -27,6 +28,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "search": search,
     "compare": compare,
     "validate": validate,
+    "reproduce": reproduce,
     "calibrate": calibrate,
     "import": import_,
     "list": list_,
@@ -39,6 +41,7 @@ plansim simulates language-model serving and training from a scenario file and s
 Start with: plansim list scenarios, then plansim search NAME."""
 EPILOG = (
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 no feasible plan, 4 SLO not met under --check, "
+    "5 errors or verdicts worse than recorded, "
     "130 interrupted. PLANSIM_DEBUG=1 adds the traceback to an internal error; NO_COLOR turns colours off."
 )
 

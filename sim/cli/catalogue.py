@@ -276,6 +276,21 @@ def _scenarios() -> list[Item]:
     ]
 
 
+def _claims() -> list[Item]:
+    from sim.validation import claim_names, load_claims
+
+    return [
+        {
+            "name": name,
+            "claims": len(spec.expect) + len(spec.orders),
+            "source": spec.source,
+            "about": spec.description,
+        }
+        for name in claim_names()
+        for spec in [load_claims(name).spec]
+    ]
+
+
 def _metrics() -> list[Item]:
     from sim.results import METRICS
 
@@ -443,6 +458,11 @@ KINDS: dict[str, Catalogue] = {
             Column("about", "what it is for"),
         ),
         _scenarios,
+    ),
+    "claims": Catalogue(
+        "published, judged by plansim reproduce NAME",
+        (NAME, _number("claims", "claims"), Column("source", "source"), Column("about", "what was claimed")),
+        _claims,
     ),
     "metrics": Catalogue(
         "any path is a search objective, such as ttft_s.p99",

@@ -23,6 +23,7 @@ SPECS = {
     "sustained": ("sim.training", "SustainedSpec"),
     "model": ("sim.models", "ModelSpec"),
     "traffic": ("sim.workloads", "TrafficSpec"),
+    "claims": ("sim.validation", "ClaimsSpec"),
 }
 
 
@@ -61,6 +62,10 @@ def json_schema(kind: str) -> dict[str, Any]:
         from sim.scenario import scenario_schema
 
         return scenario_schema()
+    if kind == "claims":
+        from sim.validation import ClaimsSpec
+
+        return ClaimsSpec.model_json_schema()
     module, name = SPECS[kind]
     return _extendable(getattr(import_module(module), name).model_json_schema())
 

@@ -45,6 +45,8 @@ class TrainingPlanSpec(Spec):
         grad_dtype: Format in which gradients are accumulated and reduced.
         overlap_dp: Whether gradient and parameter collectives run beside compute.
         overlap_p2p: Whether a stage computes while it sends.
+        scatter_gather: Whether each tensor-parallel rank sends a share of what the next stage needs, which is gathered
+            there; otherwise each sends all of it.
         overlap_tp: Whether tensor-parallel collectives are split in chunks that run beside their products.
         compiled: Whether a compiler fuses element-wise kernels.
         clock: GPU clock over the highest; 1.
@@ -67,6 +69,7 @@ class TrainingPlanSpec(Spec):
     grad_dtype: WideDtype | None = None
     overlap_dp: bool | None = None
     overlap_p2p: bool | None = None
+    scatter_gather: bool | None = None
     overlap_tp: bool | None = None
     compiled: bool | None = None
     clock: Annotated[Frac, Field(gt=0, le=1)] | None = None

@@ -37,6 +37,7 @@ class TrainingDefaults(Spec):
         grad_dtype: Format of gradients.
         overlap_dp: Data-parallel collectives beside compute.
         overlap_p2p: Sends beside compute.
+        scatter_gather: Tensor-parallel ranks send a share each to the next stage.
         overlap_tp: Tensor-parallel collectives beside compute.
         compiled: Whether kernels are fused by a compiler.
         fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
@@ -53,6 +54,7 @@ class TrainingDefaults(Spec):
     grad_dtype: WideDtype = "fp32"
     overlap_dp: bool = False
     overlap_p2p: bool = False
+    scatter_gather: bool = True
     overlap_tp: bool = False
     compiled: bool = False
     fused_accumulation: bool = True

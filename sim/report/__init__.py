@@ -5,6 +5,7 @@ never shown), `tables` (the terminal), `explain` (why the other plans lost), `ti
 `pipeline` (the Gantt chart of a training step). plotly is imported when the first figure is made, not before.
 """
 
+from sim.report.claims import claims_page, claims_tables
 from sim.report.explain import Loss, what_changed, why_lost
 from sim.report.figures import breakdown_bar, difference_plot, latency_cdf, memory_bar, rejected_bar
 from sim.report.html import html_report, html_text
@@ -18,6 +19,8 @@ from sim.report.timeline import save_timeline, timeline
 __all__ = [
     "Loss",
     "breakdown_bar",
+    "claims_page",
+    "claims_tables",
     "compare_tables",
     "difference_plot",
     "html_report",

@@ -175,10 +175,10 @@ class Screen:
         near = self.cluster.group((0, 1)) if domain > 1 else None
         far = self.cluster.group((0, domain)) if self.cluster.n_devices > domain else None
         across = (plan.tp * plan.dp * plan.pp > domain) if far is not None else np.zeros(plan.tp.shape, dtype=bool)
-        one = np.zeros(plan.tp.shape)
+        one, sent = np.zeros(plan.tp.shape), unit.transfer_bytes * np.where(plan.scatter_gather, 1.0, plan.tp)
         for group, where in ((near, ~across), (far, across)):
             if group is not None:
-                one = np.where(where, _timer("p2p", group).time_s(unit.transfer_bytes) / self._rate(group), one)
+                one = np.where(where, _timer("p2p", group).time_s(sent) / self._rate(group), one)
         fill = 2.0 * (plan.pp - 1)
         steady = np.where(plan.overlap_p2p, 0.0, 2.0 * plan.microbatches * plan.vpp)
         return np.asarray(np.where(plan.pp > 1, one * (fill + steady), 0.0))
@@ -253,15 +253,15 @@ class _Columns(NamedTuple):
     microbatches: Ints
     overlap_dp: npt.NDArray[np.bool_]
     overlap_p2p: npt.NDArray[np.bool_]
+    scatter_gather: npt.NDArray[np.bool_]
     grad_bytes: Array
 
     @classmethod
     def of(cls, plans: Sequence[TrainingPlan]) -> _Columns:
         """The columns of these plans."""
-        rows = [
-            (p.dp, p.tp, p.pp, p.vpp, p.zero, p.microbatches, p.overlap_dp, p.overlap_p2p, grad_bytes(p)) for p in plans
-        ]
-        return cls(*(np.array(column) for column in zip(*rows, strict=True)))
+        names = cls._fields[:-1]
+        columns = [np.array([getattr(plan, name) for plan in plans]) for name in names]
+        return cls(*[*columns, np.array([grad_bytes(plan) for plan in plans])])
 
 
 def _timer(kind: str, group: CommGroup) -> BoundCollective:

@@ -54,6 +54,7 @@ class TrainingPlan:
     grad_dtype: WideDtype
     overlap_dp: bool
     overlap_p2p: bool
+    scatter_gather: bool
     overlap_tp: bool
     compiled: bool
     clock: float
@@ -123,7 +124,8 @@ def _filled(
     dp = int(given.get("dp", cluster.n_devices // (tp * pp * cp)))
     micro_batch = int(given.get("micro_batch", 1))
     interleaved = default.interleaved_schedule if vpp > 1 else default.schedule
-    switches = ("zero", "recompute", "grad_dtype", "overlap_dp", "overlap_p2p", "overlap_tp", "compiled", "cp_zigzag")
+    overlaps = ("overlap_dp", "overlap_p2p", "overlap_tp")
+    switches = ("zero", "recompute", "grad_dtype", "scatter_gather", "compiled", "cp_zigzag", *overlaps)
     layers = spec.layers_per_stage or even_layers(model.n_layers, pp * vpp)
     return TrainingPlan(
         **{name: given.get(name, getattr(default, name)) for name in switches},

@@ -215,14 +215,16 @@ class TrainingStep:
         """Transfer of a micro-batch behind each virtual stage [s].
 
         Each tensor-parallel rank sends its share over its own interface, and the receivers gather the whole over the
-        fast links unless sequence parallelism wants only the share (Narayanan et al., SC'21, section 4.1).
+        fast links unless sequence parallelism wants only the share (Narayanan et al., SC'21, section 4.1). Without
+        that, each rank sends the whole, and nothing is gathered.
         """
         plan = self.plan
         if plan.pp == 1:
             return 0.0
         whole = 2.0 * plan.micro_batch * self.workload.sequence_length / plan.cp * self.model.hidden_size
-        gather_s = 0.0 if plan.sp else self.costs.collective_s("all_gather", whole, "tp")
-        each = [self.costs.collective_s("p2p", whole / plan.tp, f"pp{i}") + gather_s for i in range(plan.pp)]
+        sent, gathers = (whole / plan.tp, not plan.sp) if plan.scatter_gather else (whole, False)
+        gather_s = self.costs.collective_s("all_gather", whole, "tp") if gathers else 0.0
+        each = [self.costs.collective_s("p2p", sent, f"pp{i}") + gather_s for i in range(plan.pp)]
         return np.array([each[stage % plan.pp] for stage in range(plan.stages)])
 
     # ---- after the last backward pass ----

@@ -3,13 +3,23 @@
 Start in `rows` (what a measured row is), then `formats` (one file per kind of table, with what each assumes),
 `benchmarks` (results of benchmark tools, one file per tool),
 `datasets` (where tables are found), `predict` (one row through the simulator), `score` (all rows) and `summary` (errors
-by group, and what peers have published). Nothing here is fitted to the rows.
+by group, and what peers have published). `claims` holds what papers say of their systems, judged one by one.
+Nothing here is fitted to the rows.
 """
 
 from sim.validation.band_files import write_bands
 from sim.validation.bands import Sample
 from sim.validation.batch import predict_all
 from sim.validation.benchmarks import BENCHMARKS, BenchmarkFormat
+from sim.validation.claims import (
+    ClaimRow,
+    Claims,
+    ClaimsSpec,
+    Reproduction,
+    claim_names,
+    load_claims,
+    reproduce,
+)
 from sim.validation.datasets import Dataset, dataset_files, find_dataset, read_rows
 from sim.validation.digest import digest, regressions
 from sim.validation.entries import Entry
@@ -25,6 +35,9 @@ __all__ = [
     "MEASUREMENTS",
     "PEERS",
     "BenchmarkFormat",
+    "ClaimRow",
+    "Claims",
+    "ClaimsSpec",
     "ClosedPoint",
     "Compiled",
     "Dataset",
@@ -33,17 +46,21 @@ __all__ = [
     "MeasurementFormat",
     "PeerFigure",
     "Prediction",
+    "Reproduction",
     "Sample",
     "Scoreboard",
+    "claim_names",
     "dataset_files",
     "digest",
     "entries_of",
     "errors_of",
     "find_dataset",
+    "load_claims",
     "predict",
     "predict_all",
     "read_rows",
     "regressions",
+    "reproduce",
     "score",
     "write_bands",
 ]

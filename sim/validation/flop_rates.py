@@ -72,6 +72,9 @@ _DEFINITIONS: Final[dict[str, Callable[[Counted], float]]] = {
 }
 """FLOPs of a step by the beginning of a definition; what follows (`, full attention`, `per GCD`) only explains it."""
 
+DEFINITIONS: Final = tuple(_DEFINITIONS)
+"""Every definition that has a formula here."""
+
 PEAKS: Final = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "H800": 989e12, "MI250X": 191.5e12, "V100": 125e12}
 """Dense 16-bit peak [FLOP/s] that published utilisations are a share of, by the beginning of the device's name."""
 

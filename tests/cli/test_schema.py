@@ -22,6 +22,7 @@ FOLDERS = {
     "sustained": "hardware_profiles/sustained",
     "model": "workloads/models",
     "traffic": "workloads/traffic",
+    "claims": "scenarios/published",
 }
 MOST = 20
 

@@ -195,3 +195,12 @@ def test_two_way_pipelines_hide_the_exchange_of_experts() -> None:
     assert two_way.parts_s["ep_comm"] < 0.5 * one_way.parts_s["ep_comm"]
     assert sum(two_way.parts_s.values()) == pytest.approx(two_way.step_s, rel=1e-12)
     assert two_way.hardware_flops == pytest.approx(one_way.hardware_flops, rel=1e-9)
+
+
+@pytest.mark.parametrize("sp", [False, True])
+def test_scatter_gather_pays_where_stages_are_on_different_nodes(sp: bool) -> None:
+    across = {"tp": 8, "pp": 2, "sp": sp}
+    shared, whole = (step_of({**across, "scatter_gather": on}, gpus=16).step_s for on in (True, False))
+    assert shared < whole
+    alone = {"tp": 1, "pp": 2}
+    assert step_of({**alone, "scatter_gather": True}).step_s == step_of({**alone, "scatter_gather": False}).step_s
