@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sim.costs.attention import DecodeCurve, PrefillCurve
+from sim.costs.elementwise import StreamCurve
 from sim.costs.gemm import GemmCurve
 from sim.costs.moe import MoeCurve
 from sim.costs.precision import precision_of
 from sim.hardware import Device
-from sim.models import bytes_per_element
+from sim.models import attention_dtype, bytes_per_element
 
 INFINITE = float("inf")
 
@@ -48,8 +49,12 @@ class Curves:
         self._gemm: dict[str, GemmSetup] = {}
         self._moe: dict[str, MoeSetup] = {}
         self._decode: dict[tuple[str, bool], DecodeCurve] = {}
-        self._prefill: dict[bool, PrefillCurve] = {}
-        self.matrix_rate = device.compute_rate("bf16")[0]
+        self._prefill: dict[tuple[str, bool], PrefillCurve] = {}
+        self._streams: dict[tuple[str, str], StreamCurve] = {}
+
+    def matrix_rate(self, kv_dtype: str) -> float:
+        """Dense rate [FLOP/s] of the products that attention forms over a cache of this format."""
+        return self._device.compute_rate(attention_dtype(kv_dtype))[0]
 
     def gemm(self, weights_dtype: str) -> GemmSetup:
         """Curve and rates of a dense GEMM with weights of this format."""
@@ -64,6 +69,7 @@ class Curves:
                 tau_s=raw["tau_s"],
                 k_s=raw["k_sat"],
                 c=raw["c"],
+                f_1=raw.get("f_1"),
             )
             unpack = self._unpack_rate("gemm", precision.kernel, precision.weight_only)
             self._gemm[weights_dtype] = GemmSetup(curve, precision.flops_per_s, unpack)
@@ -95,11 +101,12 @@ class Curves:
             )
         return self._decode[key]
 
-    def prefill(self, *, latent: bool) -> PrefillCurve:
-        """Curve of prefill attention with 16-bit products; `latent` for MLA."""
-        if latent not in self._prefill:
-            raw = self._read("mla_prefill" if latent else "prefill_attention", "bf16")
-            self._prefill[latent] = PrefillCurve(
+    def prefill(self, kv_dtype: str, *, latent: bool) -> PrefillCurve:
+        """Curve of prefill attention over a cache of this format, products in 16 bit or fp32; `latent` for MLA."""
+        key = (attention_dtype(kv_dtype), latent)
+        if key not in self._prefill:
+            raw = self._read("mla_prefill" if latent else "prefill_attention", key[0])
+            self._prefill[key] = PrefillCurve(
                 t0_s=raw["t0_s"],
                 e_128=raw["e"] if latent else raw["e_128"],
                 a_h=raw["a_h"],
@@ -108,7 +115,17 @@ class Curves:
                 p=raw["p"],
                 c=raw["c"],
             )
-        return self._prefill[latent]
+        return self._prefill[key]
+
+    def stream(self, kernel: str, dtype: str) -> StreamCurve:
+        """Curve of a kernel that streams its operands: `elementwise`, `embedding` or `sampling`."""
+        key = (kernel, dtype)
+        if key not in self._streams:
+            raw = self._read(kernel, dtype)
+            self._streams[key] = StreamCurve(
+                t0_s=raw["t0_s"], f=raw["f"], launches=raw.get("launches", 1.0), passes=raw.get("passes", 1.0)
+            )
+        return self._streams[key]
 
     def _read(self, kernel: str, dtype: str) -> Mapping[str, float]:
         kernels = self._device.kernels
@@ -127,4 +144,4 @@ class Curves:
 
 
 def _cache_kernel(kv_dtype: str) -> str:
-    return "bf16" if bytes_per_element(kv_dtype) >= 2.0 else "fp8"
+    return attention_dtype(kv_dtype) if bytes_per_element(kv_dtype) >= 2.0 else "fp8"

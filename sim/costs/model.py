@@ -27,7 +27,7 @@ from sim.costs.attention import (
 )
 from sim.costs.collectives import BoundCollective, bind_collective
 from sim.costs.curves import Curves
-from sim.costs.elementwise import ELEMENTWISE, EMBEDDING, SAMPLING, StreamCurve, stream_time_s
+from sim.costs.elementwise import stream_time_s
 from sim.costs.gemm import gemm_terms, gemm_time_s
 from sim.costs.launch import eager_time_s
 from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
@@ -43,6 +43,7 @@ from sim.models import (
     Operator,
     PrefillAttention,
     Sampling,
+    activation_bytes,
     bytes_per_element,
 )
 
@@ -111,9 +112,9 @@ class CostModel:
             GroupedGemm: self._grouped_gemm,
             DecodeAttention: self._decode_attention,
             PrefillAttention: self._prefill_attention,
-            Elementwise: lambda op: self._stream(op, "elementwise", ELEMENTWISE),
-            Embedding: lambda op: self._stream(op, "embedding", EMBEDDING),
-            Sampling: lambda op: self._stream(op, "sampling", SAMPLING),
+            Elementwise: lambda op: self._stream(op, "elementwise", op.dtype),
+            Embedding: lambda op: self._stream(op, "embedding", op.dtype),
+            Sampling: lambda op: self._stream(op, "sampling", "bf16"),
             Collective: self._collective,
         }
 
@@ -145,7 +146,8 @@ class CostModel:
         curve, rate = self._prefill_setup(operator)
         latent = operator.kind == "mla"
         width = operator.head_dim + operator.v_dim
-        row_bytes = width * (2.0 * operator.q_heads + operator.kv_heads * bytes_per_element(operator.kv_dtype))
+        ends = activation_bytes(operator.kv_dtype) * operator.q_heads
+        row_bytes = width * (ends + operator.kv_heads * bytes_per_element(operator.kv_dtype))
         return prefill_attention_terms(
             operator.chunk,
             operator.prefix,
@@ -226,7 +228,7 @@ class CostModel:
             blocks=np.asarray(op.sequences) * blocks,
             head_dim=op.head_dim,
             units=self._units,
-            flops_per_s=self._curves.matrix_rate,
+            flops_per_s=self._curves.matrix_rate(op.kv_dtype),
             bytes_per_s=self.device.memory_bytes_per_s,
             curve=curve,
         )
@@ -242,8 +244,8 @@ class CostModel:
         compute_s = p_norm(terms.work_s, terms.walk_s, curve.p)
         return self._assemble(op.count, time_s, compute_s, memory_s, overhead_s=np.asarray(curve.t0_s))
 
-    def _stream(self, op: Elementwise | Embedding | Sampling, name: str, curve: StreamCurve) -> OpCost:
-        self.sources.setdefault(name, curve.source)
+    def _stream(self, op: Elementwise | Embedding | Sampling, kernel: str, dtype: str) -> OpCost:
+        curve = self._curves.stream(kernel, dtype)
         moved = op.bytes()
         time_s = stream_time_s(moved, bytes_per_s=self.device.memory_bytes_per_s, curve=curve)
         overhead_s = np.asarray(curve.launches * curve.t0_s)
@@ -281,7 +283,8 @@ class CostModel:
         return OpCost(time_s * count, compute_s * count, memory_s * count, none * count, overhead_s * count)
 
     def _prefill_setup(self, op: PrefillAttention) -> tuple[PrefillCurve, float]:
-        return self._curves.prefill(latent=op.kind == "mla"), self._curves.matrix_rate
+        latent = op.kind == "mla"
+        return self._curves.prefill(op.kv_dtype, latent=latent), self._curves.matrix_rate(op.kv_dtype)
 
     def _bound_collective(self, kind: str, name: str) -> BoundCollective:
         key = (kind, name)

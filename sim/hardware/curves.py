@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 from sim.core import InputError, UnitError, load_data, parse_quantity
 from sim.hardware.spec import CurveSpec, KernelsSpec
 
-_CAPPED: Final = frozenset({"e", "f", "e_128"})
-_DTYPES: Final = {"fp16": "bf16", "fp4": "nvfp4", "mxfp4": "nvfp4", "int4": "w4a16", "fp32": "bf16", "tf32": "bf16"}
+_CAPPED: Final = frozenset({"e", "f", "f_1", "e_128"})
+_DTYPES: Final = {"fp16": "bf16", "fp4": "nvfp4", "mxfp4": "nvfp4", "int4": "w4a16", "tf32": "fp32"}
 _NEAREST: Final = {
     "fp8": ("fp8_block", "int8", "bf16"),
     "fp8_block": ("fp8", "bf16"),
@@ -19,7 +20,8 @@ _NEAREST: Final = {
     "int8": ("fp8", "bf16"),
     "w8a16": ("bf16",),
     "w4a16": ("w8a16", "bf16"),
-    "bf16": (),
+    "bf16": ("fp32",),
+    "fp32": ("bf16",),
 }
 
 
@@ -70,12 +72,12 @@ def _find(family: str, kernel: str, dtype: str, engine: str) -> _Found:
 
 def _label(family: str, file: str, curve: CurveSpec, dtype: str, engine: str, spec: KernelsSpec) -> str:
     """Which curve it is, what it stands in for (a family, dtype or engine without one), and its source."""
-    lacking = [family] if file != family else []
+    lacking = [Path(family).stem] if file != family else []
     lacking += [] if curve.dtype == _DTYPES.get(dtype, dtype) else [dtype]
     lacking += [] if curve.engine in (engine, "any") else [engine]
     stand_in = f" (stands in for {' '.join(lacking)})" if lacking else ""
     ref = spec.refs.get(curve.ref, curve.ref)
-    return f"{file}: {curve.kernel} {curve.dtype} {curve.engine}{stand_in}, {curve.source}: {ref}"
+    return f"{spec.name}: {curve.kernel} {curve.dtype} {curve.engine}{stand_in}, {curve.source}: {ref}"
 
 
 def _error(curve: CurveSpec) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Literal
 
-from sim.core import InputError, Sourced, load_data
+from sim.core import InputError, Sourced, load_data, named_in
 from sim.hardware.curves import KernelCurves
 from sim.hardware.spec import DeviceSpec, LinkSpec
 
@@ -194,7 +194,7 @@ def load_device(name: str) -> Device:
         idle_w=spec.idle_power.value,
         peak_w=spec.peak_power.value,
         clock_hz=value_or(spec.clock, 1.0),
-        kernels=KernelCurves(spec.kernels),
+        kernels=KernelCurves(named_in(name, spec.kernels)),
         price=spec.price,
         sources=_sources(spec.refs),
     )

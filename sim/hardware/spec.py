@@ -78,7 +78,7 @@ class CurveSpec(Spec):
 
     Attributes:
         kernel: Which kernel.
-        dtype: Dtype of weights (GEMM, experts) or cache (attention).
+        dtype: Dtype of weights (GEMM, experts), cache (attention) or elements (streaming kernels).
         engine: Engine family measured, or `any`.
         params: Parameters: text with a time unit, or a plain number.
         source: How they are known.
@@ -87,7 +87,17 @@ class CurveSpec(Spec):
         p90_error: The same at the 90th percentile.
     """
 
-    kernel: Literal["gemm", "decode_attention", "prefill_attention", "moe", "mla_decode", "mla_prefill"]
+    kernel: Literal[
+        "gemm",
+        "decode_attention",
+        "prefill_attention",
+        "moe",
+        "mla_decode",
+        "mla_prefill",
+        "elementwise",
+        "embedding",
+        "sampling",
+    ]
     dtype: str
     engine: str = "any"
     params: dict[str, float | str]

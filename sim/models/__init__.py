@@ -6,7 +6,15 @@ rank), `shard` (which slice a rank holds, its weights and cache), `parameters` (
 """
 
 from sim.models.architectures import ARCHITECTURES
-from sim.models.dtypes import ALIASES, FORMATS, bytes_per_element, canonical_dtype, compute_dtype
+from sim.models.dtypes import (
+    ALIASES,
+    FORMATS,
+    activation_bytes,
+    attention_dtype,
+    bytes_per_element,
+    canonical_dtype,
+    compute_dtype,
+)
 from sim.models.expand import decode_operators, prefill_operators, sequence_operators, token_operators
 from sim.models.hf import from_config, read_config
 from sim.models.load import load_model
@@ -64,7 +72,9 @@ __all__ = [
     "PrefillAttention",
     "Sampling",
     "Shard",
+    "activation_bytes",
     "attention_classes",
+    "attention_dtype",
     "attention_flops_per_key",
     "bytes_per_element",
     "canonical_dtype",

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from sim.core import Array
-from sim.models.dtypes import bytes_per_element
+from sim.models.dtypes import activation_bytes, bytes_per_element
 from sim.models.operators import (
     Collective,
     DecodeAttention,
@@ -39,7 +39,6 @@ from sim.models.parameters import attention_matrices
 from sim.models.shard import AttentionClass, Shard, kv_heads_per_rank, layers_of
 from sim.models.spec import GQA, MLA, Dense, ModelSpec, MoE
 
-_BYTES = 2.0
 _EXPERT_CHOICE_BYTES = 8.0  # index and weight of a chosen expert, 4 bytes each
 
 
@@ -53,17 +52,17 @@ def token_operators(model: ModelSpec, shard: Shard, tokens: Array) -> list[Opera
         shard: The stage's rank.
         tokens: Tokens per attention-data-parallel rank, any shape.
     """
-    hidden_bytes = _BYTES * model.hidden_size * tokens
+    hidden_bytes = _hidden_bytes(model, tokens)
     operators = _entry(model, shard, tokens)
     for (attention, ffn), count in _distinct_layers(model, shard).items():
         one = [
             *_attention(model, shard, attention, tokens),
             *_feed_forward(model, shard, ffn, tokens),
-            _stream("add_norm", 4.0 * hidden_bytes, model.norms_per_layer),
+            _stream(model, "add_norm", 4.0 * hidden_bytes, model.norms_per_layer),
         ]
         operators += [repeated(operator, operator.count * count) for operator in one]
     if shard.last:
-        operators.append(_stream("final_norm", 2.0 * hidden_bytes))
+        operators.append(_stream(model, "final_norm", 2.0 * hidden_bytes))
     return operators
 
 
@@ -83,10 +82,11 @@ def _entry(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
 
     Models with RMS norms pass the residual on apart from the hidden states: two tensors.
     """
-    hidden_bytes = _BYTES * model.hidden_size * tokens
+    hidden_bytes = _hidden_bytes(model, tokens)
     operators: list[Operator]
     if shard.first:
-        operators = [Embedding(name="embedding", cause="embedding", tokens=tokens, width=model.hidden_size)]
+        width = model.hidden_size
+        operators = [Embedding(name="embedding", cause="embedding", tokens=tokens, width=width, dtype=model.dtype)]
         return [*operators, _reduce("embedding", hidden_bytes)] if shard.tp > 1 else operators
     tensors = 1.0 if model.norm_bias else 2.0
     share = hidden_bytes / shard.tp
@@ -107,8 +107,13 @@ def _entry(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
     return operators
 
 
-def _stream(name: str, moved_bytes: Array, count: float = 1.0) -> Elementwise:
-    return Elementwise(name=name, cause="elementwise", moved_bytes=moved_bytes, count=count)
+def _hidden_bytes(model: ModelSpec, tokens: Array) -> Array:
+    """Bytes of the residual stream of so many tokens [B]."""
+    return np.asarray(activation_bytes(model.dtype) * model.hidden_size * tokens)
+
+
+def _stream(model: ModelSpec, name: str, moved_bytes: Array, count: float = 1.0) -> Elementwise:
+    return Elementwise(name=name, cause="elementwise", moved_bytes=moved_bytes, dtype=model.dtype, count=count)
 
 
 def _reduce(name: str, buffer_bytes: Array) -> Collective:
@@ -124,37 +129,44 @@ def _attention(model: ModelSpec, shard: Shard, attention: GQA | MLA, tokens: Arr
         if isinstance(attention, MLA)
         else _projections(model, shard, attention, tokens)
     )
-    return [*operators, _reduce("attention", _BYTES * model.hidden_size * tokens)] if shard.tp > 1 else operators
+    return [*operators, _reduce("attention", _hidden_bytes(model, tokens))] if shard.tp > 1 else operators
 
 
 def _projections(model: ModelSpec, shard: Shard, a: GQA, tokens: Array) -> list[Operator]:
     hidden, dtype = model.hidden_size, model.linear_dtype("attention", shard.weights_dtype)
     queries, keys = a.heads / shard.tp * a.head_dim, float(kv_heads_per_rank(a, shard.tp) * a.head_dim)
     operators: list[Operator] = [_attention_gemm("qkv", tokens, hidden, queries + 2.0 * keys, dtype)]
-    rotated = 2.0 * _BYTES * (queries + keys) * tokens
+    rotated = 2.0 * activation_bytes(model.dtype) * (queries + keys) * tokens
     if a.qk_norm:
-        operators.append(_stream("qk_norm", rotated / 2.0, 2))
+        operators.append(_stream(model, "qk_norm", rotated / 2.0, 2))
     if not model.learned_positions:
-        operators.append(_stream("rope", rotated))
-    return [*operators, _cache_write(shard, 2.0 * keys, tokens), _attention_gemm("o", tokens, queries, hidden, dtype)]
+        operators.append(_stream(model, "rope", rotated))
+    return [
+        *operators,
+        _cache_write(model, shard, 2.0 * keys, tokens),
+        _attention_gemm("o", tokens, queries, hidden, dtype),
+    ]
 
 
 def _latent_projections(model: ModelSpec, shard: Shard, a: MLA, tokens: Array) -> list[Operator]:
     hidden, tp, dtype = model.hidden_size, shard.tp, model.linear_dtype("attention", shard.weights_dtype)
     heads, latent = a.heads / tp, float(a.kv_rank + a.rope_dim)
-    sizes = attention_matrices(a, hidden)
+    sizes, width = attention_matrices(a, hidden), activation_bytes(model.dtype)
     operators: list[Operator] = [_attention_gemm("qkv_down", tokens, hidden, latent + (a.q_rank or 0), dtype)]
-    norms = 2.0 * _BYTES * (a.kv_rank + (a.q_rank or 0)) * tokens
+    norms = 2.0 * width * (a.kv_rank + (a.q_rank or 0)) * tokens
     if a.q_rank is None:
-        operators += [_attention_gemm("q", tokens, hidden, sizes["q"][1] / tp, dtype), _stream("latent_norm", norms)]
+        operators += [
+            _attention_gemm("q", tokens, hidden, sizes["q"][1] / tp, dtype),
+            _stream(model, "latent_norm", norms),
+        ]
     else:
-        operators += [_stream("latent_norm", norms / 2.0, 2)]
+        operators += [_stream(model, "latent_norm", norms / 2.0, 2)]
         operators += [_attention_gemm("q_up", tokens, a.q_rank, sizes["q_b"][1] / tp, dtype)]
     return [
         *operators,
-        _stream("rope", 2.0 * _BYTES * (heads + 1.0) * a.rope_dim * tokens),
+        _stream(model, "rope", 2.0 * width * (heads + 1.0) * a.rope_dim * tokens),
         _attention_gemm("k_up", tokens, a.kv_rank, heads * a.nope_dim, model.dtype),
-        _cache_write(shard, latent, tokens),
+        _cache_write(model, shard, latent, tokens),
         _attention_gemm("v_up", tokens, a.kv_rank, heads * a.v_dim, model.dtype),
         _attention_gemm("o", tokens, heads * a.v_dim, hidden, dtype),
     ]
@@ -164,8 +176,10 @@ def _attention_gemm(name: str, m: Array, k: float, n: float, weights_dtype: str)
     return Gemm(name=name, cause="attention_gemm", m=m, n=n, k=k, weights_dtype=weights_dtype)
 
 
-def _cache_write(shard: Shard, elements: float, tokens: Array) -> Elementwise:
-    return _stream("cache_write", (_BYTES + bytes_per_element(shard.kv_dtype)) * elements * tokens)
+def _cache_write(model: ModelSpec, shard: Shard, elements: float, tokens: Array) -> Elementwise:
+    return _stream(
+        model, "cache_write", (activation_bytes(model.dtype) + bytes_per_element(shard.kv_dtype)) * elements * tokens
+    )
 
 
 def _feed_forward(model: ModelSpec, shard: Shard, ffn: Dense | MoE, tokens: Array) -> list[Operator]:
@@ -173,7 +187,7 @@ def _feed_forward(model: ModelSpec, shard: Shard, ffn: Dense | MoE, tokens: Arra
         operators = _experts(model, shard, ffn, tokens)
     else:
         operators = _dense_block(model, shard, ffn.intermediate, tokens, gated=ffn.gated, name="ffn")
-    return [*operators, _reduce("ffn", _BYTES * model.hidden_size * tokens)] if shard.tp > 1 else operators
+    return [*operators, _reduce("ffn", _hidden_bytes(model, tokens))] if shard.tp > 1 else operators
 
 
 def _dense_block(
@@ -184,15 +198,15 @@ def _dense_block(
     inputs = 2.0 if gated else 1.0
     return [
         Gemm(name=f"{name}_up", cause="ffn_gemm", m=tokens, n=inputs * width, k=hidden, weights_dtype=dtype),
-        _stream(f"{name}_act", _BYTES * (inputs + 1.0) * width * tokens),
+        _stream(model, f"{name}_act", activation_bytes(model.dtype) * (inputs + 1.0) * width * tokens),
         Gemm(name=f"{name}_down", cause="ffn_gemm", m=tokens, n=hidden, k=width, weights_dtype=dtype),
     ]
 
 
 def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Operator]:
     hidden = model.hidden_size
-    hidden_bytes = _BYTES * hidden * tokens
-    choice = (_BYTES * ffn.experts + _EXPERT_CHOICE_BYTES * ffn.top_k) * tokens
+    hidden_bytes = _hidden_bytes(model, tokens)
+    choice = (activation_bytes(model.dtype) * ffn.experts + _EXPERT_CHOICE_BYTES * ffn.top_k) * tokens
     routed = GroupedGemm(
         name="experts",
         cause="moe",
@@ -207,14 +221,14 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
     )
     operators: list[Operator] = [
         Gemm(name="router", cause="moe", m=tokens, n=ffn.experts, k=hidden, weights_dtype=model.dtype),
-        Elementwise(name="top_k", cause="moe", moved_bytes=choice),
+        Elementwise(name="top_k", cause="moe", moved_bytes=choice, dtype=model.dtype),
         *_across_data_parallel("all_gather", shard, hidden_bytes),
         routed,
         *_across_data_parallel("reduce_scatter", shard, hidden_bytes),
     ]
     if ffn.shared_intermediate:
         operators += _dense_block(model, shard, ffn.shared_intermediate, tokens, gated=ffn.gated, name="shared")
-        operators.append(_stream("shared_add", 3.0 * hidden_bytes))
+        operators.append(_stream(model, "shared_add", 3.0 * hidden_bytes))
     return operators
 
 
@@ -249,7 +263,11 @@ def sequence_operators(model: ModelSpec, shard: Shard, rows: Array) -> list[Oper
     if shard.tp > 1:
         operators.append(
             Collective(
-                name="logits_gather", cause="tp_comm", kind="all_gather", buffer_bytes=_BYTES * vocab * rows, group="tp"
+                name="logits_gather",
+                cause="tp_comm",
+                kind="all_gather",
+                buffer_bytes=activation_bytes(model.dtype) * vocab * rows,
+                group="tp",
             )
         )
     return [*operators, Sampling(name="sampling", cause="sampling", rows=rows, vocab=vocab)]

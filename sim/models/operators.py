@@ -13,10 +13,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from sim.core import Array
-from sim.models.dtypes import bytes_per_element, compute_dtype
+from sim.models.dtypes import activation_bytes, attention_dtype, bytes_per_element, compute_dtype
 
 Value: TypeAlias = float | Array
-_ACTIVATION_BYTES = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ class _Common:
 
 @dataclass(frozen=True, kw_only=True)
 class Gemm(_Common):
-    """`(m, k) x (k, n)` with weights of `weights_dtype`; activations and results at 2 bytes."""
+    """`(m, k) x (k, n)` with weights of `weights_dtype`; activations and results at 2 bytes (4 in fp32)."""
 
     m: Value
     n: float
@@ -47,7 +46,7 @@ class Gemm(_Common):
     def bytes(self) -> Array:
         """Input, weights and result [B]."""
         weights = self.n * self.k * bytes_per_element(self.weights_dtype)
-        return np.asarray(weights + _ACTIVATION_BYTES * (np.asarray(self.m) * (self.k + self.n)))
+        return np.asarray(weights + activation_bytes(self.weights_dtype) * (np.asarray(self.m) * (self.k + self.n)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +97,8 @@ class GroupedGemm(_Common):
     def bytes(self) -> Array:
         """Weights of the touched experts, inputs and results [B]."""
         weights = self.touched() * self.expert_weights() * bytes_per_element(self.weights_dtype)
-        return np.asarray(weights + 2.0 * _ACTIVATION_BYTES * self.hidden * self.pairs())
+        ends = 2.0 * activation_bytes(self.weights_dtype) * self.hidden * self.pairs()
+        return np.asarray(weights + ends)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +127,8 @@ class DecodeAttention(_Common):
 
     @property
     def compute_dtype(self) -> str:
-        """Products are formed in bf16."""
-        return "bf16"
+        """Products are formed in bf16, or in fp32 where the cache is."""
+        return attention_dtype(self.kv_dtype)
 
     def kv_bytes_per_key(self) -> float:
         """Cache bytes read per attended key [B]."""
@@ -141,7 +141,8 @@ class DecodeAttention(_Common):
 
     def bytes(self) -> Array:
         """Cache read, queries and results [B]."""
-        ends = _ACTIVATION_BYTES * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.sequences)
+        width = activation_bytes(self.kv_dtype)
+        ends = width * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.sequences)
         return np.asarray(self.kv_bytes_per_key() * np.asarray(self.context) + ends)
 
 
@@ -173,8 +174,8 @@ class PrefillAttention(_Common):
 
     @property
     def compute_dtype(self) -> str:
-        """Products are formed in bf16."""
-        return "bf16"
+        """Products are formed in bf16, or in fp32 where the cache is."""
+        return attention_dtype(self.kv_dtype)
 
     def attended(self) -> Array:
         """Keys attended, summed over the chunk's tokens."""
@@ -192,7 +193,8 @@ class PrefillAttention(_Common):
         """Queries, results, and keys and values read once [B]."""
         seen = np.asarray(self.prefix, dtype=np.float64)
         seen = np.asarray(self.chunk) + (seen if self.window is None else np.minimum(seen, float(self.window)))
-        ends = _ACTIVATION_BYTES * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.chunk)
+        width = activation_bytes(self.kv_dtype)
+        ends = width * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.chunk)
         read = self.kv_heads * (self.head_dim + self.v_dim) * bytes_per_element(self.kv_dtype) * seen
         return np.asarray(ends + read)
 
@@ -203,9 +205,11 @@ class Elementwise(_Common):
 
     Attributes:
         moved_bytes: Bytes read and written [B].
+        dtype: Format of the elements.
     """
 
     moved_bytes: Value
+    dtype: str = "bf16"
 
     @property
     def compute_dtype(self) -> str:
@@ -228,10 +232,12 @@ class Embedding(_Common):
     Attributes:
         tokens: Tokens.
         width: Elements per row.
+        dtype: Format of the elements.
     """
 
     tokens: Value
     width: float
+    dtype: str = "bf16"
 
     @property
     def compute_dtype(self) -> str:
@@ -244,7 +250,8 @@ class Embedding(_Common):
 
     def bytes(self) -> Array:
         """Rows read and written [B]."""
-        return np.asarray(2.0 * _ACTIVATION_BYTES * self.width * np.asarray(self.tokens, dtype=np.float64))
+        row_bytes = activation_bytes(self.dtype) * self.width
+        return np.asarray(2.0 * row_bytes * np.asarray(self.tokens, dtype=np.float64))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sim.models.dtypes import bytes_per_element
+from sim.models.dtypes import activation_bytes, bytes_per_element
 from sim.models.parameters import (
     attention_matrices,
     dense_parameters,
@@ -16,7 +16,6 @@ from sim.models.parameters import (
 )
 from sim.models.spec import GQA, MLA, Dense, LayerGroup, ModelSpec, MoE
 
-_PLAIN_BYTES = 2.0
 _WHOLE = ("q_a", "kv_a")  # MLA's down-projections are not divided over tensor-parallel ranks
 
 
@@ -158,23 +157,24 @@ def weight_bytes(model: ModelSpec, shard: Shard) -> float:
     """Weight bytes on one rank of the stage [B].
 
     Quantised are the linear layers that the model says (`quantized`), with the scales of block formats; embeddings,
-    norms, biases, routers and the LM head stay at 2 bytes. Divided over tp are heads, feed-forward columns, shared
-    experts and the vocabulary; over ep and moe_tp the experts. Every tp rank has the whole of norms, routers,
-    low-rank MLA projections, and of the biases that are added after a reduction.
+    norms, biases, routers and the LM head stay in the model's own format. Divided over tp are heads, feed-forward
+    columns, shared experts and the vocabulary; over ep and moe_tp the experts. Every tp rank has the whole of norms,
+    routers, low-rank MLA projections, and of the biases that are added after a reduction.
     """
     hidden = model.hidden_size
     projections = bytes_per_element(model.linear_dtype("attention", shard.weights_dtype))
+    width = activation_bytes(model.dtype)
     norm = hidden * (2 if model.norm_bias else 1)
     total = 0.0
     for group, count in layers_of(model, shard):
         plain = _attention_plain(group.attention, hidden, shard.tp) + model.norms_per_layer * norm
-        layer = projections * _attention_linear(group.attention, hidden, shard.tp) + _PLAIN_BYTES * plain
+        layer = projections * _attention_linear(group.attention, hidden, shard.tp) + width * plain
         total += count * (layer + _ffn_bytes(model, group.ffn, shard))
-    vocabulary = model.vocab_size * hidden * _PLAIN_BYTES / shard.tp
+    vocabulary = model.vocab_size * hidden * width / shard.tp
     if shard.first:
-        total += vocabulary + model.learned_positions * hidden * _PLAIN_BYTES
+        total += vocabulary + model.learned_positions * hidden * width
     if shard.last:
-        total += norm * _PLAIN_BYTES
+        total += norm * width
         if not (model.tied_embeddings and shard.first):
             total += vocabulary
     return total
@@ -206,15 +206,15 @@ def _attention_plain(attention: GQA | MLA, hidden: int, tp: int) -> float:
 def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shard: Shard) -> float:
     hidden = model.hidden_size
     linear = bytes_per_element(model.linear_dtype("ffn", shard.weights_dtype))
-    routed = bytes_per_element(shard.weights_dtype)
+    routed, width = bytes_per_element(shard.weights_dtype), activation_bytes(model.dtype)
     if isinstance(ffn, Dense):
         inputs = 2 if ffn.gated else 1
         bias = inputs * ffn.intermediate / shard.tp + hidden if ffn.bias else 0.0
         weights = dense_parameters(hidden, ffn.intermediate, gated=ffn.gated) / shard.tp
-        return weights * linear + bias * _PLAIN_BYTES
+        return weights * linear + bias * width
     matrices, biases = expert_parameters(ffn, hidden)
     local = ffn.experts / shard.ep
     down_bias = hidden if ffn.bias else 0
     plain = local * ((biases - down_bias) / shard.moe_tp + down_bias) + router_parameters(ffn, hidden)
     shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated) / shard.tp
-    return local * matrices / shard.moe_tp * routed + shared * linear + plain * _PLAIN_BYTES
+    return local * matrices / shard.moe_tp * routed + shared * linear + plain * width

@@ -13,10 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sim.hardware import Device
-from sim.models import Dense, ModelSpec, MoE, Shard, kv_bytes_per_token_rank, layers_of, weight_bytes
+from sim.models import Dense, ModelSpec, MoE, Shard, activation_bytes, kv_bytes_per_token_rank, layers_of, weight_bytes
 from sim.plans.engine import ActivationRule, EngineSpec, MemoryShare
-
-_ACTIVATION_BYTES = 2.0
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,8 @@ def memory_model(model: ModelSpec, shards: tuple[Shard, ...], device: Device, en
 
 
 def _stage(model: ModelSpec, shard: Shard, rule: ActivationRule) -> StageMemory:
-    hidden = _ACTIVATION_BYTES * model.hidden_size
+    element = activation_bytes(model.dtype)
+    hidden = element * model.hidden_size
     width = experts = 0.0
     for group, _ in layers_of(model, shard):
         ffn = group.ffn
@@ -182,8 +181,7 @@ def _stage(model: ModelSpec, shard: Shard, rule: ActivationRule) -> StageMemory:
     return StageMemory(
         weights_bytes=weight_bytes(model, shard),
         kv_bytes_per_token=kv_bytes_per_token_rank(model, shard),
-        forward_bytes_per_token=rule.hidden_copies.value * hidden
-        + rule.intermediate_copies.value * _ACTIVATION_BYTES * width,
+        forward_bytes_per_token=rule.hidden_copies.value * hidden + rule.intermediate_copies.value * element * width,
         sampling_bytes_per_token=hidden if shard.last else 0.0,
         sampling_bytes_per_row=logits if shard.last else 0.0,
         experts_bytes_per_token=experts,
@@ -195,4 +193,4 @@ def _expert_buffers(model: ModelSpec, ffn: MoE, shard: Shard) -> float:
     """Buffers of the grouped GEMMs per token [B]: inputs and outputs of the chosen experts."""
     inputs = 2.0 if ffn.gated else 1.0
     widest = max(inputs * ffn.intermediate / shard.moe_tp, float(model.hidden_size))
-    return _ACTIVATION_BYTES * ffn.top_k * (model.hidden_size + widest)
+    return activation_bytes(model.dtype) * ffn.top_k * (model.hidden_size + widest)

@@ -28,6 +28,9 @@ PARAMS = {
     "mla_decode": {"t0_s", "f", "p", "tau_s", "lam_s", "a", "e"},
     "prefill_attention": {"t0_s", "e_128", "a_h", "d_h", "tau_s", "p", "c"},
     "mla_prefill": {"t0_s", "e", "a_h", "tau_s", "p", "c"},
+    "elementwise": {"t0_s", "f"},
+    "embedding": {"t0_s", "f"},
+    "sampling": {"t0_s", "f", "launches", "passes"},
 }
 
 
@@ -56,7 +59,7 @@ def test_every_parameter_is_plausible(name: str) -> None:
     for curve in kernels(name).curves:
         numbers = KernelCurves(name).get(curve.kernel, curve.dtype, curve.engine)
         assert 1e-6 < numbers["t0_s"] < 60e-6
-        assert numbers["p"] >= 1.0
+        assert numbers.get("p", 1.0) >= 1.0
         assert all(0.0 < numbers[key] <= 1.0 for key in ("e", "f", "e_128") if key in numbers)
         assert 0.0 < numbers.get("tau_s", 1e-9) < (1e-7 if "lam_s" not in numbers else 1e-5)
         assert all(number >= 0.0 for number in numbers.values())
@@ -105,6 +108,9 @@ def test_the_engine_s_own_curve_comes_first_then_any_then_another_engine_s(tmp_p
         ("w4a16", "w8a16"),
         ("w8a16", "bf16"),
         ("fp16", "bf16"),
+        ("fp32", "bf16"),
+        ("bf16", "fp32"),
+        ("tf32", "fp32"),
         ("unheard-of", "bf16"),
     ],
 )
@@ -147,7 +153,7 @@ def test_provenance_says_stands_in_exactly_when_it_does(name: str, kernel: str, 
     )
     text = KernelCurves(name).provenance(kernel, dtype, engine)
     assert ("stands in" in text) != own
-    assert "AIConfigurator" in text
+    assert "AIConfigurator" in text or kernel in ("embedding", "sampling")
 
 
 def test_provenance_of_an_engine_s_own_curve() -> None:
