@@ -26,7 +26,12 @@ DATA_FOLDERS = (
     "workloads/traffic",
     "scenarios",
 )
-OPTIONAL = {"playwright": "looks at reports in tests", "jupyterlab": "opens the notebooks", "nbmake": "tests them"}
+OPTIONAL = {
+    "torch": "profiles this machine",
+    "playwright": "looks at reports in tests",
+    "jupyterlab": "opens the notebooks",
+    "nbmake": "tests them",
+}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox")
 PARTS = ("traces", "measured", "kernels")
 

@@ -67,7 +67,10 @@ def _find(family: str, kernel: str, dtype: str, engine: str) -> _Found:
             matches = [c for c in spec.curves if c.kernel == kernel and c.dtype == candidate]
             for curve in sorted(matches, key=lambda c: (c.engine != engine, c.engine != "any")):
                 return _label(family, file, curve, dtype, engine, spec), _numbers(curve, file), _error(curve)
-    raise InputError(f"no efficiency curve for {kernel} in {dtype}", hint=f"add one to {family}.yaml or generic.yaml")
+    raise InputError(
+        f"no efficiency curve for {kernel} in {dtype}",
+        hint=f"add one to {family.removesuffix('.yaml')}.yaml or generic.yaml",
+    )
 
 
 def _label(family: str, file: str, curve: CurveSpec, dtype: str, engine: str, spec: KernelsSpec) -> str:
@@ -92,6 +95,8 @@ def _numbers(curve: CurveSpec, file: str) -> Mapping[str, float]:
         try:
             value = float("inf") if raw == "inf" else parse_quantity(raw, "s", require_unit=False)
         except UnitError as error:
-            raise InputError(str(error), file=f"{file}.yaml", path=f"{curve.kernel} {curve.dtype} {name}") from None
+            raise InputError(
+                str(error), file=f"{file.removesuffix('.yaml')}.yaml", path=f"{curve.kernel} {curve.dtype} {name}"
+            ) from None
         numbers[name] = min(value, 1.0) if name in _CAPPED else value
     return numbers
