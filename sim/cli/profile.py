@@ -124,7 +124,7 @@ def _next(written: Sequence[Path]) -> list[str]:
     scenario = next((path for path in written if path.stem.endswith("-scenario")), None)
     if node is None or scenario is None:
         return []
-    return [f"plansim run {scenario}", f"in a scenario of your own, cluster: {{node: {node}}}"]
+    return [f"plansim run {scenario}", f"in a scenario of your own, cluster: {{node: {node.resolve()}}}"]
 
 
 def _document(

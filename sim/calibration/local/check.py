@@ -20,7 +20,7 @@ from sim.calibration.local.files import DeviceFiles
 from sim.calibration.local.operands import Backend
 from sim.calibration.local.samples import Timing
 from sim.calibration.local.timing import Progress
-from sim.calibration.local.training import training_step_s
+from sim.calibration.local.training import prompt_attention, training_step_s
 from sim.calibration.local.transformer import Transformer
 from sim.costs import CostModel
 from sim.hardware import load_node
@@ -31,7 +31,6 @@ from sim.models import (
     ModelSpec,
     attention_classes,
     decode_operators,
-    prefill_operators,
     sequence_operators,
     stages,
     token_operators,
@@ -145,13 +144,13 @@ def predict(model: ModelSpec, costs: CostModel, step: Step) -> tuple[float, dict
     if step.kind == "train":
         return training_step_s(model, costs, batch=step.batch, tokens=step.tokens), {}
     (shard,) = stages(model, kv_dtype=model.dtype)
-    (cls,) = attention_classes(model, shard)
     sequences, tokens = np.array([float(step.batch)]), np.array([float(step.batch * step.tokens)])
     operators = [*token_operators(model, shard, tokens), *sequence_operators(model, shard, sequences)]
     if step.kind == "decode":
-        operators += decode_operators(model, shard, sequences, sequences * step.context, cls)
+        for cls in attention_classes(model, shard):
+            operators += decode_operators(model, shard, sequences, sequences * step.context, cls)
     else:
-        operators += prefill_operators(model, shard, tokens, np.zeros(1), cls)
+        operators += prompt_attention(model, batch=step.batch, tokens=step.tokens)
     causes = {cause: float(np.sum(time_s)) for cause, time_s in costs.breakdown(operators).items()}
     return sum(causes.values()), causes
 

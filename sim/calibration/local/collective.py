@@ -15,8 +15,7 @@ from sim.calibration.local.operands import Backend
 from sim.calibration.local.samples import Case, Sample, Timing
 from sim.calibration.local.timing import Stopwatch, timing_of
 from sim.core import require_extra
-from sim.costs.collectives import wire_factor
-from sim.costs.collectives.measured import root_form
+from sim.costs import root_form, wire_factor
 
 SIZES_BYTES: Final = tuple(4**power for power in range(5, 13))
 """Buffers of the all-reduce [B]: 1 KiB to 16 MiB, the messages of tensor parallelism."""

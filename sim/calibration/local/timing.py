@@ -27,7 +27,7 @@ Progress = Callable[[int, int, str], None]
 READING_S: Final = 1e-3
 """Shortest time of one reading [s]; shorter work is repeated within it."""
 
-MOST_CALLS: Final = 10
+MOST_CALLS: Final = 5
 """Calls in one reading at most where something runs before each."""
 
 PROCESSOR_TIME: Final = time.process_time

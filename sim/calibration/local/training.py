@@ -48,7 +48,7 @@ def training_step_s(model: ModelSpec, costs: CostModel, *, batch: int, tokens: i
     moves `ADAM_ACCESSES` elements a weight at the memory bandwidth. States are in the model's own format.
     """
     forward = forward_operators(model, batch=batch, tokens=tokens)
-    attention = _attention(model, tokens, batch)
+    attention = prompt_attention(model, batch=batch, tokens=tokens)
     layers_s = costs.total_s([*forward, *backward_operators(model, forward)])
     attention_s = (1.0 + ATTENTION_BACKWARD) * costs.total_s(attention)
     states_bytes = ADAM_ACCESSES * activation_bytes(model.dtype) * parameter_counts(model).total
@@ -85,8 +85,8 @@ def backward_operators(model: ModelSpec, forward: list[Operator]) -> list[Operat
     return operators
 
 
-def _attention(model: ModelSpec, tokens: int, batch: int) -> list[Operator]:
-    """Attention of the forward pass; the sequences of a batch are as many launches of one."""
+def prompt_attention(model: ModelSpec, *, batch: int, tokens: int) -> list[Operator]:
+    """Causal attention of `batch` sequences of `tokens` tokens, in as many launches."""
     (shard,) = stages(model, kv_dtype=model.dtype)
     chunk, prefix = np.array([float(tokens)]), np.zeros(1)
     return [

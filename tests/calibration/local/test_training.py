@@ -57,6 +57,14 @@ def test_without_arithmetic_the_optimiser_moves_seven_elements_a_weight(device: 
     )
 
 
+def test_a_batch_of_prompts_attends_within_each(device: Device) -> None:
+    model = small_model("fp32", cache_bytes=32e6)
+    costs = perfect(device)
+    one, two = (predict(model, costs, Step("prefill", batch, 256, 256))[1] for batch in (1, 2))
+    assert two["prefill_attention"] == pytest.approx(2 * one["prefill_attention"])
+    assert two["sampling"] == pytest.approx(2 * one["sampling"])
+
+
 @pytest.mark.parametrize("cache_bytes", [1e6, 32e6, 256e6])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_the_checked_model_outgrows_the_cache(cache_bytes: float, dtype: str) -> None:
