@@ -145,8 +145,9 @@ def _document(
 
 
 def _show(found: LocalProfile, cases: Sequence[CheckCase]) -> None:
-    tables = [_rates_table(found), _curves_table(found)]
-    console().print(*tables, *([_check_table(cases)] if cases else []))
+    machine = found.machine
+    console().print(f"{found.name}: {machine.title}, {machine.versions}")
+    console().print(_rates_table(found), _curves_table(found), *([_check_table(cases)] if cases else []))
 
 
 def _rates_table(found: LocalProfile) -> Table:
@@ -154,8 +155,7 @@ def _rates_table(found: LocalProfile) -> Table:
 
     from sim.core import format_quantity
 
-    machine = found.machine
-    table = Table("rate", "measured", title=f"{found.name}: {machine.title}, {machine.versions}", title_justify="left")
+    table = Table("rate", "measured")
     if found.files is not None:
         device = found.files.device
         for dtype, rate in device.flops.items():
@@ -169,7 +169,8 @@ def _rates_table(found: LocalProfile) -> Table:
 def _curves_table(found: LocalProfile) -> Table:
     from rich.table import Table
 
-    table = Table("kernel", "dtype", "samples", "median |error|", "P90", title="Curves, on shapes left out of the fit")
+    title = "Curves, on shapes left out of the fit"
+    table = Table("kernel", "dtype", "samples", "median |error|", "P90", title=title, title_justify="left")
     for curve in found.curves:
         errors = (f"{curve.median_error:.1%}", f"{curve.p90_error:.1%}")
         table.add_row(curve.kernel, curve.dtype, str(curve.samples), *errors)
