@@ -10,7 +10,7 @@ from typing import Any, Final
 from sim.calibration.local.fit import FittedCurve
 from sim.calibration.local.operands import Machine
 from sim.calibration.local.rates import Rates
-from sim.core import Spec, to_yaml
+from sim.core import to_yaml
 from sim.hardware import CollectiveSpec, CurveSpec, DeviceSpec, KernelsSpec, LinkSpec, NodeSpec
 
 ASSUMED_W_PER_UNIT: Final = 5.0
@@ -94,16 +94,18 @@ class DeviceFiles:
         ):
             if spec is not None:
                 path = folder / f"{spec.name}.yaml"
-                path.write_text(f"# {_HEADS[part]}\n{to_yaml(_filled(spec))}", encoding="utf-8")
+                path.write_text(f"# {_HEADS[part]}\n{to_yaml(_filled(spec.to_file_data()))}", encoding="utf-8")
                 written.append(path)
         example = folder / f"{self.device.name}-scenario.yaml"
         example.write_text(_EXAMPLE.format(name=self.device.name, node=self.node.name), encoding="utf-8")
         return [*written, example]
 
 
-def _filled(spec: Spec) -> dict[str, Any]:
-    """The spec as file data, without its empty fields."""
-    return {key: value for key, value in spec.to_file_data().items() if value not in ("", [], {}, None)}
+def _filled(data: Any) -> Any:
+    """File data without its empty fields, at any depth."""
+    if isinstance(data, dict):
+        return {key: _filled(value) for key, value in data.items() if value not in ("", [], {}, None)}
+    return [_filled(item) for item in data] if isinstance(data, list) else data
 
 
 def device_files(
@@ -137,12 +139,12 @@ def device_files(
 
 
 def _measured(value: float, note: str = "") -> dict[str, Any]:
-    return {"value": value, "source": "measured", "ref": _REF, **({"note": note} if note else {})}
+    return {"value": _rounded(value), "source": "measured", "ref": _REF, "note": note}
 
 
 def _told(value: float, note: str = "") -> dict[str, Any]:
     """A figure that the system tells."""
-    return {**_measured(value, note), "confidence": "high"}
+    return {**_measured(value, note), "value": value, "confidence": "high"}
 
 
 def _device(name: str, machine: Machine, found: Rates, refs: dict[str, str], peak_w: float | None) -> DeviceSpec:
