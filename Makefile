@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench schemas wheel clean distclean
+.PHONY: help demo test check format bench schemas bands scoreboard wheel clean distclean
 
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -43,6 +43,13 @@ bench: $(DEV_STAMP) ## Measure start-up, events, requests and plans per second
 
 schemas: $(DEV_STAMP) ## Write schemas/ again after a change of the scenario's fields
 	$(BIN)/plansim schema scenario --out schemas
+
+bands: $(DEV_STAMP) ## Fit the error bands of the engine profiles again (PLANSIM_DATA names the measurements)
+	$(BIN)/plansim validate --dataset serving_points --bands hardware_profiles/engines
+
+scoreboard: $(DEV_STAMP) ## Write docs/scoreboard.md and .json again; takes some minutes (PLANSIM_DATA names the measurements)
+	$(BIN)/plansim validate --cross-validate model --cross-validate system --out out/scoreboard
+	cp out/scoreboard/scoreboard.md out/scoreboard/scoreboard.json docs/
 
 wheel: $(DEV_STAMP) ## Build the distribution into dist/
 	$(BIN)/python -m build --outdir dist

@@ -2,10 +2,23 @@
 
 Start in `parameters` (which parameters, and how sure the profile was before), then `fit` (robust regression with those
 priors, through the whole simulation) and `profile` (the new profile as a YAML file that extends the old one).
+`response` has the same fit on predictions that are linear in the parameters; `cross` leaves models and systems out.
 """
 
+from sim.calibration.cross import GROUPS, cross_validate, cross_validate_all
 from sim.calibration.fit import Calibration, Fitted, calibrate
 from sim.calibration.parameters import PARAMETERS, Parameter, parameters_of
 from sim.calibration.profile import profile_yaml
 
-__all__ = ["PARAMETERS", "Calibration", "Fitted", "Parameter", "calibrate", "parameters_of", "profile_yaml"]
+__all__ = [
+    "GROUPS",
+    "PARAMETERS",
+    "Calibration",
+    "Fitted",
+    "Parameter",
+    "calibrate",
+    "cross_validate",
+    "cross_validate_all",
+    "parameters_of",
+    "profile_yaml",
+]

@@ -11,27 +11,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares
 
-from sim.calibration.parameters import Parameter, parameters_of, with_values
+from sim.calibration.parameters import Parameter, parameters_of
 from sim.core import Array, InputError, stream
-from sim.plans import EngineSpec, load_engine
+from sim.plans import EngineSpec, load_engine, with_values
 from sim.results import SCHEMA_VERSION
 from sim.validation import Compiled, MeasuredRow, predict
 
 Progress = Callable[[int, int, str], None]
 FEWEST_ROWS: Final = 5
-_EXPECTED_SPREAD: Final = {"tpot_s": 0.10, "itl_s": 0.10, "e2e_s": 0.10, "ttft_s": 0.25, "engine_ttft_s": 0.25}
+EXPECTED_SPREAD: Final = {"tpot_s": 0.10, "itl_s": 0.10, "e2e_s": 0.10, "ttft_s": 0.25, "engine_ttft_s": 0.25}
 """Spread of ln(predicted / measured) expected with right overheads (assumed: errors of the kernel curves, and repeats
 of one configuration, which differ by 20 % at P75)."""
 
 _STEP: Final = 0.2
 _MOST_ROUNDS: Final = 8
 _IDENTIFIED: Final = 0.8
-_BOUND: Final = np.log(50.0)
+BOUND: Final = np.log(50.0)
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,16 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class Residual:
+    """How far off one value is, predicted / measured - 1, with the profile as it was and with the fitted values."""
+
+    id: str
+    metric: str
+    before_frac: float
+    after_frac: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The outcome of a fit.
 
@@ -66,6 +76,7 @@ class Calibration:
         before: Median |predicted / measured - 1| by metric, with the profile as it was.
         after: The same with the fitted values.
         left_out: The same for rows of a model, fitted without that model; empty if not asked for or one model only.
+        residuals: Of every value used: row, metric, and predicted / measured - 1 before and after.
     """
 
     engine: EngineSpec
@@ -74,6 +85,7 @@ class Calibration:
     before: Mapping[str, float]
     after: Mapping[str, float]
     left_out: Mapping[str, float]
+    residuals: tuple[Residual, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document that `plansim calibrate --json` prints."""
@@ -88,6 +100,7 @@ class Calibration:
                 "after": dict(self.after),
                 "left_out": dict(self.left_out),
             },
+            "residuals": [vars(each) for each in self.residuals],
         }
 
 
@@ -118,12 +131,9 @@ def calibrate(
     spec = load_engine(engine)
     parameters = parameters_of(spec, names)
     mine = [row for row in rows if row.scenario is not None and row.scenario.get("engine") == engine]
-    problem = _Problem(spec, parameters, _spread(mine, most, seed), seed)
+    problem = _Problem(spec, parameters, spread(mine, most, seed), seed)
     if len(problem.rows) < FEWEST_ROWS:
-        raise InputError(
-            f"{len(problem.rows)} measured rows of {engine} can be simulated; a fit needs {FEWEST_ROWS}",
-            hint="plansim validate says why rows cannot be answered",
-        )
+        raise _too_few(rows, engine, len(problem.rows), seed)
     advance = progress or (lambda done, total, what: None)
     models = sorted({row.groups.get("model", "") for row in problem.rows})
     folds = models if leave_out and len(models) > 1 else []
@@ -147,7 +157,31 @@ def calibrate(
         _medians(problem.errors(np.zeros(len(parameters)))),
         _medians(problem.errors(best)),
         _medians(errors),
+        problem.compared(best),
     )
+
+
+def _too_few(rows: Sequence[MeasuredRow], engine: str, found: int, seed: int) -> InputError:
+    """What is missing of the rows that a fit needs: how many there are, of other engines, and without an answer."""
+    engines = Counter(str(row.scenario["engine"]) for row in rows if row.scenario is not None)
+    others = [f"{count} are of {name}" for name, count in engines.most_common() if name != engine]
+    mine = [row for row in rows if row.scenario is None or row.scenario.get("engine") == engine]
+    reasons = Counter(reason for row in mine if (reason := predict(row, seed=seed).reason))
+    silent = [f"{count} cannot be simulated ({reason})" for reason, count in reasons.most_common(3)]
+    parts = "; ".join([f"of {len(rows)} in all", *others, *silent])
+    return InputError(
+        f"{found} measured rows of {engine} can be simulated; a fit needs {FEWEST_ROWS}: {parts}",
+        hint="add rows, or calibrate the engine that the rows ran on",
+    )
+
+
+class _LogError(NamedTuple):
+    """ln(predicted / measured) of a value, and how much its row weighs."""
+
+    id: str
+    metric: str
+    weight: float
+    error: float
 
 
 class _Problem:
@@ -178,31 +212,42 @@ class _Problem:
     def _answers(self, row: MeasuredRow) -> bool:
         return not predict(row, seed=self.seed, compiled=self._compiled, engine=self.engine).reason
 
-    def log_errors(self, point: Array) -> list[tuple[str, float, float]]:
-        """Metric, weight and ln(predicted / measured) of every measured value."""
+    def log_errors(self, point: Array) -> list[_LogError]:
+        """ln(predicted / measured) of every measured value."""
         values = {each.name: each.value * float(np.exp(x)) for each, x in zip(self.parameters, point, strict=True)}
         engine = with_values(self.engine, values)
         found = []
         for row in self.rows:
             prediction = predict(row, seed=self.seed, compiled=self._compiled, engine=engine)
-            for metric in _EXPECTED_SPREAD:
+            for metric in EXPECTED_SPREAD:
                 measured, predicted = row.measured.get(metric), prediction.values.get(metric)
                 if measured and predicted:
-                    found.append((metric, self._weights[_pair(row)], float(np.log(predicted / measured))))
+                    found.append(
+                        _LogError(row.id, metric, self._weights[_pair(row)], float(np.log(predicted / measured)))
+                    )
         return found
 
     def residuals(self, point: Array) -> Array:
         """Weighted errors of all values, then the distance of each parameter from its prior, in standard deviations."""
-        data = [weight * error / _EXPECTED_SPREAD[metric] for metric, weight, error in self.log_errors(point)]
+        data = [one.weight * one.error / EXPECTED_SPREAD[one.metric] for one in self.log_errors(point)]
         priors = [x / each.log_sd for each, x in zip(self.parameters, point, strict=True)]
         return np.asarray([*data, *priors], dtype=np.float64)
 
     def errors(self, point: Array) -> dict[str, list[float]]:
         """|predicted / measured - 1| by metric."""
         found: dict[str, list[float]] = {}
-        for metric, _, error in self.log_errors(point):
-            found.setdefault(metric, []).append(abs(float(np.exp(error)) - 1.0))
+        for one in self.log_errors(point):
+            found.setdefault(one.metric, []).append(abs(float(np.expm1(one.error))))
         return found
+
+    def compared(self, point: Array) -> tuple[Residual, ...]:
+        """Every value with the profile as it is and at `point`, the largest remaining error first."""
+        before = {(one.id, one.metric): one.error for one in self.log_errors(np.zeros_like(point))}
+        after = sorted(self.log_errors(point), key=lambda one: -abs(one.error))
+        return tuple(
+            Residual(one.id, one.metric, float(np.expm1(before[one.id, one.metric])), float(np.expm1(one.error)))
+            for one in after
+        )
 
     def solve(self) -> tuple[Array, tuple[Fitted, ...]]:
         """The best point and the parameters there, with 90 % intervals from the curvature."""
@@ -211,7 +256,7 @@ class _Problem:
             self.residuals,
             start,
             jac=self._slopes,
-            bounds=(start - _BOUND, start + _BOUND),
+            bounds=(start - BOUND, start + BOUND),
             loss="soft_l1",
             max_nfev=_MOST_ROUNDS,
         )
@@ -238,7 +283,7 @@ def _pair(row: MeasuredRow) -> tuple[str, str]:
     return row.groups.get("system", ""), row.groups.get("model", "")
 
 
-def _spread(rows: Sequence[MeasuredRow], most: int, seed: int) -> list[MeasuredRow]:
+def spread(rows: Sequence[MeasuredRow], most: int, seed: int) -> list[MeasuredRow]:
     """At most so many rows, drawn in turn from every group of system, model and load."""
     rng = stream(seed, "calibration rows")
     groups: dict[tuple[str, ...], list[int]] = {}

@@ -53,10 +53,3 @@ def parameters_of(engine: EngineSpec, names: Sequence[str] | None = None) -> tup
             raise InputError(f"{name} is zero in the profile {engine.name}; give it a first guess", value=sourced.value)
         found.append(Parameter(name, sourced.value, _SPREAD[sourced.confidence]))
     return tuple(found)
-
-
-def with_values(engine: EngineSpec, values: Mapping[str, float]) -> EngineSpec:
-    """The profile with other values of its parameters."""
-    return engine.model_copy(
-        update={name: getattr(engine, name).model_copy(update={"value": value}) for name, value in values.items()}
-    )

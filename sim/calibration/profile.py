@@ -21,7 +21,8 @@ def profile_yaml(found: Calibration, *, name: str, sources: str) -> str:
     known = [each for each in found.parameters if each.identified]
     lost = [each.name for each in found.parameters if not each.identified]
     errors = "; ".join(
-        f"{metric} {found.before[metric]:.1%} before, {after:.1%} after" for metric, after in found.after.items()
+        f"{metric} {found.before[metric]:.1%} before, {after:.1%} after, largest {_largest(found, metric):+.1%}"
+        for metric, after in found.after.items()
     )
     data: dict[str, Any] = {
         "name": name,
@@ -33,6 +34,11 @@ def profile_yaml(found: Calibration, *, name: str, sources: str) -> str:
         "note": f"Not identified by these rows: {', '.join(lost)}." if lost else "All parameters were identified.",
     }
     return to_yaml(data)
+
+
+def _largest(found: Calibration, metric: str) -> float:
+    """The largest error that remains."""
+    return next((one.after_frac for one in found.residuals if one.metric == metric), 0.0)
 
 
 def _sourced(each: Fitted) -> dict[str, Any]:

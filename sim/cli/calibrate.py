@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.cli.options import JsonOption, OutOption, QuietOption, SeedOption
+from sim.cli.deployment import deployment
+from sim.cli.options import DeploymentOption, JsonOption, OutOption, QuietOption, SeedOption, SetOption
 from sim.cli.output import console, print_json, progress, remark, writable_folder
 from sim.core import InputError
 
@@ -20,7 +21,11 @@ def calibrate(
     dataset: Annotated[
         str | None, typer.Option("--dataset", metavar="NAME", help="A table in PLANSIM_DATA (plansim list datasets).")
     ] = None,
-    rows: Annotated[Path | None, typer.Option("--rows", metavar="FILE", help="A table of measurements.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option("--rows", metavar="FILE", help="A table, or a benchmark tool's results.")
+    ] = None,
+    scenario: DeploymentOption = None,
+    set_: SetOption = None,
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", metavar="NAME", help="Fit only this one; repeatable.")
     ] = None,
@@ -47,7 +52,8 @@ def calibrate(
     from sim.validation import find_dataset, read_rows
 
     folder = None if out is None else writable_folder(out)
-    table = read_rows(rows if rows is not None else find_dataset(str(dataset)))
+    measured = deployment(scenario, set_, rows=rows)
+    table = read_rows(rows if rows is not None else find_dataset(str(dataset)), deployment=measured)
     with progress(quiet=quiet) as advance:
         found = fit(
             table.rows, engine=engine, names=parameter, most=most, leave_out=leave_out, seed=seed or 0, progress=advance

@@ -429,6 +429,7 @@ KINDS: dict[str, Catalogue] = {
     "traces": _plugins("formats of recorded traces", "sim.workloads", "TRACES"),
     "algorithms": _plugins("which screened plans a search simulates", "sim.explore", "ALGORITHMS"),
     "measurements": _plugins("kinds of tables that validate reads", "sim.validation", "MEASUREMENTS"),
+    "benchmarks": _plugins("benchmark tools whose results are read", "sim.validation.benchmarks", "BENCHMARKS"),
     "datasets": Catalogue(
         "tables of measurements for validate",
         (NAME, Column("state", "state"), Column("about", "what it is")),

@@ -16,6 +16,14 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the scenario, e.g. plan.tp=4; repeatable."),
 ]
+DeploymentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        metavar="FILE",
+        help="What a benchmark tool's --rows measured: a scenario's model, cluster, engine and plan.",
+    ),
+]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", min=0, help="Seed of all random draws; default: the scenario's.")
 ]

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sim.costs.attention import DecodeCurve, PrefillCurve
 from sim.costs.elementwise import StreamCurve
 from sim.costs.gemm import GemmCurve
 from sim.costs.moe import MoeCurve
 from sim.costs.precision import precision_of
+from sim.costs.recurrent import ScanCurve, UpdateCurve
 from sim.hardware import Device
-from sim.models import attention_dtype, bytes_per_element
+from sim.models import AttentionKind, attention_dtype, bytes_per_element
 
 INFINITE = float("inf")
+_DECODE_KERNELS: Final = {
+    "gqa": "decode_attention",
+    "mla": "mla_decode",
+    "sparse": "mla_decode",
+    "indexer": "indexer_decode",
+}
+_PREFILL_KERNELS: Final = {
+    "gqa": "prefill_attention",
+    "mla": "mla_prefill",
+    "sparse": "sparse_prefill",
+    "indexer": "indexer_prefill",
+}
 
 
 class GemmSetup(NamedTuple):
@@ -48,13 +61,11 @@ class Curves:
         self._sources = sources
         self._gemm: dict[str, GemmSetup] = {}
         self._moe: dict[str, MoeSetup] = {}
-        self._decode: dict[tuple[str, bool], DecodeCurve] = {}
-        self._prefill: dict[tuple[str, bool], PrefillCurve] = {}
+        self._decode: dict[tuple[str, AttentionKind], DecodeCurve] = {}
+        self._prefill: dict[tuple[str, AttentionKind], PrefillCurve] = {}
         self._streams: dict[tuple[str, str], StreamCurve] = {}
-
-    def matrix_rate(self, kv_dtype: str) -> float:
-        """Dense rate [FLOP/s] of the products that attention forms over a cache of this format."""
-        return self._device.compute_rate(attention_dtype(kv_dtype))[0]
+        self._update: dict[str, UpdateCurve] = {}
+        self._scan: dict[str, ScanCurve] = {}
 
     def gemm(self, weights_dtype: str) -> GemmSetup:
         """Curve and rates of a dense GEMM with weights of this format."""
@@ -85,37 +96,65 @@ class Curves:
             self._moe[weights_dtype] = MoeSetup(curve, precision.flops_per_s, precision.weight_bytes, unpack)
         return self._moe[weights_dtype]
 
-    def decode(self, kv_dtype: str, *, latent: bool) -> DecodeCurve:
-        """Curve of decode attention over a cache of this format; `latent` for MLA."""
-        key = (kv_dtype, latent)
+    def decode(self, kv_dtype: str, kind: AttentionKind) -> DecodeCurve:
+        """Curve of decode attention over a cache of this format, or of an indexer's scores."""
+        key = (kv_dtype, kind)
         if key not in self._decode:
-            raw = self._read("mla_decode" if latent else "decode_attention", _cache_kernel(kv_dtype))
+            raw = self._read(_DECODE_KERNELS[kind], _cache_kernel(kv_dtype))
             self._decode[key] = DecodeCurve(
                 t0_s=raw["t0_s"],
                 f=raw["f"],
                 p=raw["p"],
                 tau_s=raw["tau_s"],
                 lam_s=raw["lam_s"],
-                a=0.0 if latent else raw["a"],
+                a=raw["a"] if kind == "gqa" else 0.0,
                 e=raw["e"],
+                walk_s=raw.get("walk_s", 0.0),
             )
         return self._decode[key]
 
-    def prefill(self, kv_dtype: str, *, latent: bool) -> PrefillCurve:
-        """Curve of prefill attention over a cache of this format, products in 16 bit or fp32; `latent` for MLA."""
-        key = (attention_dtype(kv_dtype), latent)
+    def prefill(self, kv_dtype: str, kind: AttentionKind) -> PrefillCurve:
+        """Curve of prefill attention, products in 16 bit or fp32 by the cache, or of an indexer's 8-bit scores."""
+        key = ("fp8" if kind == "indexer" else attention_dtype(kv_dtype), kind)
         if key not in self._prefill:
-            raw = self._read("mla_prefill" if latent else "prefill_attention", key[0])
+            raw = self._read(_PREFILL_KERNELS[kind], key[0])
             self._prefill[key] = PrefillCurve(
                 t0_s=raw["t0_s"],
-                e_128=raw["e"] if latent else raw["e_128"],
-                a_h=raw["a_h"],
-                d_h=0.0 if latent else raw["d_h"],
-                tau_s=raw["tau_s"],
-                p=raw["p"],
-                c=raw["c"],
+                e_128=raw["e_128"] if kind == "gqa" else raw["e"],
+                a_h=raw.get("a_h", 0.0),
+                d_h=raw["d_h"] if kind == "gqa" else 0.0,
+                tau_s=raw.get("tau_s", 0.0),
+                p=raw.get("p", 1.0),
+                c=raw.get("c", 0.0),
+                block_heads=raw.get("block_heads", 1.0),
             )
         return self._prefill[key]
+
+    def matrix_rate(self, dtype: str) -> float:
+        """Dense peak [FLOP/s] of products that follow a cache or activations of this format: 16 bit, or fp32."""
+        return self._device.compute_rate(attention_dtype(dtype))[0]
+
+    def attention_rate(self, kv_dtype: str, kind: AttentionKind) -> float:
+        """Dense peak [FLOP/s] of the products of this kind of attention over a cache of this format."""
+        if kind == "indexer" and "fp8" in self._device.flops:
+            return self._device.flops["fp8"]
+        return self.matrix_rate("bf16" if kind == "indexer" else kv_dtype)
+
+    def update(self, dtype: str) -> UpdateCurve:
+        """Curve of a recurrence's update, one token per sequence, in a model of this format."""
+        key = attention_dtype(dtype)
+        if key not in self._update:
+            raw = self._read("state_update", key)
+            self._update[key] = UpdateCurve(t0_s=raw["t0_s"], f=raw["f"], p=raw["p"], tau_s=raw["tau_s"])
+        return self._update[key]
+
+    def scan(self, dtype: str) -> ScanCurve:
+        """Curve of a recurrence's scan over a prompt in a model of this format."""
+        key = attention_dtype(dtype)
+        if key not in self._scan:
+            raw = self._read("state_scan", key)
+            self._scan[key] = ScanCurve(t0_s=raw["t0_s"], e=raw["e"], tau_s=raw["tau_s"], p=raw["p"], c=raw["c"])
+        return self._scan[key]
 
     def stream(self, kernel: str, dtype: str) -> StreamCurve:
         """Curve of a kernel that streams its operands: `elementwise`, `embedding` or `sampling`."""

@@ -17,7 +17,6 @@ from sim.core import Array, InputError
 from sim.costs.attention import (
     MLA_HEADS_PER_BLOCK,
     DecodeCurve,
-    PrefillCurve,
     PrefillTerms,
     block_units,
     decode_attention_terms,
@@ -32,6 +31,7 @@ from sim.costs.gemm import gemm_terms, gemm_time_s
 from sim.costs.launch import eager_time_s
 from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
 from sim.costs.numeric import p_norm, where_positive
+from sim.costs.recurrent import state_scan_terms, state_update_terms, state_update_time_s
 from sim.hardware import CommGroup, Device
 from sim.models import (
     Collective,
@@ -43,6 +43,8 @@ from sim.models import (
     Operator,
     PrefillAttention,
     Sampling,
+    StateScan,
+    StateUpdate,
     activation_bytes,
     bytes_per_element,
 )
@@ -112,6 +114,8 @@ class CostModel:
             GroupedGemm: self._grouped_gemm,
             DecodeAttention: self._decode_attention,
             PrefillAttention: self._prefill_attention,
+            StateUpdate: self._state_update,
+            StateScan: self._state_scan,
             Elementwise: lambda op: self._stream(op, "elementwise", op.dtype),
             Embedding: lambda op: self._stream(op, "embedding", op.dtype),
             Sampling: lambda op: self._stream(op, "sampling", "bf16"),
@@ -141,31 +145,45 @@ class CostModel:
             causes[operator.cause] = time_s if known is None else np.asarray(known + time_s)
         return causes
 
-    def prefill_terms(self, operator: PrefillAttention) -> PrefillTerms:
-        """Parts [s] of one launch (one layer) of a prefill attention, so that several chunks can share a launch."""
-        curve, rate = self._prefill_setup(operator)
-        latent = operator.kind == "mla"
+    def prefill_terms(self, operator: PrefillAttention | StateScan) -> PrefillTerms:
+        """Parts of one launch over each prompt chunk by itself [s]; `join_chunks` makes them one launch."""
+        if isinstance(operator, StateScan):
+            return state_scan_terms(
+                operator.chunk,
+                flops_per_token=operator.flops_per_token,
+                bytes_per_row=operator.row_bytes(),
+                state_bytes=operator.state_bytes,
+                flops_per_s=self._curves.matrix_rate(operator.dtype),
+                bytes_per_s=self.device.memory_bytes_per_s,
+                curve=self._curves.scan(operator.dtype),
+            )
         width = operator.head_dim + operator.v_dim
+        keys = operator.kv_heads * operator.keys_per_token
         ends = activation_bytes(operator.kv_dtype) * operator.q_heads
-        row_bytes = width * (ends + operator.kv_heads * bytes_per_element(operator.kv_dtype))
+        row_bytes = width * (ends + keys * bytes_per_element(operator.kv_dtype))
         return prefill_attention_terms(
             operator.chunk,
             operator.prefix,
             q_heads=operator.q_heads,
             flops_per_key=2.0 * operator.q_heads * width,
-            head_dim=None if latent else operator.head_dim,
+            head_dim=operator.head_dim if operator.kind == "gqa" else None,
             bytes_per_row=row_bytes,
             prefix_bytes=operator.bytes() - np.asarray(operator.chunk) * row_bytes,
             units=self._units,
-            flops_per_s=rate,
+            flops_per_s=self._curves.attention_rate(operator.kv_dtype, operator.kind),
             bytes_per_s=self.device.memory_bytes_per_s,
-            curve=curve,
+            curve=self._curves.prefill(operator.kv_dtype, operator.kind),
             window=operator.window,
+            keys_per_token=operator.keys_per_token,
+            near_keys=operator.near_keys,
         )
 
-    def prefill_curve(self, operator: PrefillAttention) -> tuple[float, float]:
-        """Fixed latency [s] of one prefill-attention launch, and the exponent that joins work and walk."""
-        curve, _ = self._prefill_setup(operator)
+    def prefill_curve(self, operator: PrefillAttention | StateScan) -> tuple[float, float]:
+        """Fixed latency [s] of one launch over prompts, and the exponent that joins work and walk."""
+        if isinstance(operator, StateScan):
+            scan = self._curves.scan(operator.dtype)
+            return scan.t0_s, scan.p
+        curve = self._curves.prefill(operator.kv_dtype, operator.kind)
         return curve.t0_s, curve.p
 
     # ---- one method per kind of operator ----
@@ -217,9 +235,8 @@ class CostModel:
         )
 
     def _decode_attention(self, op: DecodeAttention) -> OpCost:
-        latent = op.kind == "mla"
-        curve: DecodeCurve = self._curves.decode(op.kv_dtype, latent=latent)
-        blocks = np.ceil(op.q_heads / MLA_HEADS_PER_BLOCK) if latent else op.kv_heads
+        curve: DecodeCurve = self._curves.decode(op.kv_dtype, op.kind)
+        blocks = np.ceil(op.q_heads / MLA_HEADS_PER_BLOCK) if op.kind == "mla" else op.kv_heads
         terms = decode_attention_terms(
             op.sequences,
             op.context,
@@ -228,7 +245,7 @@ class CostModel:
             blocks=np.asarray(op.sequences) * blocks,
             head_dim=op.head_dim,
             units=self._units,
-            flops_per_s=self._curves.matrix_rate(op.kv_dtype),
+            flops_per_s=self._curves.attention_rate(op.kv_dtype, op.kind),
             bytes_per_s=self.device.memory_bytes_per_s,
             curve=curve,
         )
@@ -237,12 +254,32 @@ class CostModel:
         return self._assemble(op.count, time_s, compute_s, terms.memory_s, overhead_s=terms.overhead_s)
 
     def _prefill_attention(self, op: PrefillAttention) -> OpCost:
-        curve, _ = self._prefill_setup(op)
+        curve = self._curves.prefill(op.kv_dtype, op.kind)
         terms = self.prefill_terms(op)
         memory_s = np.maximum(terms.moved_s, op.bytes() / self.device.memory_bytes_per_s)
         time_s = np.maximum(prefill_attention_time_s(terms, curve), where_positive(op.chunk, memory_s))
         compute_s = p_norm(terms.work_s, terms.walk_s, curve.p)
         return self._assemble(op.count, time_s, compute_s, memory_s, overhead_s=np.asarray(curve.t0_s))
+
+    def _state_update(self, op: StateUpdate) -> OpCost:
+        curve = self._curves.update(op.dtype)
+        terms = state_update_terms(
+            op.bytes(),
+            np.asarray(op.sequences) * op.heads,
+            units=self._units,
+            bytes_per_s=self.device.memory_bytes_per_s,
+            curve=curve,
+        )
+        compute_s = np.maximum(terms.blocks_s, op.flops() / self.device.vector_flops)
+        time_s = np.maximum(state_update_time_s(op.sequences, terms, curve), compute_s)
+        return self._assemble(op.count, time_s, compute_s, terms.memory_s, overhead_s=terms.overhead_s, launches=2.0)
+
+    def _state_scan(self, op: StateScan) -> OpCost:
+        t0_s, p = self.prefill_curve(op)
+        terms = self.prefill_terms(op)
+        compute_s = p_norm(terms.work_s, terms.walk_s, p)
+        time_s = where_positive(op.chunk, t0_s + compute_s + terms.moved_s)
+        return self._assemble(op.count, time_s, compute_s, terms.moved_s, overhead_s=np.asarray(t0_s), launches=2.0)
 
     def _stream(self, op: Elementwise | Embedding | Sampling, kernel: str, dtype: str) -> OpCost:
         curve = self._curves.stream(kernel, dtype)
@@ -281,10 +318,6 @@ class CostModel:
             time_s, overhead_s = np.maximum(time_s, launch_s), np.maximum(overhead_s, launch_s)
         none = np.asarray(0.0) if network_s is None else network_s
         return OpCost(time_s * count, compute_s * count, memory_s * count, none * count, overhead_s * count)
-
-    def _prefill_setup(self, op: PrefillAttention) -> tuple[PrefillCurve, float]:
-        latent = op.kind == "mla"
-        return self._curves.prefill(op.kv_dtype, latent=latent), self._curves.matrix_rate(op.kv_dtype)
 
     def _bound_collective(self, kind: str, name: str) -> BoundCollective:
         key = (kind, name)

@@ -136,9 +136,9 @@ def _screen_shape(
     replicas = np.array([float(p.replicas) for p in plans])
     gpus = np.array([float(p.n_gpus) for p in plans])
     slots = np.array([float(p.max_num_seqs * p.dp) for p in plans])
-    kv_tokens = np.array([float(p.kv_blocks * p.block_tokens * p.dp) for p in plans])
+    fitting = np.array([p.kv_blocks * p.dp / p.kv_layout.mean_blocks(moments.context) for p in plans])
     budget = np.array([float(p.max_num_batched_tokens) for p in plans])
-    most = np.maximum(1.0, np.minimum(slots, kv_tokens / moments.context))
+    most = np.maximum(1.0, np.minimum(slots, fitting))
     batch = np.exp(np.linspace(0.0, 1.0, _POINTS)[None, :] * np.log(most)[:, None])
     decode_s = curves.decode_s(batch / groups)
     alone_prompt_s = curves.prompt_s(moments.prompt, budget)[:, None]

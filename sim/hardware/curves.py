@@ -12,7 +12,14 @@ from sim.core import InputError, UnitError, load_data, parse_quantity
 from sim.hardware.spec import CurveSpec, KernelsSpec
 
 _CAPPED: Final = frozenset({"e", "f", "f_1", "e_128"})
-_DTYPES: Final = {"fp16": "bf16", "fp4": "nvfp4", "mxfp4": "nvfp4", "int4": "w4a16", "tf32": "fp32"}
+_DTYPES: Final = {
+    "fp16": "bf16",
+    "fp4": "nvfp4",
+    "mxfp4": "nvfp4",
+    "mxfp8": "fp8_block",
+    "int4": "w4a16",
+    "tf32": "fp32",
+}
 _NEAREST: Final = {
     "fp8": ("fp8_block", "int8", "bf16"),
     "fp8_block": ("fp8", "bf16"),

@@ -97,6 +97,11 @@ class CurveSpec(Spec):
         "elementwise",
         "embedding",
         "sampling",
+        "sparse_prefill",
+        "indexer_decode",
+        "indexer_prefill",
+        "state_update",
+        "state_scan",
     ]
     dtype: str
     engine: str = "any"

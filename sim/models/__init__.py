@@ -1,11 +1,13 @@
 """Models: transformer shapes, and their expansion into operators that carry work but no time.
 
-Start in `spec` (what a model file says), then `operators` (units of work), `expand` (layers to operators for one
-rank), `shard` (which slice a rank holds, its weights and cache), `parameters` (counts and closed forms) and `hf`
+Start in `spec` and `mixers` (what a model file says: layers, and what mixes their tokens), then `operators` (units of
+work), `expand` (layers to operators for one rank) with `views` and `looking_back` (attention, indexers and recurrent
+states), `shard` (which slice a rank holds, its weights and cache), `parameters` (counts and closed forms) and `hf`
 (import of a Hugging Face `config.json`, with one file per family of architectures).
 """
 
 from sim.models.architectures import ARCHITECTURES
+from sim.models.cache import LayerCache, kv_heads_per_rank, layer_cache
 from sim.models.dtypes import (
     ALIASES,
     FORMATS,
@@ -15,10 +17,22 @@ from sim.models.dtypes import (
     canonical_dtype,
     compute_dtype,
 )
-from sim.models.expand import decode_operators, prefill_operators, sequence_operators, token_operators
+from sim.models.expand import sequence_operators, token_operators
 from sim.models.hf import from_config, read_config
-from sim.models.load import load_model
+from sim.models.load import load_model, packaged_configs
+from sim.models.looking_back import decode_operators, prefill_operators
+from sim.models.mixers import (
+    GQA,
+    MLA,
+    CompressedAttention,
+    FormatName,
+    GatedDelta,
+    Indexer,
+    Mamba2,
+    Mixer,
+)
 from sim.models.operators import (
+    AttentionKind,
     Collective,
     DecodeAttention,
     Elementwise,
@@ -28,25 +42,28 @@ from sim.models.operators import (
     Operator,
     PrefillAttention,
     Sampling,
+    StateScan,
+    StateUpdate,
 )
 from sim.models.parameters import (
     ParamCounts,
-    attention_flops_per_key,
     kv_bytes_per_token,
     model_flops_per_token,
     parameter_counts,
+    state_bytes_per_sequence,
+    state_flops_per_token,
 )
 from sim.models.shard import (
-    AttentionClass,
     Shard,
-    attention_classes,
     kv_bytes_per_token_rank,
-    kv_heads_per_rank,
+    layer_caches,
     layers_of,
     stages,
+    state_bytes_rank,
     weight_bytes,
 )
-from sim.models.spec import GQA, MLA, Checkpoint, Dense, FormatName, LayerGroup, ModelSpec, MoE
+from sim.models.spec import Checkpoint, Dense, LayerGroup, ModelSpec, MoE
+from sim.models.views import AttentionClass, View, attention_classes, attention_flops_per_key
 
 __all__ = [
     "ALIASES",
@@ -55,16 +72,23 @@ __all__ = [
     "GQA",
     "MLA",
     "AttentionClass",
+    "AttentionKind",
     "Checkpoint",
     "Collective",
+    "CompressedAttention",
     "DecodeAttention",
     "Dense",
     "Elementwise",
     "Embedding",
     "FormatName",
+    "GatedDelta",
     "Gemm",
     "GroupedGemm",
+    "Indexer",
+    "LayerCache",
     "LayerGroup",
+    "Mamba2",
+    "Mixer",
     "MoE",
     "ModelSpec",
     "Operator",
@@ -72,6 +96,9 @@ __all__ = [
     "PrefillAttention",
     "Sampling",
     "Shard",
+    "StateScan",
+    "StateUpdate",
+    "View",
     "activation_bytes",
     "attention_classes",
     "attention_dtype",
@@ -84,14 +111,20 @@ __all__ = [
     "kv_bytes_per_token",
     "kv_bytes_per_token_rank",
     "kv_heads_per_rank",
+    "layer_cache",
+    "layer_caches",
     "layers_of",
     "load_model",
     "model_flops_per_token",
+    "packaged_configs",
     "parameter_counts",
     "prefill_operators",
     "read_config",
     "sequence_operators",
     "stages",
+    "state_bytes_per_sequence",
+    "state_bytes_rank",
+    "state_flops_per_token",
     "token_operators",
     "weight_bytes",
 ]

@@ -4,7 +4,7 @@ Kernels are those of vLLM: one query-key-value projection, one gate-and-up proje
 add, activation fused with the multiplication, one kernel that writes the cache. Latent attention (MLA) runs in its
 absorbed form, whose two projections stay in the model's own format as engines keep them; a prompt's expansion of keys
 and values has the same FLOPs per token. Not counted is that expansion of tokens computed in earlier chunks of the same
-prompt.
+prompt. What looks back at earlier tokens is in `looking_back`.
 
 Communication. Attention and the feed-forward block each end in an all-reduce over the tensor-parallel ranks. With
 attention data parallelism the tokens of all data-parallel ranks are gathered before the experts and the results
@@ -12,7 +12,7 @@ reduce-scattered after them: vLLM's default for experts, `--all2all-backend allg
 documentation, "Expert Parallel Deployment"). Between pipeline stages each rank sends its share of every tensor and the
 receivers gather the whole (`vllm/distributed/parallel_state.py`, send_tensor_dict with `all_gather_group`).
 
-Four functions separate what an iteration's cost depends on: tokens, logits rows, decode contexts, prompt chunks.
+Two functions separate what an iteration's cost depends on: tokens and rows of logits.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from typing import Literal
 import numpy as np
 
 from sim.core import Array
-from sim.models.dtypes import activation_bytes, bytes_per_element
+from sim.models.dtypes import activation_bytes
+from sim.models.matrices import matrices
+from sim.models.mixers import GQA, Mixer
 from sim.models.operators import (
     Collective,
-    DecodeAttention,
     Elementwise,
     Embedding,
     Gemm,
     GroupedGemm,
     Operator,
-    PrefillAttention,
     Sampling,
     repeated,
 )
-from sim.models.parameters import attention_matrices
-from sim.models.shard import AttentionClass, Shard, kv_heads_per_rank, layers_of
-from sim.models.spec import GQA, MLA, Dense, ModelSpec, MoE
+from sim.models.shard import Shard, layers_of
+from sim.models.spec import FeedForward, ModelSpec, MoE
+from sim.models.streams import mixer_streams
 
 _EXPERT_CHOICE_BYTES = 8.0  # index and weight of a chosen expert, 4 bytes each
 
@@ -54,11 +54,13 @@ def token_operators(model: ModelSpec, shard: Shard, tokens: Array) -> list[Opera
     """
     hidden_bytes = _hidden_bytes(model, tokens)
     operators = _entry(model, shard, tokens)
-    for (attention, ffn), count in _distinct_layers(model, shard).items():
+    for (mixer, ffn), count in _distinct_layers(model, shard).items():
+        blocks = (mixer is not None) + (ffn is not None)
         one = [
-            *_attention(model, shard, attention, tokens),
-            *_feed_forward(model, shard, ffn, tokens),
-            _stream(model, "add_norm", 4.0 * hidden_bytes, model.norms_per_layer),
+            *([] if mixer is None else _mixer(model, shard, mixer, tokens)),
+            *([] if ffn is None else _feed_forward(model, shard, ffn, tokens)),
+            _stream(model, "add_norm", 4.0 * hidden_bytes, model.norms_per_layer * blocks / 2),
+            *_stream_mixing(model, tokens, blocks),
         ]
         operators += [repeated(operator, operator.count * count) for operator in one]
     if shard.last:
@@ -66,21 +68,22 @@ def token_operators(model: ModelSpec, shard: Shard, tokens: Array) -> list[Opera
     return operators
 
 
-def _distinct_layers(model: ModelSpec, shard: Shard) -> dict[tuple[GQA | MLA, Dense | MoE], int]:
+def _distinct_layers(model: ModelSpec, shard: Shard) -> dict[tuple[Mixer | None, FeedForward | None], int]:
     """Layers of the shard by what their token-wise work depends on, and how many there are."""
-    layers: dict[tuple[GQA | MLA, Dense | MoE], int] = {}
+    layers: dict[tuple[Mixer | None, FeedForward | None], int] = {}
     for group, count in layers_of(model, shard):
-        attention = group.attention
-        if isinstance(attention, GQA):
-            attention = attention.model_copy(update={"window": None})
-        layers[attention, group.ffn] = layers.get((attention, group.ffn), 0) + count
+        mixer = group.attention
+        if isinstance(mixer, GQA):
+            mixer = mixer.model_copy(update={"window": None})
+        layers[mixer, group.ffn] = layers.get((mixer, group.ffn), 0) + count
     return layers
 
 
 def _entry(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
     """How the batch enters the stage: embedding, or the transfer from the stage before.
 
-    Models with RMS norms pass the residual on apart from the hidden states: two tensors.
+    Models with RMS norms pass the residual on apart from the hidden states: two tensors; with several residual
+    streams those are all that is passed.
     """
     hidden_bytes = _hidden_bytes(model, tokens)
     operators: list[Operator]
@@ -88,7 +91,7 @@ def _entry(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
         width = model.hidden_size
         operators = [Embedding(name="embedding", cause="embedding", tokens=tokens, width=width, dtype=model.dtype)]
         return [*operators, _reduce("embedding", hidden_bytes)] if shard.tp > 1 else operators
-    tensors = 1.0 if model.norm_bias else 2.0
+    tensors = float(model.residual_streams) if model.residual_streams > 1 else 1.0 if model.norm_bias else 2.0
     share = hidden_bytes / shard.tp
     operators = [
         Collective(name="stage_transfer", cause="pp_comm", kind="p2p", buffer_bytes=share, group="pp", count=tensors)
@@ -122,67 +125,53 @@ def _reduce(name: str, buffer_bytes: Array) -> Collective:
     )
 
 
-def _attention(model: ModelSpec, shard: Shard, attention: GQA | MLA, tokens: Array) -> list[Operator]:
-    """Everything in an attention block but the attention itself."""
-    operators = (
-        _latent_projections(model, shard, attention, tokens)
-        if isinstance(attention, MLA)
-        else _projections(model, shard, attention, tokens)
-    )
+def _mixer(model: ModelSpec, shard: Shard, mixer: Mixer, tokens: Array) -> list[Operator]:
+    """Everything in an attention or recurrent block but the attention or the state itself.
+
+    Neighbouring matrices of one kernel and input are multiplied at once.
+    """
+    covered = model.linear_dtype("attention", shard.weights_dtype)
+    columns: dict[tuple[str, float, str], float] = {}
+    for matrix in matrices(mixer, model.hidden_size):
+        k, n = matrix.on_rank(shard.tp)
+        key = (matrix.gemm, k, covered if matrix.quantised and not matrix.plain else model.dtype)
+        columns[key] = columns.get(key, 0.0) + n
+    operators: list[Operator] = [
+        Gemm(name=name, cause="attention_gemm", m=tokens, n=n, k=k, weights_dtype=dtype)
+        for (name, k, dtype), n in columns.items()
+    ]
+    element = activation_bytes(model.dtype)
+    for name, moved_bytes in mixer_streams(mixer, shard, element, rotary=not model.learned_positions):
+        operators.append(_stream(model, name, moved_bytes * tokens))
     return [*operators, _reduce("attention", _hidden_bytes(model, tokens))] if shard.tp > 1 else operators
 
 
-def _projections(model: ModelSpec, shard: Shard, a: GQA, tokens: Array) -> list[Operator]:
-    hidden, dtype = model.hidden_size, model.linear_dtype("attention", shard.weights_dtype)
-    queries, keys = a.heads / shard.tp * a.head_dim, float(kv_heads_per_rank(a, shard.tp) * a.head_dim)
-    operators: list[Operator] = [_attention_gemm("qkv", tokens, hidden, queries + 2.0 * keys, dtype)]
-    rotated = 2.0 * activation_bytes(model.dtype) * (queries + keys) * tokens
-    if a.qk_norm:
-        operators.append(_stream(model, "qk_norm", rotated / 2.0, 2))
-    if not model.learned_positions:
-        operators.append(_stream(model, "rope", rotated))
-    return [
-        *operators,
-        _cache_write(model, shard, 2.0 * keys, tokens),
-        _attention_gemm("o", tokens, queries, hidden, dtype),
-    ]
+def _stream_mixing(model: ModelSpec, tokens: Array, blocks: int) -> list[Operator]:
+    """Residual streams merged into a block's input and its output spread over them (hyper-connections).
 
-
-def _latent_projections(model: ModelSpec, shard: Shard, a: MLA, tokens: Array) -> list[Operator]:
-    hidden, tp, dtype = model.hidden_size, shard.tp, model.linear_dtype("attention", shard.weights_dtype)
-    heads, latent = a.heads / tp, float(a.kv_rank + a.rope_dim)
-    sizes, width = attention_matrices(a, hidden), activation_bytes(model.dtype)
-    operators: list[Operator] = [_attention_gemm("qkv_down", tokens, hidden, latent + (a.q_rank or 0), dtype)]
-    norms = 2.0 * width * (a.kv_rank + (a.q_rank or 0)) * tokens
-    if a.q_rank is None:
-        operators += [
-            _attention_gemm("q", tokens, hidden, sizes["q"][1] / tp, dtype),
-            _stream(model, "latent_norm", norms),
-        ]
-    else:
-        operators += [_stream(model, "latent_norm", norms / 2.0, 2)]
-        operators += [_attention_gemm("q_up", tokens, a.q_rank, sizes["q_b"][1] / tp, dtype)]
-    return [
-        *operators,
-        _stream(model, "rope", 2.0 * width * (heads + 1.0) * a.rope_dim * tokens),
-        _attention_gemm("k_up", tokens, a.kv_rank, heads * a.nope_dim, model.dtype),
-        _cache_write(model, shard, latent, tokens),
-        _attention_gemm("v_up", tokens, a.kv_rank, heads * a.v_dim, model.dtype),
-        _attention_gemm("o", tokens, heads * a.v_dim, hidden, dtype),
-    ]
-
-
-def _attention_gemm(name: str, m: Array, k: float, n: float, weights_dtype: str) -> Gemm:
-    return Gemm(name=name, cause="attention_gemm", m=m, n=n, k=k, weights_dtype=weights_dtype)
-
-
-def _cache_write(model: ModelSpec, shard: Shard, elements: float, tokens: Array) -> Elementwise:
-    return _stream(
-        model, "cache_write", (activation_bytes(model.dtype) + bytes_per_element(shard.kv_dtype)) * elements * tokens
+    All streams are read for the weights and for the merge; the block's output is added to all of them.
+    """
+    n = model.residual_streams
+    if n == 1:
+        return []
+    wide = activation_bytes(model.dtype) * n * model.hidden_size
+    weights = Gemm(
+        name="stream_weights",
+        cause="elementwise",
+        m=tokens,
+        n=n * (n + 2),
+        k=n * model.hidden_size,
+        weights_dtype=model.dtype,
+        count=blocks,
     )
+    return [
+        weights,
+        _stream(model, "stream_merge", (wide + wide / n) * tokens, blocks),
+        _stream(model, "stream_spread", (2.0 * wide + wide / n) * tokens, blocks),
+    ]
 
 
-def _feed_forward(model: ModelSpec, shard: Shard, ffn: Dense | MoE, tokens: Array) -> list[Operator]:
+def _feed_forward(model: ModelSpec, shard: Shard, ffn: FeedForward, tokens: Array) -> list[Operator]:
     if isinstance(ffn, MoE):
         operators = _experts(model, shard, ffn, tokens)
     else:
@@ -205,8 +194,10 @@ def _dense_block(
 
 def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Operator]:
     hidden = model.hidden_size
-    hidden_bytes = _hidden_bytes(model, tokens)
-    choice = (activation_bytes(model.dtype) * ffn.experts + _EXPERT_CHOICE_BYTES * ffn.top_k) * tokens
+    width = ffn.latent or hidden
+    element = activation_bytes(model.dtype)
+    routed_bytes = element * width * tokens
+    choice = (element * ffn.experts + _EXPERT_CHOICE_BYTES * ffn.top_k) * tokens
     routed = GroupedGemm(
         name="experts",
         cause="moe",
@@ -214,7 +205,7 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
         experts=ffn.experts / shard.ep,
         total_experts=ffn.experts,
         top_k=ffn.top_k,
-        hidden=hidden,
+        hidden=width,
         intermediate=ffn.intermediate / shard.moe_tp,
         gated=ffn.gated,
         weights_dtype=shard.weights_dtype,
@@ -222,14 +213,26 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
     operators: list[Operator] = [
         Gemm(name="router", cause="moe", m=tokens, n=ffn.experts, k=hidden, weights_dtype=model.dtype),
         Elementwise(name="top_k", cause="moe", moved_bytes=choice, dtype=model.dtype),
-        *_across_data_parallel("all_gather", shard, hidden_bytes),
+        *_latent(model, shard, ffn, tokens, into=True),
+        *_across_data_parallel("all_gather", shard, routed_bytes),
         routed,
-        *_across_data_parallel("reduce_scatter", shard, hidden_bytes),
+        *_across_data_parallel("reduce_scatter", shard, routed_bytes),
+        *_latent(model, shard, ffn, tokens, into=False),
     ]
     if ffn.shared_intermediate:
         operators += _dense_block(model, shard, ffn.shared_intermediate, tokens, gated=ffn.gated, name="shared")
-        operators.append(_stream(model, "shared_add", 3.0 * hidden_bytes))
+        operators.append(_stream(model, "shared_add", 3.0 * _hidden_bytes(model, tokens)))
     return operators
+
+
+def _latent(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array, *, into: bool) -> list[Operator]:
+    """The projection into the width in which routed experts work, or out of it; every rank has the whole."""
+    if not ffn.latent:
+        return []
+    k, n = (model.hidden_size, ffn.latent) if into else (ffn.latent, model.hidden_size)
+    dtype = model.linear_dtype("ffn", shard.weights_dtype)
+    name = "latent_in" if into else "latent_out"
+    return [Gemm(name=name, cause="moe", m=tokens, n=n, k=k, weights_dtype=dtype)]
 
 
 def _across_data_parallel(
@@ -271,67 +274,3 @@ def sequence_operators(model: ModelSpec, shard: Shard, rows: Array) -> list[Oper
             )
         )
     return [*operators, Sampling(name="sampling", cause="sampling", rows=rows, vocab=vocab)]
-
-
-def decode_operators(
-    model: ModelSpec, shard: Shard, sequences: Array, attended: Array, cls: AttentionClass
-) -> list[Operator]:
-    """Decode attention of all layers of one class.
-
-    Args:
-        model: The model.
-        shard: The stage's rank.
-        sequences: Decoding sequences per attention-data-parallel rank, any shape.
-        attended: Keys attended, summed over these sequences, same shape.
-        cls: The attention class.
-    """
-    a = cls.attention
-    return [
-        DecodeAttention(
-            name=f"decode_attention_{cls.label}",
-            cause="decode_attention",
-            sequences=sequences,
-            context=attended,
-            q_heads=a.heads / shard.tp,
-            kv_heads=1.0 if isinstance(a, MLA) else float(kv_heads_per_rank(a, shard.tp)),
-            head_dim=float(a.kv_rank + a.rope_dim if isinstance(a, MLA) else a.head_dim),
-            v_dim=float(a.kv_rank if isinstance(a, MLA) else a.head_dim),
-            kv_dtype=shard.kv_dtype,
-            kind=a.kind,
-            count=cls.layers,
-        )
-    ]
-
-
-def prefill_operators(
-    model: ModelSpec, shard: Shard, chunk: Array, prefix: Array, cls: AttentionClass
-) -> list[PrefillAttention]:
-    """Prefill attention of all layers of one class for one prompt chunk each.
-
-    Args:
-        model: The model.
-        shard: The stage's rank.
-        chunk: New tokens, any shape.
-        prefix: Tokens cached before, same shape.
-        cls: The attention class.
-    """
-    a = cls.attention
-    width = a.nope_dim + a.rope_dim if isinstance(a, MLA) else a.head_dim
-    values = a.v_dim if isinstance(a, MLA) else a.head_dim
-    kv_heads = a.heads / shard.tp if isinstance(a, MLA) else float(kv_heads_per_rank(a, shard.tp))
-    return [
-        PrefillAttention(
-            name=f"prefill_attention_{cls.label}",
-            cause="prefill_attention",
-            chunk=np.asarray(chunk, dtype=np.float64),
-            prefix=np.asarray(prefix, dtype=np.float64),
-            q_heads=a.heads / shard.tp,
-            kv_heads=kv_heads,
-            head_dim=float(width),
-            v_dim=float(values),
-            kv_dtype=shard.kv_dtype,
-            window=cls.window,
-            kind=cls.kind,
-            count=cls.layers,
-        )
-    ]

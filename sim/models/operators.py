@@ -16,6 +16,11 @@ from sim.core import Array
 from sim.models.dtypes import activation_bytes, attention_dtype, bytes_per_element, compute_dtype
 
 Value: TypeAlias = float | Array
+_LOGIT_BYTES = 8.0  # an indexer's fp32 score, written and read by the selection
+
+AttentionKind = Literal["gqa", "mla", "sparse", "indexer"]
+"""Attention over keys and values, over latents that serve as both, the same over keys that each query has of its own
+(prompts only), or an indexer's scores alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +116,9 @@ class DecodeAttention(_Common):
         q_heads: Query heads of the rank.
         kv_heads: KV heads of the rank; 1 latent for `mla`.
         head_dim: Head dimension; for `mla` the latent's width (kv_rank + rope_dim).
-        v_dim: Values per head; for `mla` the latent without position.
+        v_dim: Values per head; for `mla` the latent without position; 0 for `indexer`.
         kv_dtype: Format of the cache.
-        kind: `gqa` or `mla` (absorbed: the latent serves as key and value).
+        kind: `gqa`, `mla` (absorbed: the latent serves as key and value) or `indexer`.
     """
 
     sequences: Value
@@ -123,12 +128,12 @@ class DecodeAttention(_Common):
     head_dim: float
     v_dim: float
     kv_dtype: str
-    kind: Literal["gqa", "mla"] = "gqa"
+    kind: AttentionKind = "gqa"
 
     @property
     def compute_dtype(self) -> str:
-        """Products are formed in bf16, or in fp32 where the cache is."""
-        return attention_dtype(self.kv_dtype)
+        """Products are formed in bf16, in fp32 where the cache is; an indexer's in 8 bit."""
+        return "fp8" if self.kind == "indexer" else attention_dtype(self.kv_dtype)
 
     def kv_bytes_per_key(self) -> float:
         """Cache bytes read per attended key [B]."""
@@ -140,10 +145,11 @@ class DecodeAttention(_Common):
         return np.asarray(2.0 * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.context))
 
     def bytes(self) -> Array:
-        """Cache read, queries and results [B]."""
+        """Cache read, queries and results [B]; an indexer's results are one score per key."""
         width = activation_bytes(self.kv_dtype)
         ends = width * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.sequences)
-        return np.asarray(self.kv_bytes_per_key() * np.asarray(self.context) + ends)
+        scores = _LOGIT_BYTES if self.kind == "indexer" else 0.0
+        return np.asarray((self.kv_bytes_per_key() + scores) * np.asarray(self.context) + ends)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,12 +160,14 @@ class PrefillAttention(_Common):
         chunk: New tokens.
         prefix: Tokens cached before.
         q_heads: Query heads of the rank.
-        kv_heads: KV heads of the rank (all heads for `mla`, whose keys are expanded for prompts).
+        kv_heads: KV heads of the rank (all heads for `mla` where keys are expanded for prompts).
         head_dim: Dimension of queries and keys.
-        v_dim: Dimension of values.
-        window: Keys a query attends to at most.
+        v_dim: Dimension of values; 0 for `indexer`.
+        window: Tokens a query looks back at, at most.
         kv_dtype: Format of the cache.
-        kind: `gqa` or `mla`.
+        kind: `gqa`, `mla`, `sparse` or `indexer`.
+        keys_per_token: Keys per token that is looked back at.
+        near_keys: Keys that a query attends to besides.
     """
 
     chunk: Value
@@ -170,15 +178,22 @@ class PrefillAttention(_Common):
     v_dim: float
     kv_dtype: str
     window: int | None = None
-    kind: Literal["gqa", "mla"] = "gqa"
+    kind: AttentionKind = "gqa"
+    keys_per_token: float = 1.0
+    near_keys: float = 0.0
 
     @property
     def compute_dtype(self) -> str:
-        """Products are formed in bf16, or in fp32 where the cache is."""
-        return attention_dtype(self.kv_dtype)
+        """Products are formed in bf16, in fp32 where the cache is; an indexer's in 8 bit."""
+        return "fp8" if self.kind == "indexer" else attention_dtype(self.kv_dtype)
 
     def attended(self) -> Array:
         """Keys attended, summed over the chunk's tokens."""
+        chunk = np.asarray(self.chunk, dtype=np.float64)
+        return np.asarray(self.keys_per_token * self._seen() + self.near_keys * chunk)
+
+    def _seen(self) -> Array:
+        """Tokens looked back at, summed over the chunk's tokens."""
         chunk, prefix = np.asarray(self.chunk, dtype=np.float64), np.asarray(self.prefix, dtype=np.float64)
         if self.window is None:
             return chunk * (prefix + (chunk + 1.0) / 2.0)
@@ -190,13 +205,96 @@ class PrefillAttention(_Common):
         return np.asarray(2.0 * self.q_heads * (self.head_dim + self.v_dim) * self.attended())
 
     def bytes(self) -> Array:
-        """Queries, results, and keys and values read once [B]."""
+        """Queries, results, and keys and values read once [B]; an indexer's results are one score per key."""
         seen = np.asarray(self.prefix, dtype=np.float64)
         seen = np.asarray(self.chunk) + (seen if self.window is None else np.minimum(seen, float(self.window)))
         width = activation_bytes(self.kv_dtype)
         ends = width * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.chunk)
-        read = self.kv_heads * (self.head_dim + self.v_dim) * bytes_per_element(self.kv_dtype) * seen
-        return np.asarray(ends + read)
+        key_bytes = self.kv_heads * (self.head_dim + self.v_dim) * bytes_per_element(self.kv_dtype)
+        scores = _LOGIT_BYTES * self.attended() if self.kind == "indexer" else 0.0
+        return np.asarray(ends + key_bytes * self.keys_per_token * seen + scores)
+
+
+RecurrenceKind = Literal["gated_delta", "mamba2"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateUpdate(_Common):
+    """One token per sequence through a recurrence: convolution and state; one layer, one rank.
+
+    Attributes:
+        sequences: Sequences.
+        heads: Heads of the rank.
+        state_bytes: State of one sequence on the rank [B], the convolution's included.
+        elements: Elements of its state matrices.
+        channels: Channels of the convolution.
+        kind: Which recurrence.
+        dtype: Format of inputs and results.
+    """
+
+    sequences: Value
+    heads: float
+    state_bytes: float
+    elements: float
+    channels: float
+    kind: RecurrenceKind
+    dtype: str = "bf16"
+
+    @property
+    def compute_dtype(self) -> str:
+        """Vector arithmetic in fp32."""
+        return "fp32"
+
+    def flops(self) -> Array:
+        """FLOPs per element of the state: 2 each to add to it and to read it, 2 more for the delta rule."""
+        each = 6.0 if self.kind == "gated_delta" else 4.0
+        return np.asarray(each * self.elements * np.asarray(self.sequences, dtype=np.float64))
+
+    def bytes(self) -> Array:
+        """State read and written, inputs and results [B]."""
+        ends = 2.0 * activation_bytes(self.dtype) * self.channels
+        return np.asarray((2.0 * self.state_bytes + ends) * np.asarray(self.sequences, dtype=np.float64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateScan(_Common):
+    """A prompt chunk through a recurrence: convolution, and a scan over short chunks of it; one layer, one rank.
+
+    Attributes:
+        chunk: New tokens.
+        heads: Heads of the rank.
+        state_bytes: State of one sequence on the rank [B], read before and written after.
+        flops_per_token: Matrix FLOPs of the scan per token [FLOP].
+        channels: Channels of the convolution.
+        kind: Which recurrence.
+        dtype: Format of inputs and results.
+    """
+
+    chunk: Value
+    heads: float
+    state_bytes: float
+    flops_per_token: float
+    channels: float
+    kind: RecurrenceKind
+    dtype: str = "bf16"
+
+    @property
+    def compute_dtype(self) -> str:
+        """Products are formed in bf16, or in fp32 in an fp32 model."""
+        return attention_dtype(self.dtype)
+
+    def flops(self) -> Array:
+        """FLOPs of the scan."""
+        return np.asarray(self.flops_per_token * np.asarray(self.chunk, dtype=np.float64))
+
+    def row_bytes(self) -> float:
+        """Bytes of one token: convolution in and out, scan in, result of about half the channels [B]."""
+        return 3.5 * activation_bytes(self.dtype) * self.channels
+
+    def bytes(self) -> Array:
+        """Rows, and the state read and written once [B]."""
+        chunk = np.asarray(self.chunk, dtype=np.float64)
+        return np.asarray(np.where(chunk > 0.0, self.row_bytes() * chunk + 2.0 * self.state_bytes, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +379,7 @@ class Sampling(_Common):
 
 
 CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
-GroupName = Literal["tp", "ep", "dp", "pp"]
+GroupName = Literal["tp", "cp", "ep", "dp", "pp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +412,16 @@ class Collective(_Common):
 
 
 Operator: TypeAlias = (
-    Gemm | GroupedGemm | DecodeAttention | PrefillAttention | Elementwise | Embedding | Sampling | Collective
+    Gemm
+    | GroupedGemm
+    | DecodeAttention
+    | PrefillAttention
+    | StateUpdate
+    | StateScan
+    | Elementwise
+    | Embedding
+    | Sampling
+    | Collective
 )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.models.dtypes import bytes_per_element
-from sim.models.spec import GQA, MLA, Dense, ModelSpec, MoE
+from sim.models.cache import layer_cache, state_elements
+from sim.models.matrices import matrices, small_parameters
+from sim.models.mixers import RECURRENT, GatedDelta, Mixer
+from sim.models.spec import Dense, FeedForward, LayerGroup, ModelSpec, MoE
 
 
 @dataclass(frozen=True)
@@ -33,45 +35,16 @@ class ParamCounts:
     norms: int
 
 
-def attention_matrices(attention: GQA | MLA, hidden: int) -> dict[str, tuple[int, int]]:
-    """Weight matrices `(in, out)` of one attention block by name, unsharded."""
-    if isinstance(attention, MLA):
-        query_width = attention.heads * (attention.nope_dim + attention.rope_dim)
-        query = (
-            {"q": (hidden, query_width)}
-            if attention.q_rank is None
-            else {"q_a": (hidden, attention.q_rank), "q_b": (attention.q_rank, query_width)}
-        )
-        return {
-            **query,
-            "kv_a": (hidden, attention.kv_rank + attention.rope_dim),
-            "kv_b": (attention.kv_rank, attention.heads * (attention.nope_dim + attention.v_dim)),
-            "o": (attention.heads * attention.v_dim, hidden),
-        }
-    return {
-        "qkv": (hidden, (attention.heads + 2 * attention.kv_heads) * attention.head_dim),
-        "o": (attention.heads * attention.head_dim, hidden),
-    }
-
-
-def attention_small_parameters(attention: GQA | MLA, hidden: int) -> int:
-    """Biases, per-head norms and sinks of one attention block."""
-    if isinstance(attention, MLA):
-        return (attention.q_rank or 0) + attention.kv_rank
-    count = 0
-    if attention.qkv_bias:
-        count += (attention.heads + 2 * attention.kv_heads) * attention.head_dim
-    if attention.out_bias:
-        count += hidden
-    if attention.qk_norm:
-        count += 2 * attention.head_dim
-    return count + (attention.heads if attention.sinks else 0)
-
-
 def expert_parameters(ffn: MoE, hidden: int) -> tuple[int, int]:
     """Weights in the matrices of one routed expert, and its biases."""
     inputs = 2 if ffn.gated else 1
-    return (inputs + 1) * hidden * ffn.intermediate, (inputs * ffn.intermediate + hidden if ffn.bias else 0)
+    width = ffn.latent or hidden
+    return (inputs + 1) * width * ffn.intermediate, (inputs * ffn.intermediate + width if ffn.bias else 0)
+
+
+def latent_parameters(ffn: MoE, hidden: int) -> int:
+    """Weights of the projections into and out of the width in which routed experts work."""
+    return 2 * hidden * ffn.latent if ffn.latent else 0
 
 
 def dense_parameters(hidden: int, intermediate: int, *, gated: bool, bias: bool = False) -> int:
@@ -86,13 +59,32 @@ def router_parameters(ffn: MoE, hidden: int) -> int:
     return ffn.experts * hidden + biases + (hidden if ffn.shared_gate else 0)
 
 
-def _ffn_parameters(ffn: Dense | MoE, hidden: int) -> tuple[int, int, int]:
+def _ffn_parameters(ffn: FeedForward | None, hidden: int) -> tuple[int, int, int]:
     """Parameters outside routed experts, of all routed experts, and of the active routed ones."""
+    if ffn is None:
+        return 0, 0, 0
     if isinstance(ffn, Dense):
         return dense_parameters(hidden, ffn.intermediate, gated=ffn.gated, bias=ffn.bias), 0, 0
     shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated)
     one = sum(expert_parameters(ffn, hidden))
-    return router_parameters(ffn, hidden) + shared, ffn.experts * one, ffn.top_k * one
+    outside = router_parameters(ffn, hidden) + shared + latent_parameters(ffn, hidden)
+    return outside, ffn.experts * one, ffn.top_k * one
+
+
+def mixer_parameters(mixer: Mixer, hidden: int) -> int:
+    """Parameters of one layer's attention or recurrence."""
+    return sum(m.k * m.n for m in matrices(mixer, hidden)) + int(small_parameters(mixer, hidden))
+
+
+def mixing_parameters(model: ModelSpec, group: LayerGroup) -> int:
+    """Parameters that mix residual streams around the blocks of one layer (manifold-constrained hyper-connections).
+
+    With n streams, each block has a matrix from all streams to n weights in, n out and n x n across, as many biases,
+    and three scales (arXiv 2512.24880).
+    """
+    n = model.residual_streams
+    weights = n * (n + 2)
+    return 0 if n == 1 else group.blocks * (weights * (n * model.hidden_size + 1) + 3)
 
 
 def parameter_counts(model: ModelSpec) -> ParamCounts:
@@ -102,56 +94,68 @@ def parameter_counts(model: ModelSpec) -> ParamCounts:
     embedding = (model.vocab_size + model.learned_positions) * hidden
     lm_head = 0 if model.tied_embeddings else model.vocab_size * hidden
     attention = ffn = experts = active_experts = 0
+    norms = norm
     for group in model.layers:
-        matrices = attention_matrices(group.attention, hidden)
-        attention += group.count * (
-            sum(rows * columns for rows, columns in matrices.values())
-            + attention_small_parameters(group.attention, hidden)
-        )
+        mixing = mixing_parameters(model, group)
+        attention += group.count * (mixing + (mixer_parameters(group.attention, hidden) if group.attention else 0))
         outside, routed, active = _ffn_parameters(group.ffn, hidden)
         ffn += group.count * outside
         experts += group.count * routed
         active_experts += group.count * active
-    norms = (model.norms_per_layer * model.n_layers + 1) * norm
+        norms += group.count * model.norms_of(group) * norm
     fixed = embedding + lm_head + attention + ffn + norms
     return ParamCounts(fixed + experts, fixed + active_experts, embedding, lm_head, attention, ffn, experts, norms)
 
 
-def kv_elements_per_token(attention: GQA | MLA) -> int:
-    """Cached elements per token and layer, unsharded."""
-    if isinstance(attention, MLA):
-        return attention.kv_rank + attention.rope_dim
-    return 2 * attention.kv_heads * attention.head_dim
-
-
 def kv_bytes_per_token(model: ModelSpec, kv_dtype: str = "bf16") -> float:
     """Cache bytes per token of the whole model, unsharded; window layers count as long as they keep a token."""
-    return sum(g.count * kv_elements_per_token(g.attention) for g in model.layers) * bytes_per_element(kv_dtype)
+    return sum(
+        g.count * layer_cache(g.attention, kv_dtype=kv_dtype).new_bytes_per_token
+        for g in model.layers
+        if g.attention is not None
+    )
+
+
+def state_bytes_per_sequence(model: ModelSpec) -> float:
+    """Bytes that recurrent layers keep of a sequence, however long it is, unsharded."""
+    return sum(g.count * layer_cache(g.attention).state_bytes for g in model.layers if g.attention is not None)
+
+
+def state_flops_per_token(model: ModelSpec) -> float:
+    """Matrix FLOPs of recurrent states per token through all layers, in their recurrent form.
+
+    Per element of the state: two to add `k v^T`, two to read `q S`; the delta rule reads `k S` besides, two more.
+    """
+    total = 0.0
+    for group in model.layers:
+        if isinstance(group.attention, RECURRENT):
+            each = 6.0 if isinstance(group.attention, GatedDelta) else 4.0
+            total += group.count * each * state_elements(group.attention)
+    return total
 
 
 def model_flops_per_token(model: ModelSpec) -> tuple[float, float]:
-    """Matrix FLOPs per token through all layers, and per row of logits; without attention scores.
+    """Matrix FLOPs per token through all layers, and per row of logits; without attention scores and states.
 
     Two FLOPs per weight that the token passes through (PaLM, arXiv 2204.02311, appendix B).
     """
     hidden = model.hidden_size
     weights = 0.0
     for group in model.layers:
-        weights += group.count * sum(a * b for a, b in attention_matrices(group.attention, hidden).values())
-        ffn = group.ffn
-        if isinstance(ffn, Dense):
-            weights += group.count * (3 if ffn.gated else 2) * hidden * ffn.intermediate
-        else:
-            width = ffn.top_k * ffn.intermediate + ffn.shared_intermediate
-            weights += group.count * (hidden * ffn.experts + (3 if ffn.gated else 2) * hidden * width)
+        if group.attention is not None:
+            weights += group.count * sum(m.k * m.n for m in matrices(group.attention, hidden))
+        weights += group.count * _ffn_weights(group.ffn, hidden)
+        n = model.residual_streams
+        weights += group.count * group.blocks * (n * (n + 2) * n * hidden if n > 1 else 0)
     return 2.0 * weights, 2.0 * hidden * model.vocab_size
 
 
-def attention_flops_per_key(model: ModelSpec) -> float:
-    """Matrix FLOPs per attended key through all layers: scores and weighted values, `2 h (d_k + d_v)` each layer."""
-    total = 0.0
-    for group in model.layers:
-        a = group.attention
-        width = 2 * a.head_dim if isinstance(a, GQA) else a.nope_dim + a.rope_dim + a.v_dim
-        total += group.count * 2.0 * a.heads * width
-    return total
+def _ffn_weights(ffn: FeedForward | None, hidden: int) -> float:
+    """Weights that a token passes through."""
+    if ffn is None:
+        return 0.0
+    if isinstance(ffn, Dense):
+        return float(dense_parameters(hidden, ffn.intermediate, gated=ffn.gated))
+    routed = ffn.top_k * expert_parameters(ffn, hidden)[0]
+    shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated)
+    return float(hidden * ffn.experts + routed + shared + latent_parameters(ffn, hidden))

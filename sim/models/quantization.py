@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sim.core import InputError
 from sim.models.spec import Coverage
 
 _KEPT_KEYS: Final = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers")
-_MODELOPT: Final = {"fp8": "fp8", "nvfp4": "nvfp4", "fp8_pb_wo": "fp8_block", "w4a16_awq": "int4"}
-_KNOWN: Final = "fp8, fbgemm_fp8, mxfp4, awq, gptq, bitsandbytes, compressed-tensors, modelopt (FP8, NVFP4, W4A16_AWQ)"
+_MODELOPT: Final = {
+    "fp8": "fp8",
+    "nvfp4": "nvfp4",
+    "fp8_pb_wo": "fp8_block",
+    "mxfp8": "mxfp8",
+    "mxfp4": "mxfp4",
+    "w4a16_awq": "int4",
+    "w4a16_nvfp4": "nvfp4",
+}
+_KNOWN: Final = (
+    "fp8, fbgemm_fp8, mxfp4, awq, gptq, bitsandbytes, compressed-tensors, "
+    "modelopt (FP8, MXFP8, NVFP4, W4A16_AWQ, MIXED_PRECISION)"
+)
+_ATTENTION: Final = re.compile(r"attn|attention|\.mixer\.(in|out|[qkvo])_proj")
+_SMALL: Final = re.compile(r"norm|indexer|bias")
+"""Parts of attention that stay in 16 bit even where its projections do not."""
 
 
-def quantised_format(quantization: Mapping[str, Any], *, file: str) -> tuple[str, Coverage]:
-    """Format of the quantised linear layers and which layers they are, from a `quantization_config`.
+class Quantised(NamedTuple):
+    """Formats of a quantised checkpoint.
+
+    Attributes:
+        weights_dtype: Format of the linear layers that are covered.
+        coverage: Which those are.
+        other_dtype: Format of the other linear layers; None if they are not quantised.
+    """
+
+    weights_dtype: str
+    coverage: Coverage
+    other_dtype: str | None = None
+
+
+def quantised_format(quantization: Mapping[str, Any], *, file: str) -> Quantised:
+    """Formats of the linear layers and which of them are quantised, from a `quantization_config`.
 
     Raises:
         InputError: if the method is unknown.
     """
     method = str(quantization.get("quant_method", "")).lower()
     found = _by_method(method, quantization)
+    if str(quantization.get("quant_algo", "")).lower() == "mixed_precision":
+        mixed = _by_layer(quantization.get("quantized_layers") or {}, file=file)
+        return mixed._replace(other_dtype=mixed.other_dtype or found)
     if found is None:
         raise InputError(
             f"unknown quantization {method!r}",
@@ -30,9 +63,40 @@ def quantised_format(quantization: Mapping[str, Any], *, file: str) -> tuple[str
             hint="or remove the key and set plan.weights_dtype",
         )
     kept = [str(name) for key in _KEPT_KEYS for name in quantization.get(key) or ()]
-    if not any("attn" in name or "attention" in name for name in kept):
-        return found, "linears"
-    return found, "experts" if any("shared_expert" in name for name in kept) else "ffn"
+    if not any(_ATTENTION.search(name) and not _SMALL.search(name) for name in kept):
+        return Quantised(found, "linears")
+    return Quantised(found, "experts" if any("shared_expert" in name for name in kept) else "ffn")
+
+
+def _by_layer(layers: Mapping[str, Any], *, file: str) -> Quantised:
+    """Formats where each layer has its own: that of routed experts, or of feed-forward blocks where there are none, and
+    that of attention for all other layers.
+
+    Raises:
+        InputError: if one of these formats is unknown.
+    """
+    parts: dict[str, Counter[str]] = {"experts": Counter(), "ffn": Counter(), "attention": Counter()}
+    for name, layer in layers.items():
+        if name == "lm_head":
+            continue
+        part = "attention" if _ATTENTION.search(name) else "ffn"
+        if ".experts" in name:
+            part = "experts"
+        parts[part][str(layer.get("quant_algo", "")).lower()] += 1
+    common = {part: counts.most_common(1)[0][0] for part, counts in parts.items() if counts}
+    unknown = sorted({algorithm for algorithm in common.values() if algorithm not in _MODELOPT})
+    if unknown or not common:
+        raise InputError(
+            f"unknown quantization algorithms {unknown}", file=file, path="quantized_layers", allowed=sorted(_MODELOPT)
+        )
+    formats = {part: _MODELOPT[algorithm] for part, algorithm in common.items()}
+    if "experts" in formats:
+        return Quantised(formats["experts"], "experts", formats.get("attention") or formats.get("ffn"))
+    if "ffn" not in formats:
+        return Quantised(formats["attention"], "linears")
+    if formats["ffn"] == formats.get("attention"):
+        return Quantised(formats["ffn"], "linears")
+    return Quantised(formats["ffn"], "ffn", formats.get("attention"))
 
 
 def _by_method(method: str, quantization: Mapping[str, Any]) -> str | None:
@@ -43,7 +107,7 @@ def _by_method(method: str, quantization: Mapping[str, Any]) -> str | None:
         return "int8" if quantization.get("load_in_8bit") else "int4"
     if method == "compressed-tensors":
         return _compressed_tensors(quantization)
-    if method == "modelopt":
+    if method in ("", "modelopt"):
         return _MODELOPT.get(str(quantization.get("quant_algo", "")).lower())
     if method in ("awq", "gptq"):
         return {4: "int4", 8: "int8"}.get(bits)

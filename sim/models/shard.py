@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from sim.models.cache import LayerCache, layer_cache
 from sim.models.dtypes import activation_bytes, bytes_per_element
+from sim.models.matrices import matrices, small_parameters
+from sim.models.mixers import Mixer
 from sim.models.parameters import (
-    attention_matrices,
     dense_parameters,
     expert_parameters,
-    kv_elements_per_token,
+    latent_parameters,
+    mixing_parameters,
     router_parameters,
 )
-from sim.models.spec import GQA, MLA, Dense, LayerGroup, ModelSpec, MoE
-
-_WHOLE = ("q_a", "kv_a")  # MLA's down-projections are not divided over tensor-parallel ranks
+from sim.models.spec import Dense, FeedForward, LayerGroup, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -46,35 +46,6 @@ class Shard:
     last: bool = True
     weights_dtype: str = "bf16"
     kv_dtype: str = "bf16"
-
-
-@dataclass(frozen=True)
-class AttentionClass:
-    """Attention layers of a shard that see the same keys.
-
-    Attributes:
-        label: For messages.
-        window: Keys attended at most, or None.
-        layers: How many layers.
-        kind: `gqa` or `mla`.
-        attention: Their shape, unsharded.
-        kv_bytes_per_token: Cache bytes per token of all these layers on one rank [B].
-    """
-
-    label: str
-    window: int | None
-    layers: int
-    kind: Literal["gqa", "mla"]
-    attention: GQA | MLA
-    kv_bytes_per_token: float
-
-    def with_layers(self, layers: int) -> AttentionClass:
-        """The same with another number of layers."""
-        return replace(self, layers=layers, kv_bytes_per_token=self.kv_bytes_per_token * layers / self.layers)
-
-    def without_window(self) -> AttentionClass:
-        """The same with all keys attended."""
-        return replace(self, window=None)
 
 
 def stages(
@@ -121,36 +92,24 @@ def layers_of(model: ModelSpec, shard: Shard) -> Iterator[tuple[LayerGroup, int]
         start += group.count
 
 
-def kv_heads_per_rank(attention: GQA, tp: int) -> int:
-    """KV heads on one rank: divided over tensor-parallel ranks, replicated when there are more ranks than heads."""
-    return max(1, attention.kv_heads // tp)
-
-
-def attention_classes(model: ModelSpec, shard: Shard) -> tuple[AttentionClass, ...]:
-    """Attention layers of the shard grouped by window, in order of appearance."""
-    layers: dict[GQA | MLA, int] = {}
-    for group, count in layers_of(model, shard):
-        layers[group.attention] = layers.get(group.attention, 0) + count
-    return tuple(_attention_class(attention, count, shard) for attention, count in layers.items())
-
-
-def _attention_class(attention: GQA | MLA, layers: int, shard: Shard) -> AttentionClass:
-    window = attention.window
-    per_layer = _cached_elements(attention, shard.tp) * bytes_per_element(shard.kv_dtype)
-    label = "full" if window is None else f"window {window}"
-    return AttentionClass(label, window, layers, attention.kind, attention, layers * per_layer)
-
-
-def _cached_elements(attention: GQA | MLA, tp: int) -> int:
-    """Cached elements per token and layer on one rank; the latent of MLA is whole on each."""
-    if isinstance(attention, MLA):
-        return kv_elements_per_token(attention)
-    return 2 * kv_heads_per_rank(attention, tp) * attention.head_dim
-
-
 def kv_bytes_per_token_rank(model: ModelSpec, shard: Shard) -> float:
-    """Cache bytes per token on one rank of the stage [B]."""
-    return sum(cls.kv_bytes_per_token for cls in attention_classes(model, shard))
+    """Cache bytes per token on one rank of the stage [B]; window layers count as long as they keep a token."""
+    return sum(count * cache.new_bytes_per_token for cache, count in layer_caches(model, shard).items())
+
+
+def state_bytes_rank(model: ModelSpec, shard: Shard) -> float:
+    """Bytes that the stage keeps of a sequence on one rank, however long it is [B]."""
+    return sum(count * cache.state_bytes for cache, count in layer_caches(model, shard).items())
+
+
+def layer_caches(model: ModelSpec, shard: Shard) -> dict[LayerCache, int]:
+    """What the shard's layers keep of a sequence on one rank, and how many layers keep the same."""
+    caches: dict[LayerCache, int] = {}
+    for group, count in layers_of(model, shard):
+        if group.attention is not None:
+            cache = layer_cache(group.attention, tp=shard.tp, kv_dtype=shard.kv_dtype)
+            caches[cache] = caches.get(cache, 0) + count
+    return caches
 
 
 def weight_bytes(model: ModelSpec, shard: Shard) -> float:
@@ -159,17 +118,16 @@ def weight_bytes(model: ModelSpec, shard: Shard) -> float:
     Quantised are the linear layers that the model says (`quantized`), with the scales of block formats; embeddings,
     norms, biases, routers and the LM head stay in the model's own format. Divided over tp are heads, feed-forward
     columns, shared experts and the vocabulary; over ep and moe_tp the experts. Every tp rank has the whole of norms,
-    routers, low-rank MLA projections, and of the biases that are added after a reduction.
+    routers, low-rank MLA projections, indexers, projections of latent experts, and of the biases that are added after
+    a reduction.
     """
-    hidden = model.hidden_size
-    projections = bytes_per_element(model.linear_dtype("attention", shard.weights_dtype))
-    width = activation_bytes(model.dtype)
+    hidden, width = model.hidden_size, activation_bytes(model.dtype)
     norm = hidden * (2 if model.norm_bias else 1)
     total = 0.0
     for group, count in layers_of(model, shard):
-        plain = _attention_plain(group.attention, hidden, shard.tp) + model.norms_per_layer * norm
-        layer = projections * _attention_linear(group.attention, hidden, shard.tp) + width * plain
-        total += count * (layer + _ffn_bytes(model, group.ffn, shard))
+        plain = model.norms_of(group) * norm + mixing_parameters(model, group)
+        mixer = 0.0 if group.attention is None else _mixer_bytes(model, group.attention, shard)
+        total += count * (mixer + width * plain + _ffn_bytes(model, group.ffn, shard))
     vocabulary = model.vocab_size * hidden * width / shard.tp
     if shard.first:
         total += vocabulary + model.learned_positions * hidden * width
@@ -180,30 +138,20 @@ def weight_bytes(model: ModelSpec, shard: Shard) -> float:
     return total
 
 
-def _attention_linear(attention: GQA | MLA, hidden: int, tp: int) -> float:
-    """Weights of the attention projections on one rank."""
-    matrices = attention_matrices(attention, hidden)
-    if isinstance(attention, MLA):
-        return sum(a * b / (1 if name in _WHOLE else tp) for name, (a, b) in matrices.items())
-    rows, out = matrices["o"]
-    return hidden * _qkv_columns(attention, tp) + rows / tp * out
+def _mixer_bytes(model: ModelSpec, mixer: Mixer, shard: Shard) -> float:
+    """Weight bytes of one layer's attention or recurrence on one rank."""
+    linear = bytes_per_element(model.linear_dtype("attention", shard.weights_dtype))
+    width = activation_bytes(model.dtype)
+    total = width * small_parameters(mixer, model.hidden_size, shard.tp)
+    for matrix in matrices(mixer, model.hidden_size):
+        k, n = matrix.on_rank(shard.tp)
+        total += k * n * (linear if matrix.quantised else width)
+    return total
 
 
-def _qkv_columns(attention: GQA, tp: int) -> float:
-    return (attention.heads / tp + 2 * kv_heads_per_rank(attention, tp)) * attention.head_dim
-
-
-def _attention_plain(attention: GQA | MLA, hidden: int, tp: int) -> float:
-    """Biases, norms of heads or latents, and sinks on one rank."""
-    if isinstance(attention, MLA):
-        return (attention.q_rank or 0) + attention.kv_rank
-    count = _qkv_columns(attention, tp) if attention.qkv_bias else 0.0
-    count += hidden if attention.out_bias else 0
-    count += 2 * attention.head_dim if attention.qk_norm else 0
-    return count + (attention.heads / tp if attention.sinks else 0.0)
-
-
-def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shard: Shard) -> float:
+def _ffn_bytes(model: ModelSpec, ffn: FeedForward | None, shard: Shard) -> float:
+    if ffn is None:
+        return 0.0
     hidden = model.hidden_size
     linear = bytes_per_element(model.linear_dtype("ffn", shard.weights_dtype))
     routed, width = bytes_per_element(shard.weights_dtype), activation_bytes(model.dtype)
@@ -212,9 +160,10 @@ def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shard: Shard) -> float:
         bias = inputs * ffn.intermediate / shard.tp + hidden if ffn.bias else 0.0
         weights = dense_parameters(hidden, ffn.intermediate, gated=ffn.gated) / shard.tp
         return weights * linear + bias * width
-    matrices, biases = expert_parameters(ffn, hidden)
+    weights, biases = expert_parameters(ffn, hidden)
     local = ffn.experts / shard.ep
-    down_bias = hidden if ffn.bias else 0
+    down_bias = (ffn.latent or hidden) if ffn.bias else 0
     plain = local * ((biases - down_bias) / shard.moe_tp + down_bias) + router_parameters(ffn, hidden)
     shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated) / shard.tp
-    return local * matrices / shard.moe_tp * routed + shared * linear + plain * width
+    shared += latent_parameters(ffn, hidden)
+    return local * weights / shard.moe_tp * routed + shared * linear + plain * width

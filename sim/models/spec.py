@@ -3,82 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from sim.core import InputError, Spec
-from sim.models.dtypes import canonical_dtype
-
-
-def _known_format(name: str) -> str:
-    try:
-        return canonical_dtype(name)
-    except InputError as error:
-        raise ValueError(str(error)) from None  # so that the message names the file and line of the value
-
-
-FormatName = Annotated[str, AfterValidator(_known_format)]
-"""A number format by its own name or an alias."""
-
-
-class GQA(Spec):
-    """Multi-head, grouped-query or multi-query attention.
-
-    Attributes:
-        kind: `gqa`.
-        heads: Query heads.
-        kv_heads: Key-value heads; equal to `heads` is multi-head, 1 is multi-query.
-        head_dim: Size of a head.
-        window: Keys attended at most (sliding window); absent, all.
-        qkv_bias: Biases on the query, key and value projections.
-        out_bias: Bias on the output projection.
-        qk_norm: RMS norm of queries and keys per head.
-        sinks: One learned attention-sink logit per head.
-    """
-
-    kind: Literal["gqa"] = "gqa"
-    heads: int = Field(gt=0)
-    kv_heads: int = Field(gt=0)
-    head_dim: int = Field(gt=0)
-    window: int | None = Field(default=None, gt=0)
-    qkv_bias: bool = False
-    out_bias: bool = False
-    qk_norm: bool = False
-    sinks: bool = False
-
-    @model_validator(mode="after")
-    def _grouped(self) -> GQA:
-        if self.heads % self.kv_heads:
-            raise ValueError(f"{self.heads} query heads do not divide into {self.kv_heads} KV heads")
-        return self
-
-
-class MLA(Spec):
-    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434).
-
-    Attributes:
-        kind: `mla`.
-        heads: Query heads.
-        q_rank: Rank of the query compression; absent, queries are projected directly.
-        kv_rank: Rank of the cached latent.
-        nope_dim: Head dimensions without position.
-        rope_dim: Head dimensions with rotary position, shared by all heads in the cache.
-        v_dim: Head dimensions of values.
-    """
-
-    kind: Literal["mla"] = "mla"
-    heads: int = Field(gt=0)
-    q_rank: int | None = Field(default=None, gt=0)
-    kv_rank: int = Field(gt=0)
-    nope_dim: int = Field(gt=0)
-    rope_dim: int = Field(gt=0)
-    v_dim: int = Field(gt=0)
-
-    @property
-    def window(self) -> None:
-        """Latent attention sees all keys."""
-        return None
+from sim.core import Spec
+from sim.models.mixers import FormatName, Mixer
 
 
 class Dense(Spec):
@@ -103,6 +33,8 @@ class MoE(Spec):
         gated: Gate, up and down projections.
         bias: Biases on router and experts (gpt-oss).
         router_bias: A selection bias per expert (DeepSeek-V3).
+        latent: Width in which routed experts work, with a projection into it before and out of it after them (Nemotron
+            3 Super, "latent MoE"); absent, the model's.
     """
 
     kind: Literal["moe"] = "moe"
@@ -114,6 +46,7 @@ class MoE(Spec):
     gated: bool = True
     bias: bool = False
     router_bias: bool = False
+    latent: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _possible(self) -> MoE:
@@ -123,8 +56,9 @@ class MoE(Spec):
 
 
 Coverage = Literal["linears", "ffn", "experts"]
-Attention = Annotated[GQA | MLA, Field(discriminator="kind")]
-FeedForward = Annotated[Dense | MoE, Field(discriminator="kind")]
+TokenMixer = Annotated[Mixer, Field(discriminator="kind")]
+FeedForward: TypeAlias = Dense | MoE
+TokenBlock = Annotated[FeedForward, Field(discriminator="kind")]
 
 
 class LayerGroup(Spec):
@@ -132,13 +66,24 @@ class LayerGroup(Spec):
 
     Attributes:
         count: How many layers.
-        attention: Their attention.
-        ffn: Their feed-forward block.
+        attention: Their attention or recurrence; absent in layers that are a feed-forward block alone.
+        ffn: Their feed-forward block; absent in layers that are attention or a recurrence alone.
     """
 
     count: int = Field(gt=0)
-    attention: Attention
-    ffn: FeedForward
+    attention: TokenMixer | None = None
+    ffn: TokenBlock | None = None
+
+    @property
+    def blocks(self) -> int:
+        """Blocks with a norm before each: two, or one where a layer has no attention or no feed-forward block."""
+        return (self.attention is not None) + (self.ffn is not None)
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> LayerGroup:
+        if not self.blocks:
+            raise ValueError("a layer has attention, a feed-forward block or both")
+        return self
 
 
 class Checkpoint(Spec):
@@ -147,10 +92,12 @@ class Checkpoint(Spec):
     Attributes:
         weights_dtype: Format of its linear layers.
         quantized: Which linear layers are in that format.
+        other_dtype: Format of the other linear layers; absent, that of activations.
     """
 
     weights_dtype: FormatName
     quantized: Coverage = "linears"
+    other_dtype: FormatName | None = None
 
 
 def _allow_repeat(schema: dict[str, Any]) -> None:
@@ -172,7 +119,7 @@ def _repeated(item: Mapping[str, Any]) -> list[Any]:
 
 
 class ModelSpec(Spec):
-    """A decoder-only transformer.
+    """A decoder-only transformer, or a hybrid of attention and recurrent layers.
 
     Attributes:
         name: Short name, lower case with dashes.
@@ -186,11 +133,15 @@ class ModelSpec(Spec):
         tied_embeddings: Whether LM head and embedding share weights.
         learned_positions: Rows of a learned position embedding; 0 for rotary.
         norm_bias: Whether norms have a bias (LayerNorm).
-        norms_per_layer: Norms of the residual width in a layer; Gemma also has them after attention and FFN.
+        norms_per_layer: Norms of the residual width in a layer of two blocks, half as many in one of a single block;
+            Gemma also has them after attention and FFN.
+        residual_streams: Copies of the residual that are mixed before and after each block (hyper-connections,
+            arXiv 2409.19606); 1 is the plain residual.
         dtype: Format of activations and of weights that are not quantised.
         weights_dtype: Format of the linear layers in the published checkpoint. Embeddings, norms, biases, routers and
             the LM head are never quantised.
         quantized: Which linear layers `weights_dtype` covers: all, those of feed-forward blocks, or routed experts.
+        other_dtype: Format of the linear layers that it does not cover; absent, `dtype`.
         checkpoints: Copies in other formats by the Hugging Face id they are found by.
         refs: Sources of the figures.
         note: What a reader must know.
@@ -208,9 +159,11 @@ class ModelSpec(Spec):
     learned_positions: int = Field(default=0, ge=0)
     norm_bias: bool = False
     norms_per_layer: int = Field(default=2, gt=0)
+    residual_streams: int = Field(default=1, gt=0)
     dtype: FormatName = "bf16"
     weights_dtype: FormatName = "bf16"
     quantized: Coverage = "linears"
+    other_dtype: FormatName | None = None
     checkpoints: dict[str, Checkpoint] = Field(default_factory=dict)
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
@@ -229,15 +182,6 @@ class ModelSpec(Spec):
                 groups.append(item)
         return groups
 
-    @model_validator(mode="after")
-    def _one_attention_per_window(self) -> ModelSpec:
-        shapes: dict[int | None, GQA | MLA] = {}
-        for group in self.layers:
-            attention = group.attention
-            if shapes.setdefault(attention.window, attention) != attention:
-                raise ValueError("layers that attend to the same window must have the same attention")
-        return self
-
     @property
     def n_layers(self) -> int:
         """Transformer layers."""
@@ -247,17 +191,16 @@ class ModelSpec(Spec):
         """Format of the linear layers of attention, or of dense blocks and shared experts, if experts and whatever
         else is quantised have `weights_dtype`."""
         covered = self.quantized == "linears" or (self.quantized == part == "ffn")
-        return weights_dtype if covered else self.dtype
+        return weights_dtype if covered else self.other_dtype or self.dtype
 
     @property
     def is_moe(self) -> bool:
         """Whether any layer has experts."""
         return any(isinstance(group.ffn, MoE) for group in self.layers)
 
-    @property
-    def uses_mla(self) -> bool:
-        """Whether any layer has latent attention."""
-        return any(isinstance(group.attention, MLA) for group in self.layers)
+    def norms_of(self, group: LayerGroup) -> int:
+        """Norms of the residual width in one layer of the group."""
+        return self.norms_per_layer * group.blocks // 2
 
     def __repr__(self) -> str:
         return (

@@ -6,8 +6,18 @@ formats), `placement` (ranks to devices) and `memory` (weights, activations, KV 
 of a space, `launch` writes the commands that start one.
 """
 
-from sim.plans.engine import ActivationRule, EngineSpec, LimitDefaults, SupportSpec, load_engine
+from sim.plans.engine import (
+    ActivationRule,
+    EngineSpec,
+    ErrorBand,
+    ErrorDomain,
+    LimitDefaults,
+    SupportSpec,
+    load_engine,
+    with_values,
+)
 from sim.plans.enumeration import enumerate_plans
+from sim.plans.kv_layout import KvLayout, WindowGroup, kv_pool
 from sim.plans.launch import LAUNCHERS, Launcher, launch_command
 from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
 from sim.plans.placement import Placement
@@ -19,7 +29,10 @@ __all__ = [
     "LAUNCHERS",
     "ActivationRule",
     "EngineSpec",
+    "ErrorBand",
+    "ErrorDomain",
     "Infeasible",
+    "KvLayout",
     "Launcher",
     "LimitDefaults",
     "MemoryFootprint",
@@ -32,10 +45,13 @@ __all__ = [
     "Resolver",
     "StageMemory",
     "SupportSpec",
+    "WindowGroup",
     "default_limits",
     "enumerate_plans",
+    "kv_pool",
     "launch_command",
     "load_engine",
     "require",
     "resolve",
+    "with_values",
 ]

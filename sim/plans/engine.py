@@ -5,9 +5,10 @@ Data only. `sim.plans.resolver` applies the defaults, `sim.plans.memory` the mem
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
 from sim.models import canonical_dtype
@@ -66,6 +67,8 @@ class SupportSpec(Spec):
         attention_dp: For which models attention may be data parallel inside one engine.
         expert_parallel: Which expert-parallel degrees it takes: none, any, or all data- and tensor-parallel ranks or
             none of them.
+        queue_interval: Whether it can be told to look at its queue only every so many decode iterations.
+        balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
     """
@@ -73,6 +76,8 @@ class SupportSpec(Spec):
     pipeline: bool = True
     attention_dp: Literal["none", "moe", "all"] = "moe"
     expert_parallel: Literal["none", "all_or_none", "any"] = "all_or_none"
+    queue_interval: bool = False
+    balance_wait: bool = False
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
 
@@ -85,10 +90,16 @@ class SupportSpec(Spec):
 class ErrorBand(Spec):
     """How far off predictions for this engine were: factors between which measured values fall, 90 % of the time.
 
+    They hold for a model, device and load among those of `ErrorDomain`. For another one the band is stretched about its
+    middle, in the logarithm, as far as rows needed whose model, system or class of load was left out of the fit.
+
     Attributes:
         metric: What was compared.
         low: Measured over predicted, lower end.
         high: Measured over predicted, upper end.
+        new_model: Stretch for a model that was not measured; None where that is unknown.
+        new_device: Stretch for a device that was not measured.
+        new_load: Stretch for a load outside the measured range.
         rows: Measured rows it rests on.
         groups: Pairs of system and model among them.
         source: How it is known.
@@ -98,10 +109,31 @@ class ErrorBand(Spec):
     metric: Literal["ttft_s", "tpot_s", "output_tokens_per_s_per_gpu"]
     low: float = Field(gt=0)
     high: float = Field(gt=0)
+    new_model: float | None = Field(ge=1)
+    new_device: float | None = Field(ge=1)
+    new_load: float | None = Field(ge=1)
     rows: int = Field(ge=1)
     groups: int = Field(ge=1)
     source: Literal["fitted", "assumed"]
     ref: str
+
+
+class ErrorDomain(Spec):
+    """What was measured to fit the bands of an engine; what lies outside has wider ones.
+
+    Attributes:
+        models: Short names of the models.
+        devices: Names of the devices.
+        concurrency: Fewest and most requests in flight of a closed loop.
+        input_tokens: Shortest and longest mean prompt.
+        output_tokens: Shortest and longest mean output.
+    """
+
+    models: tuple[str, ...] = Field(min_length=1)
+    devices: tuple[str, ...] = Field(min_length=1)
+    concurrency: tuple[int, int]
+    input_tokens: tuple[int, int]
+    output_tokens: tuple[int, int]
 
 
 class EngineSpec(Spec):
@@ -122,11 +154,12 @@ class EngineSpec(Spec):
             and runtime leave, for the KV cache alone.
         kv_dtype: Default KV cache format.
         block_tokens: Tokens per KV block.
+        frees_windows: Whether KV blocks that a sliding window has left behind are freed.
         watermark_frac: Share of KV blocks that admission leaves free.
         chunked_prefill: Whether prompts may be split over iterations.
         chunked_prefill_above: Context [tokens] up to which prompts are nevertheless computed whole, with a budget that
             holds the longest; None if the context does not matter.
-        prefix_caching: Whether equal prefixes share KV blocks; not simulated, so it must be off.
+        prefix_caching: Whether requests with equal prefixes share KV blocks by default.
         async_scheduling: Whether the host prepares the next iteration while the device runs this one.
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
         graph_bytes: Memory of all captured graphs.
@@ -143,6 +176,7 @@ class EngineSpec(Spec):
         frontend_token_s: The same per prompt token: chat template and tokenizer.
         supports: What it can run.
         errors: How far off predictions were; absent, intervals are unknown.
+        errors_on: What they were compared with.
         refs: Sources by key.
         note: What a reader must know.
     """
@@ -159,10 +193,11 @@ class EngineSpec(Spec):
     kv_memory_of: MemoryShare = "device"
     kv_dtype: str = "bf16"
     block_tokens: Sourced[int]
+    frees_windows: bool = True
     watermark_frac: Sourced[Frac]
     chunked_prefill: bool = True
     chunked_prefill_above: int | None = Field(default=None, gt=0)
-    prefix_caching: Literal[False] = False
+    prefix_caching: bool
     async_scheduling: bool
     graph_sizes: tuple[int, ...]
     graph_bytes: Sourced[DataBytes]
@@ -178,6 +213,7 @@ class EngineSpec(Spec):
     frontend_token_s: Sourced[TimeS]
     supports: SupportSpec
     errors: tuple[ErrorBand, ...] = ()
+    errors_on: ErrorDomain | None = None
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
 
@@ -187,6 +223,12 @@ class EngineSpec(Spec):
         if value[-1].min_memory or value[-1].except_devices:
             raise ValueError("the last entry must fit every device: without `min_memory` and `except_devices`")
         return value
+
+    @model_validator(mode="after")
+    def _domain_of_errors(self) -> EngineSpec:
+        if self.errors and self.errors_on is None:
+            raise ValueError("`errors` need `errors_on`: what predictions were compared with")
+        return self
 
     @field_validator("kv_dtype")
     @classmethod
@@ -201,3 +243,10 @@ def load_engine(name: str) -> EngineSpec:
         InputError: if there is none.
     """
     return load_data("hardware_profiles/engines", name, EngineSpec, kind="engine")
+
+
+def with_values(engine: EngineSpec, values: Mapping[str, float]) -> EngineSpec:
+    """The profile with other values [SI] of some of its numbers that carry a source."""
+    return engine.model_copy(
+        update={name: getattr(engine, name).model_copy(update={"value": value}) for name, value in values.items()}
+    )

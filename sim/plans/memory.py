@@ -13,8 +13,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sim.hardware import Device
-from sim.models import Dense, ModelSpec, MoE, Shard, activation_bytes, kv_bytes_per_token_rank, layers_of, weight_bytes
+from sim.models import (
+    Dense,
+    LayerCache,
+    ModelSpec,
+    MoE,
+    Shard,
+    activation_bytes,
+    kv_bytes_per_token_rank,
+    layer_caches,
+    layers_of,
+    weight_bytes,
+)
 from sim.plans.engine import ActivationRule, EngineSpec, MemoryShare
+from sim.plans.kv_layout import KvPool, kv_pool
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,8 @@ class StageMemory:
 
     Attributes:
         weights_bytes: Weights [B].
-        kv_bytes_per_token: KV cache per token [B].
+        kv_bytes_per_token: KV cache per token, as long as windows keep it [B].
+        caches: What its layers keep of a sequence, and how many layers keep the same.
         forward_bytes_per_token: Peak of the forward pass per token [B].
         sampling_bytes_per_token: Hidden states alive while sampling, per token [B].
         sampling_bytes_per_row: Logits and their copies per sampled row [B].
@@ -70,6 +83,7 @@ class StageMemory:
 
     weights_bytes: float
     kv_bytes_per_token: float
+    caches: tuple[tuple[LayerCache, int], ...]
     forward_bytes_per_token: float
     sampling_bytes_per_token: float
     sampling_bytes_per_row: float
@@ -98,6 +112,7 @@ class MemoryModel:
         share_of: What that is a fraction of; see `EngineSpec.kv_memory_of`.
         moe_ranks: Data-parallel ranks whose tokens meet in the expert buffers.
         max_moe_tokens: Tokens of one chunk of the expert buffers.
+        frees_windows: Whether KV blocks that a sliding window has left behind are freed.
     """
 
     stages: tuple[StageMemory, ...]
@@ -109,6 +124,11 @@ class MemoryModel:
     share_of: MemoryShare
     moe_ranks: int
     max_moe_tokens: int
+    frees_windows: bool
+
+    def pool(self, stage: StageMemory, block_tokens: int) -> KvPool:
+        """What a sequence holds of a stage's KV blocks, and how large those are."""
+        return kv_pool(stage.caches, block_tokens=block_tokens, frees_windows=self.frees_windows)
 
     def activation_bytes(self, stage: StageMemory, *, tokens: int, rows: int) -> float:
         """Peak of an iteration in a stage [B]; no more rows are sampled than there are tokens."""
@@ -126,21 +146,23 @@ class MemoryModel:
         return self.visible_bytes * frac - taken
 
     def kv_blocks(self, *, tokens: int, rows: int, frac: float, block_tokens: int) -> tuple[int, StageMemory]:
-        """KV blocks per data-parallel rank and the stage that sets them; zero or less if there is no room."""
-        fewest: tuple[int, StageMemory] | None = None
+        """KV blocks per data-parallel rank and the stage that sets them, where the shortest sequence fills the pool.
+
+        Zero or less if there is no room.
+        """
+        found: list[tuple[int, int, StageMemory]] = []
         for stage in self.stages:
-            free = self.free_for_kv_bytes(stage, tokens=tokens, rows=rows, frac=frac)
-            blocks = int(free // (stage.kv_bytes_per_token * block_tokens))
-            if fewest is None or blocks < fewest[0]:
-                fewest = blocks, stage
-        assert fewest is not None
-        return fewest
+            pool = self.pool(stage, block_tokens)
+            blocks = int(self.free_for_kv_bytes(stage, tokens=tokens, rows=rows, frac=frac) // pool.block_bytes)
+            found.append((min(blocks, pool.layout.tokens_in(blocks)), blocks, stage))
+        _, blocks, stage = min(found, key=lambda one: one[0])
+        return blocks, stage
 
     def footprint(
         self, stage: StageMemory, *, tokens: int, rows: int, kv_blocks: int, block_tokens: int
     ) -> MemoryFootprint:
         """Memory of a device of `stage` by class."""
-        kv = kv_blocks * block_tokens * stage.kv_bytes_per_token
+        kv = kv_blocks * self.pool(stage, block_tokens).block_bytes
         activations = self.activation_bytes(stage, tokens=tokens, rows=rows)
         taken = stage.weights_bytes + kv + activations + self.graph_bytes + self.runtime_bytes
         free = self.device_bytes - taken
@@ -162,6 +184,7 @@ def memory_model(model: ModelSpec, shards: tuple[Shard, ...], device: Device, en
         share_of=engine.kv_memory_of,
         moe_ranks=shard.dp,
         max_moe_tokens=engine.activation.max_moe_tokens.value,
+        frees_windows=engine.frees_windows,
     )
 
 
@@ -171,6 +194,8 @@ def _stage(model: ModelSpec, shard: Shard, rule: ActivationRule) -> StageMemory:
     width = experts = 0.0
     for group, _ in layers_of(model, shard):
         ffn = group.ffn
+        if ffn is None:
+            continue
         if isinstance(ffn, Dense):
             inner = ffn.intermediate / shard.tp * (1.0 if ffn.gated else 2.0 / 3.0)
         else:
@@ -181,6 +206,7 @@ def _stage(model: ModelSpec, shard: Shard, rule: ActivationRule) -> StageMemory:
     return StageMemory(
         weights_bytes=weight_bytes(model, shard),
         kv_bytes_per_token=kv_bytes_per_token_rank(model, shard),
+        caches=tuple(layer_caches(model, shard).items()),
         forward_bytes_per_token=rule.hidden_copies.value * hidden + rule.intermediate_copies.value * element * width,
         sampling_bytes_per_token=hidden if shard.last else 0.0,
         sampling_bytes_per_row=logits if shard.last else 0.0,
@@ -192,5 +218,6 @@ def _stage(model: ModelSpec, shard: Shard, rule: ActivationRule) -> StageMemory:
 def _expert_buffers(model: ModelSpec, ffn: MoE, shard: Shard) -> float:
     """Buffers of the grouped GEMMs per token [B]: inputs and outputs of the chosen experts."""
     inputs = 2.0 if ffn.gated else 1.0
-    widest = max(inputs * ffn.intermediate / shard.moe_tp, float(model.hidden_size))
-    return activation_bytes(model.dtype) * ffn.top_k * (model.hidden_size + widest)
+    outer = float(ffn.latent or model.hidden_size)
+    widest = max(inputs * ffn.intermediate / shard.moe_tp, outer)
+    return activation_bytes(model.dtype) * ffn.top_k * (outer + widest)

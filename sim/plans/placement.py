@@ -7,7 +7,7 @@ group, nor a stage, nor a replica. All replicas of a plan therefore see the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sim.hardware import Cluster, CommGroup
@@ -96,6 +96,11 @@ class Placement:
         return tuple(range(first, first + self.tp))
 
     @property
+    def devices_per_replica(self) -> int:
+        """Devices of a replica."""
+        return self.tp * self.dp * self.pp
+
+    @property
     def spans_nodes(self) -> bool:
         """Whether some replica has devices in several nodes."""
         if self.node_devices == self.domain or not self.compact:
@@ -116,6 +121,39 @@ def place(cluster: Cluster, *, tp: int, dp: int, pp: int) -> Placement:
     """The placement of ranks on the cluster; check `possible` and `max_replicas`."""
     domain = min(cluster.domain, cluster.n_devices)
     return Placement(tp, dp, pp, domain, min(cluster.devices_per_node, domain), cluster.n_devices)
+
+
+def domains_for(pools: Sequence[tuple[Placement, int]]) -> int | None:
+    """Scale-up domains that several pools of one cluster take together; None if they do not fit.
+
+    Replicas that fit in a domain share the domains that larger ones leave, largest first into the first with room.
+
+    Args:
+        pools: Placement and number of replicas of each pool.
+    """
+    whole, sizes = 0, []
+    for placement, replicas in pools:
+        if not placement.possible:
+            return None
+        if placement.compact:
+            sizes += [placement.devices_per_replica] * replicas
+        else:
+            whole += placement.domains_per_replica * replicas
+    domain, devices = pools[0][0].domain, pools[0][0].n_devices
+    free = [min(domain, devices - start) for start in range(whole * domain, devices, domain)]
+    room = list(free)
+    for size in sorted(sizes, reverse=True):
+        place = next((i for i, left in enumerate(room) if left >= size), None)
+        if place is None:
+            return None
+        room[place] -= size
+    fits = whole * domain <= devices
+    return whole + sum(left < size for left, size in zip(room, free, strict=True)) if fits else None
+
+
+def transfer_group(cluster: Cluster, domains: int) -> CommGroup:
+    """The two ends of a transfer between pools that take so many domains together: one device each."""
+    return cluster.group((0, cluster.domain) if domains > 1 else (0, min(1, cluster.n_devices - 1)))
 
 
 def stage_groups(cluster: Cluster, placement: Placement, *, moe_tp: int) -> tuple[Mapping[str, CommGroup], ...]:

@@ -9,9 +9,10 @@ from typing import Any
 from sim.core import Reason
 from sim.hardware import CommGroup
 from sim.models import Shard
+from sim.plans.kv_layout import KvLayout
 from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
 from sim.plans.placement import Placement
-from sim.plans.spec import PlanSpec
+from sim.plans.spec import PlanSpec, PoolSpec
 
 ShapeKey = tuple[int, int, int, int, int, str, str]
 
@@ -79,6 +80,8 @@ class ResolvedPlan:
         replicas: Engines behind the router.
         max_num_seqs: Most sequences that run at once, per data-parallel rank.
         max_num_batched_tokens: Most tokens of an iteration, per data-parallel rank.
+        queue_interval: Decode iterations from one look at the queue to the next.
+        balance_wait: Most decode iterations for which prompts wait until every data-parallel rank has one.
         max_model_len: Longest request [tokens].
         max_model_len_given: Whether the user gave it.
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
@@ -86,10 +89,13 @@ class ResolvedPlan:
         router: Name of the router.
         scheduler: Name of the scheduling policy.
         chunked_prefill: Whether prompts may be split over iterations.
+        prefix_caching: Whether requests with equal prefixes share KV blocks.
         block_tokens: Tokens per KV block.
         kv_blocks: KV blocks per data-parallel rank.
         watermark_blocks: Blocks that admission leaves free, per data-parallel rank.
         tightest: The stage that sets the number of KV blocks.
+        prefill: Engines that compute the prompts, so that these only decode; None, and these do both.
+        kv_link: Link of one device over which KV comes from them.
     """
 
     shape: PlanShape
@@ -97,6 +103,8 @@ class ResolvedPlan:
     replicas: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    queue_interval: int
+    balance_wait: int
     max_model_len: int
     max_model_len_given: bool
     kv_memory_frac: float
@@ -104,10 +112,18 @@ class ResolvedPlan:
     router: str
     scheduler: str
     chunked_prefill: bool
+    prefix_caching: bool
     block_tokens: int
     kv_blocks: int
     watermark_blocks: int
     tightest: StageMemory
+    prefill: ResolvedPlan | None = None
+    kv_link: CommGroup | None = None
+
+    @property
+    def pools(self) -> tuple[ResolvedPlan, ...]:
+        """Engines for prompts, if there are such, and engines that decode or do both."""
+        return (self,) if self.prefill is None else (self.prefill, self)
 
     @property
     def tp(self) -> int:
@@ -172,12 +188,25 @@ class ResolvedPlan:
     @property
     def n_gpus(self) -> int:
         """GPUs in all."""
-        return self.replicas * self.gpus_per_replica
+        return sum(pool.replicas * pool.gpus_per_replica for pool in self.pools)
+
+    @property
+    def n_replicas(self) -> int:
+        """Engines in all."""
+        return sum(pool.replicas for pool in self.pools)
+
+    @property
+    def kv_layout(self) -> KvLayout:
+        """What a sequence holds of the KV blocks of a rank."""
+        return self.shape.memory.pool(self.tightest, self.block_tokens).layout
 
     @property
     def kv_tokens(self) -> int:
-        """Tokens that the KV cache of one data-parallel rank holds."""
-        return self.kv_blocks * self.block_tokens
+        """Tokens that the KV cache of one data-parallel rank holds, counted as vLLM reports it: of all layer groups.
+
+        One sequence may be longer where windows free what they leave behind.
+        """
+        return self.kv_blocks // max(1, self.kv_layout.groups) * self.block_tokens
 
     @property
     def memory(self) -> MemoryFootprint:
@@ -199,8 +228,9 @@ class ResolvedPlan:
             notes.append(f"tensor parallelism crosses nodes: {self.tp} ranks, {placement.domain} GPUs share a fabric")
         elif placement.spans_nodes:
             notes.append("each replica spans nodes")
-        if not self.max_model_len_given and self.max_model_len == self.kv_tokens:
-            notes.append(f"requests are limited to the {self.kv_tokens} tokens that the KV cache holds")
+        longest = self.kv_layout.tokens_in(self.kv_blocks)
+        if not self.max_model_len_given and self.max_model_len == longest:
+            notes.append(f"requests are limited to the {longest} tokens that the KV cache holds")
         return tuple(notes)
 
     @property
@@ -216,9 +246,15 @@ class ResolvedPlan:
     @property
     def behaviour_key(self) -> tuple[Any, ...]:
         """Equal for plans that differ only in slots and KV blocks, so alike while neither is scarce."""
-        return (*self.shape_key, self.replicas, self.max_num_batched_tokens, self.router, self.scheduler)
+        first = () if self.prefill is None else (self.prefill.behaviour_key, self.prefill.max_num_seqs)
+        waits = (self.queue_interval, self.balance_wait)
+        policies = (self.router, self.scheduler, self.prefix_caching)
+        return (*self.shape_key, self.replicas, self.max_num_batched_tokens, *waits, *policies, *first)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field of `PlanSpec`, so that the answer can be written back into a scenario."""
-        own = {name: getattr(self, name) for name in PlanSpec.model_fields if name != "cp"}
-        return {name: own.get(name, 1) for name in PlanSpec.model_fields}
+        own = {name: getattr(self, name) for name in PlanSpec.model_fields if name not in ("cp", "prefill")}
+        found = {name: own.get(name, 1) for name in PlanSpec.model_fields if name != "prefill"}
+        if self.prefill is not None:
+            found["prefill"] = {name: getattr(self.prefill, name) for name in PoolSpec.model_fields}
+        return found

@@ -8,6 +8,7 @@ costs a few additions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sim.core import InfeasibleError, Reason
@@ -16,10 +17,10 @@ from sim.hardware import Cluster, Device
 from sim.models import ModelSpec, stages
 from sim.plans.engine import EngineSpec
 from sim.plans.memory import MemoryModel, StageMemory, memory_model
-from sim.plans.placement import place, stage_groups
+from sim.plans.placement import domains_for, place, stage_groups, transfer_group
 from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan, ShapeKey
-from sim.plans.spec import PlanSpec, plan_label
-from sim.plans.validity import dtype_reasons, parallel_reasons, placement_reasons
+from sim.plans.spec import PlanSpec, PoolSpec, plan_label
+from sim.plans.validity import dtype_reasons, parallel_reasons, placement_reasons, waiting_reasons
 
 
 class Resolver:
@@ -42,6 +43,7 @@ class Resolver:
             "kv_memory_frac": engine.kv_memory_frac.value,
             "weights_dtype": model.weights_dtype,
             "kv_dtype": engine.kv_dtype,
+            "prefix_caching": engine.prefix_caching,
             "router": engine.router,
             "scheduler": engine.scheduler,
         }
@@ -49,6 +51,8 @@ class Resolver:
 
     def resolve(self, plan: PlanSpec) -> ResolvedPlan | Infeasible:
         """The plan with every field known, or why it cannot run."""
+        if plan.prefill is not None:
+            return self._resolve_pools(plan, plan.prefill)
         given = {name: value for name, value in plan if value is not None}
         fields = {**self.defaults, **given}
         key = self._key(fields)
@@ -59,6 +63,43 @@ class Resolver:
         if replicas > shape.placement.max_replicas or not shape.groups:
             return self._refuse(plan, given, list(self._placement_reasons(key, replicas)))
         return self._limits(plan, given, fields, shape, replicas)
+
+    def _resolve_pools(self, plan: PlanSpec, prompts: PoolSpec) -> ResolvedPlan | Infeasible:
+        """A plan with engines of their own for prompts; both kinds have the same formats, clock and context limit."""
+        alike = {name: getattr(plan, name) for name in PlanSpec.model_fields if name not in PoolSpec.model_fields}
+        pools = {
+            "prefill": self.resolve(PlanSpec(**{**alike, **dict(prompts), "prefill": None})),
+            "decode": self.resolve(plan.model_copy(update={"prefill": None})),
+        }
+        given = {name: value for name, value in plan if value is not None}
+        reasons = [
+            Reason(reason.code, f"{name} engines: {reason.message}", reason.numbers)
+            for name, pool in pools.items()
+            if isinstance(pool, Infeasible)
+            for reason in pool.reasons
+        ]
+        if plan.balance_wait:
+            reasons.append(
+                Reason("engine", "decode engines compute no prompts that could wait: balance_wait must be 0")
+            )
+        first, own = pools["prefill"], pools["decode"]
+        if reasons or isinstance(first, Infeasible) or isinstance(own, Infeasible):
+            return self._refuse(plan, given, reasons)
+        domains = domains_for([(pool.placement, pool.replicas) for pool in (first, own)])
+        if domains is None:
+            needed, have = first.n_gpus + own.n_gpus, self.cluster.n_devices
+            text = f"prefill and decode engines take {needed} GPUs and do not fit together on {have}"
+            return self._refuse(plan, given, [Reason("placement", text, {"needed": needed, "devices": have})])
+        if domains > 1 and self.cluster.node.nic is None:
+            text = f"prefill and decode engines are on several {self.cluster.node.name}, which have no network"
+            return self._refuse(plan, given, [Reason("network", text, {"domains": domains})])
+        return replace(
+            own,
+            label=self.label(given),
+            max_model_len=min(first.max_model_len, own.max_model_len),
+            prefill=first,
+            kv_link=transfer_group(self.cluster, domains),
+        )
 
     def _splits_prompts(self, asked: int | None) -> bool:
         """Whether prompts may be split over iterations, with the context limit that is asked for."""
@@ -125,16 +166,22 @@ class Resolver:
             tokens = max(tokens, asked or self.model.max_position_embeddings)
         block = self.engine.block_tokens.value
         blocks, tightest = shape.memory.kv_blocks(tokens=tokens, rows=rows, frac=frac, block_tokens=block)
-        length = min(self.model.max_position_embeddings, max(0, blocks) * block) if asked is None else asked
+        layout = shape.memory.pool(tightest, block).layout
+        capacity = layout.tokens_in(blocks)
+        length = min(self.model.max_position_embeddings, capacity) if asked is None else asked
         reasons = [
-            *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=blocks),
+            *waiting_reasons(
+                self.engine, queue_interval=fields.get("queue_interval", 1), wait=fields.get("balance_wait", 0)
+            ),
+            *_sharing_reasons(self.model.name, asked=plan.prefix_caching, plain=layout.plain),
+            *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=min(blocks, capacity)),
             *_limit_reasons(
                 self.model,
                 self.engine.name,
                 tokens=tokens,
                 rows=rows,
                 length=length,
-                capacity=blocks * block,
+                capacity=capacity,
                 chunked=chunked,
             ),
         ]
@@ -146,6 +193,8 @@ class Resolver:
             replicas=replicas,
             max_num_seqs=rows,
             max_num_batched_tokens=tokens,
+            queue_interval=fields.get("queue_interval", 1),
+            balance_wait=fields.get("balance_wait", 0),
             max_model_len=length,
             max_model_len_given=asked is not None,
             kv_memory_frac=frac,
@@ -153,6 +202,7 @@ class Resolver:
             router=fields["router"],
             scheduler=fields["scheduler"],
             chunked_prefill=chunked,
+            prefix_caching=fields["prefix_caching"] and layout.plain,
             block_tokens=block,
             kv_blocks=blocks,
             watermark_blocks=int(self.engine.watermark_frac.value * blocks),
@@ -163,6 +213,12 @@ class Resolver:
 def _distinct(reasons: list[Reason]) -> tuple[Reason, ...]:
     """Reasons without repetitions: layer groups of one model often fail alike."""
     return tuple({(reason.code, reason.message): reason for reason in reasons}.values())
+
+
+def _sharing_reasons(model: str, *, asked: bool | None, plain: bool) -> Iterator[Reason]:
+    if asked and not plain:
+        text = f"prefix caching is not modelled for {model}, whose layers keep different things of a sequence"
+        yield Reason("prefix_caching", text)
 
 
 def _memory_reasons(

@@ -24,8 +24,8 @@ def _format(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
-class PlanSpec(Spec):
-    """An execution plan; a field left open takes the engine's default.
+class PoolSpec(Spec):
+    """Engines of one kind; a field left open takes the engine's default.
 
     One replica has `dp x tp x pp` GPUs. For mixture-of-experts models the experts are spread over the same
     `dp x tp` ranks, as `ep x moe_tp`.
@@ -35,16 +35,15 @@ class PlanSpec(Spec):
         dp: Attention-data-parallel ranks inside one engine; 1.
         tp: Tensor-parallel ranks; 1.
         pp: Pipeline stages; 1.
-        cp: Context-parallel ranks; only 1 is modelled.
         ep: Expert-parallel ranks; 1, so that experts are divided by `moe_tp`.
         moe_tp: Tensor-parallel ranks inside an expert; `dp x tp / ep`.
         max_num_seqs: Most sequences that run at once, per data-parallel rank.
         max_num_batched_tokens: Most tokens of an iteration, per data-parallel rank.
-        max_model_len: Longest prompt and output together [tokens]; the model's limit or what the KV cache holds.
+        queue_interval: Decode iterations from one look at the queue to the next; 1 (`--scheduler-recv-interval` of
+            SGLang).
+        balance_wait: Decode iterations after which prompts run even if not every data-parallel rank has one; 0, and
+            they never wait for that (`attention_dp_config.timeout_iters` of TensorRT-LLM).
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
-        weights_dtype: Format of the linear layers; the checkpoint's.
-        kv_dtype: Format of the KV cache.
-        clock: GPU clock over the highest; 1.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.
     """
@@ -53,18 +52,39 @@ class PlanSpec(Spec):
     dp: Count | None = None
     tp: Count | None = None
     pp: Count | None = None
-    cp: Count | None = None
     ep: Count | None = None
     moe_tp: Count | None = None
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
-    max_model_len: Count | None = None
+    queue_interval: Count | None = None
+    balance_wait: Annotated[int, Field(ge=0)] | None = None
     kv_memory_frac: Share | None = None
-    weights_dtype: str | None = None
-    kv_dtype: str | None = None
-    clock: Share | None = None
     router: str | None = None
     scheduler: str | None = None
+
+
+class PlanSpec(PoolSpec):
+    """An execution plan; a field left open takes the engine's default.
+
+    Attributes:
+        cp: Context-parallel ranks; only 1 is modelled.
+        max_model_len: Longest prompt and output together [tokens]; the model's limit or what the KV cache holds.
+        weights_dtype: Format of the linear layers; the checkpoint's.
+        kv_dtype: Format of the KV cache.
+        prefix_caching: Whether requests with equal prefixes share KV blocks; the engine's default, but not for models
+            whose layers keep different things of a sequence (sliding windows, recurrent states).
+        clock: GPU clock over the highest; 1.
+        prefill: Engines that compute prompts and hand their KV over, so that the plan's own engines only decode; none,
+            and every engine does both.
+    """
+
+    cp: Count | None = None
+    max_model_len: Count | None = None
+    weights_dtype: str | None = None
+    kv_dtype: str | None = None
+    prefix_caching: bool | None = None
+    clock: Share | None = None
+    prefill: PoolSpec | None = None
 
     @field_validator("weights_dtype", "kv_dtype")
     @classmethod
@@ -78,7 +98,15 @@ class PlanSpec(Spec):
 
 
 def plan_label(given: dict[str, Any]) -> str:
-    """Short text for plan fields, degrees of 1 left out, such as `2x dp4 tp2 ep8 fp8 kv-fp8 256 seqs`."""
+    """Short text for plan fields, degrees of 1 left out, such as `2x dp4 tp2 ep8 fp8 kv-fp8 256 seqs`.
+
+    Engines that only compute prompts stand first: `prefill 2x tp4 | decode tp8`.
+    """
+    prompts: PoolSpec | None = given.get("prefill")
+    if prompts is not None:
+        own = {name: value for name, value in given.items() if name != "prefill"}
+        first = {name: value for name, value in prompts if value is not None}
+        return f"prefill {plan_label(first)} | decode {plan_label(own)}"
     parts = [f"{given['replicas']}x"] if given.get("replicas", 1) > 1 else []
     if given.get("dp", 1) > 1:
         parts.append(f"dp{given['dp']}")
@@ -92,10 +120,16 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"{given['max_num_seqs']} seqs")
     if "max_num_batched_tokens" in given:
         parts.append(f"{given['max_num_batched_tokens']} tokens")
+    if given.get("queue_interval", 1) > 1:
+        parts.append(f"queue every {given['queue_interval']}")
+    if given.get("balance_wait"):
+        parts.append(f"balance {given['balance_wait']}")
     if "max_model_len" in given:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:
         parts.append(f"memory {given['kv_memory_frac']:g}")
+    if "prefix_caching" in given:
+        parts.append("prefix caching" if given["prefix_caching"] else "no prefix caching")
     if given.get("clock", 1.0) != 1.0:
         parts.append(f"clock {given['clock']:g}")
     parts += [str(given[name]) for name in ("router", "scheduler") if name in given]

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 from sim.core import InputError, Reason
 from sim.hardware import Cluster, Device
-from sim.models import GQA, Dense, LayerGroup, ModelSpec, compute_dtype
+from sim.models import (
+    GQA,
+    CompressedAttention,
+    Dense,
+    GatedDelta,
+    LayerGroup,
+    Mamba2,
+    Mixer,
+    ModelSpec,
+    compute_dtype,
+)
 from sim.plans.engine import EngineSpec, SupportSpec
 from sim.plans.placement import Placement
 
@@ -35,6 +45,14 @@ def parallel_reasons(
     for group in model.layers:
         yield from _attention(group, tp)
         yield from _feed_forward(group, tp=tp, ep=ep, moe_tp=moe_tp)
+
+
+def waiting_reasons(engine: EngineSpec, *, queue_interval: int, wait: int) -> Iterator[Reason]:
+    """Why the engine cannot be told to let requests wait like that."""
+    if queue_interval > 1 and not engine.supports.queue_interval:
+        yield Reason("engine", f"{engine.name} looks at its queue before every iteration: queue_interval must be 1")
+    if wait and not engine.supports.balance_wait:
+        yield Reason("engine", f"{engine.name} does not hold prompts back to balance its ranks: balance_wait must be 0")
 
 
 def _data_parallel(model: ModelSpec, engine: EngineSpec, dp: int) -> Iterator[Reason]:
@@ -66,21 +84,44 @@ def _experts(
 
 
 def _attention(group: LayerGroup, tp: int) -> Iterator[Reason]:
-    attention = group.attention
-    if attention.heads % tp:
+    mixer = group.attention
+    if mixer is None:
+        return
+    if mixer.heads % tp:
+        what = "heads" if isinstance(mixer, (GatedDelta, Mamba2)) else "query heads"
+        yield Reason("heads", f"{mixer.heads} {what} do not divide by tp {tp}", {"heads": mixer.heads, "tp": tp})
+    if isinstance(mixer, GatedDelta) and mixer.key_heads % tp:
         yield Reason(
-            "heads", f"{attention.heads} query heads do not divide by tp {tp}", {"heads": attention.heads, "tp": tp}
+            "heads",
+            f"{mixer.key_heads} key heads of linear attention do not divide by tp {tp}",
+            {"heads": mixer.key_heads, "tp": tp},
         )
-    if isinstance(attention, GQA) and attention.kv_heads % tp and tp % attention.kv_heads:
+    if isinstance(mixer, CompressedAttention) and mixer.out_groups % tp:
+        yield Reason(
+            "heads",
+            f"{mixer.out_groups} groups of the output projection do not divide by tp {tp}",
+            {"groups": mixer.out_groups, "tp": tp},
+        )
+    shared, what = _shared_heads(mixer)
+    if shared % tp and tp % shared:
         yield Reason(
             "kv_heads",
-            f"{attention.kv_heads} KV heads neither divide by tp {tp} nor can be copied evenly",
-            {"kv_heads": attention.kv_heads, "tp": tp},
+            f"{shared} {what} neither divide by tp {tp} nor can be copied evenly",
+            {"kv_heads": shared, "tp": tp},
         )
+
+
+def _shared_heads(mixer: Mixer) -> tuple[int, str]:
+    """Heads that are copied where there are more ranks, and what they are called."""
+    if isinstance(mixer, GQA):
+        return mixer.kv_heads, "KV heads"
+    return (mixer.groups, "groups") if isinstance(mixer, Mamba2) else (1, "KV heads")
 
 
 def _feed_forward(group: LayerGroup, *, tp: int, ep: int, moe_tp: int) -> Iterator[Reason]:
     ffn = group.ffn
+    if ffn is None:
+        return
     if isinstance(ffn, Dense):
         if ffn.intermediate % tp:
             yield _width("feed-forward", ffn.intermediate, "tp", tp)
@@ -118,6 +159,8 @@ def dtype_reasons(
 def _scale_blocks(model: ModelSpec, tp: int, moe_tp: int) -> Iterator[Reason]:
     for group in model.layers:
         ffn = group.ffn
+        if ffn is None:
+            continue
         width = ffn.intermediate // (tp if isinstance(ffn, Dense) else moe_tp)
         if width % _SCALE_BLOCK:
             yield Reason(

@@ -10,6 +10,7 @@ from sim.report.figures import breakdown_bar, difference_plot, latency_cdf, memo
 from sim.report.html import html_report, html_text
 from sim.report.pareto import pareto, pareto_views
 from sim.report.scoreboard import scoreboard_tables
+from sim.report.scoreboard_page import scoreboard_page
 from sim.report.tables import compare_tables, run_tables, search_tables
 from sim.report.timeline import save_timeline, timeline
 
@@ -27,6 +28,7 @@ __all__ = [
     "rejected_bar",
     "run_tables",
     "save_timeline",
+    "scoreboard_page",
     "scoreboard_tables",
     "search_tables",
     "timeline",

@@ -19,6 +19,7 @@ REQUEST_COLUMNS: Final = {
     "replica": "",
     "arrival_s": "s",
     "input_tokens": "tokens",
+    "cached_tokens": "tokens",
     "output_tokens": "tokens",
     "emitted_tokens": "tokens",
     "first_scheduled_s": "s",
@@ -32,9 +33,9 @@ REQUEST_COLUMNS: Final = {
     "status": "",
     "slo_ok": "",
 }
-"""Columns of the request table and their units. `output_tokens` is what was asked, `emitted_tokens` what came;
-`first_scheduled_s`, `first_token_s` and `finish_s` are times since zero, the other seconds are durations; what did not
-happen is NaN. `slo_ok` is missing (NA) without an SLO."""
+"""Columns of the request table and their units. `cached_tokens` are those of the prompt found in the prefix cache,
+`output_tokens` is what was asked, `emitted_tokens` what came; `first_scheduled_s`, `first_token_s` and `finish_s` are
+times since zero, the other seconds are durations; what did not happen is NaN. `slo_ok` is missing (NA) without SLO."""
 
 _SUM_TOLERANCE = 1e-6
 
@@ -70,6 +71,7 @@ class RunFacts:
         preemptions: Times a request was evicted.
         busy: Exposed seconds by cause, `idle` included; they sum to `duration_s * n_replicas`.
         hidden: Seconds by cause that overlap with others and so cost nothing.
+        prefix_caching: Whether requests could share KV blocks of equal prefixes.
         warmup_s: Requests sent before this time are not in the table; rates are over the time after it [s].
         arrived: Requests that arrived, if known; the table must have as many rows.
     """
@@ -87,6 +89,7 @@ class RunFacts:
     preemptions: int
     busy: Mapping[str, float]
     hidden: Mapping[str, float] = field(default_factory=dict)
+    prefix_caching: bool = False
     warmup_s: float = 0.0
     arrived: int | None = None
 
@@ -125,6 +128,7 @@ def compute_metrics(
         **_cost(facts, _ratio(float(requests["emitted_tokens"].sum()), window_s)),
         "n_gpus": facts.n_gpus,
         "kv_cache_tokens": facts.kv_cache_tokens,
+        "prefix_hit_frac": _prefix_hits(requests) if facts.prefix_caching else None,
         "preemptions": facts.preemptions,
         "duration_s": facts.duration_s,
         "requests": _counts(requests),
@@ -190,6 +194,11 @@ def _throughput(requests: pd.DataFrame, window_s: float, n_gpus: int) -> dict[st
         "output_tokens_per_s_per_gpu": _ratio(emitted, window_s * n_gpus),
         "total_tokens_per_s_per_gpu": _ratio(prompts + emitted, window_s * n_gpus),
     }
+
+
+def _prefix_hits(requests: pd.DataFrame) -> float | None:
+    scheduled = requests[requests["first_scheduled_s"].notna()]
+    return _ratio(float(scheduled["cached_tokens"].sum()), float(scheduled["input_tokens"].sum()))
 
 
 def _within_slo(requests: pd.DataFrame, window_s: float, slo: SloSpec | None) -> dict[str, float | None]:

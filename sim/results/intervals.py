@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,8 +37,9 @@ class Band:
         return Band(1.0 / self.high, 1.0 / self.low)
 
     def widened(self, factor: float) -> Band:
-        """The band with its logarithmic distance from one stretched."""
-        return Band(self.low**factor, self.high**factor)
+        """The band stretched about its middle, in the logarithm."""
+        middle, half = math.sqrt(self.low * self.high), math.sqrt(self.high / self.low) ** factor
+        return Band(middle / half, middle * half)
 
 
 def band_of(path: str, bands: Mapping[str, Band]) -> Band | None:

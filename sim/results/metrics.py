@@ -179,7 +179,8 @@ _EFFICIENCY = (
         "1",
         "max",
         "Model FLOPs utilisation: matrix FLOPs that the model needs (2 per active parameter and token, plus "
-        "attention: 4 per head dimension, head and attended token; a causal prompt attends to half) over duration, "
+        "attention: 4 per head dimension, head and attended token; a causal prompt attends to half; plus recurrent "
+        "states: 4 or 6 per element and token) over duration, "
         "dense peak rate of the compute format and GPUs. Idle time counts.",
         short=("mfu",),
     ),
@@ -242,6 +243,16 @@ _REST = (
         "max",
         "Tokens that the KV blocks of all replicas hold together.",
         short=("kv_cache",),
+    ),
+    Metric(
+        "prefix_hit_frac",
+        "Prefix hits",
+        "1",
+        "max",
+        "Prompt tokens found in the prefix cache, over all prompt tokens of the requests that were scheduled; what a "
+        "preempted request finds later is not counted. Null where nothing could be found: prefix caching is off, or "
+        "the traffic does not say which prompts begin alike.",
+        short=("prefix_hits",),
     ),
     Metric("preemptions", "Preemptions", "", "min", "Times a request lost its KV blocks and was computed again."),
     Metric(

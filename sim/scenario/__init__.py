@@ -4,10 +4,11 @@ Start in `spec` (what a file may say), then `load` (files, `--set` overrides, er
 models, clusters, engines and traffic), `run` and `compare`.
 """
 
-from sim.scenario.assemble import Assembled, assemble
+from sim.scenario.assemble import Assembled, assemble, cluster_spec
+from sim.scenario.bands import Setting, bands_for, setting_of
 from sim.scenario.compare import compare
 from sim.scenario.goodput import native_rate, require_slo
-from sim.scenario.load import IN_CODE, Scenario, load, scenario_schema
+from sim.scenario.load import IN_CODE, Scenario, load, located, scenario_schema
 from sim.scenario.provenance import provenance
 from sim.scenario.run import GoodputProbe, PlanRunner, run, seed_of
 from sim.scenario.spec import ScenarioSpec, SearchSpec, ServingWorkload, VariantSpec
@@ -21,14 +22,19 @@ __all__ = [
     "ScenarioSpec",
     "SearchSpec",
     "ServingWorkload",
+    "Setting",
     "VariantSpec",
     "assemble",
+    "bands_for",
+    "cluster_spec",
     "compare",
     "load",
+    "located",
     "native_rate",
     "provenance",
     "require_slo",
     "run",
     "scenario_schema",
     "seed_of",
+    "setting_of",
 ]

@@ -50,7 +50,7 @@ def assemble(scenario: Scenario, *, seed: int) -> Assembled:
     with scenario.errors_at("model"):
         model = load_model(located(spec.model, base))
     with scenario.errors_at("cluster"):
-        cluster = load_cluster(_cluster_spec(scenario))
+        cluster = load_cluster(cluster_spec(scenario))
     with scenario.errors_at("engine"):
         engine = load_engine(located(spec.engine, base))
     return Assembled(
@@ -78,7 +78,12 @@ def _check_policies(scenario: Scenario) -> None:
                 registry.get(policy)
 
 
-def _cluster_spec(scenario: Scenario) -> ClusterSpec:
+def cluster_spec(scenario: Scenario) -> ClusterSpec:
+    """The cluster of `scenario` as data, its node found from the scenario's folder.
+
+    Raises:
+        InputError: if the cluster is unknown.
+    """
     cluster = scenario.spec.cluster
     if isinstance(cluster, str):
         cluster = load_data("hardware_profiles/clusters", located(cluster, scenario.base), ClusterSpec, kind="cluster")

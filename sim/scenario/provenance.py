@@ -11,6 +11,7 @@ import numpy as np
 
 from sim.plans import ResolvedPlan
 from sim.scenario.assemble import Assembled
+from sim.scenario.bands import setting_of, strangeness
 
 _PACKAGES = ("plansim", "numpy", "scipy", "pandas", "simpy", "networkx", "pydantic")
 
@@ -28,7 +29,8 @@ def provenance(
     """
     requests = things.requests
     digest = hashlib.sha256()
-    for column in (requests.arrival_s, requests.input_tokens, requests.output_tokens):
+    blocks = () if requests.blocks is None else (requests.blocks.ids, requests.blocks.offsets)
+    for column in (requests.arrival_s, requests.input_tokens, requests.output_tokens, *blocks):
         digest.update(np.ascontiguousarray(column).tobytes())
     scenario = things.scenario.resolved()
     return {
@@ -56,21 +58,30 @@ def _intervals(things: Assembled) -> str:
     if not engine.errors:
         return f"unknown: predictions for {engine.name} were not compared with enough measured runs"
     band = engine.errors[0]
-    wider = ", wider here since the device's kernels are not measured" if _is_stranger(things) else ""
+    strange = strangeness(engine, setting_of(things))
+    wider = f"; wider here, since not among what was measured: {', '.join(strange)}" if strange else ""
     source = engine.refs.get(band.ref, band.ref)
     return (
-        f"90 % of measured runs of models left out of the fit fell inside: {source}{wider}; "
+        f"90 % of measured runs fell inside: {source}{wider}; "
         "simulation noise and metrics that were not measured are not covered"
     )
 
 
-def _is_stranger(things: Assembled) -> bool:
-    return things.cluster.device.kernels.name == "generic"
+def _prefix_caching(things: Assembled, plan: ResolvedPlan | None) -> str:
+    if plan is not None and not plan.prefix_caching:
+        why = "" if plan.kv_layout.plain else " (not modelled where layers keep different things of a sequence)"
+        return f"prefix caching is off{why}: every prompt is computed in full"
+    if things.requests.blocks is None:
+        return "no two prompts begin alike, for the traffic does not say which do: every prompt is computed in full"
+    return (
+        "prefix caching finds full blocks of prompts, not of earlier answers; its grain is that of the traffic's block "
+        "ids, and the data-parallel ranks of a replica share one cache"
+    )
 
 
 def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
     notes = [
-        "prefix caching is off: every prompt is computed in full",
+        _prefix_caching(things, plan),
         "kernel costs are analytic curves fitted to public kernel tables, not to this deployment",
         "attention decodes from cold memory; prompts and decodes of an iteration share one launch per layer",
         "KV blocks are allocated for all layers alike, sliding-window layers included",

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 
 from sim.core import InfeasibleError, Reason
-from sim.costs import CostModel
-from sim.hardware import power_w, resting_w
-from sim.models import attention_flops_per_key, kv_bytes_per_token_rank, model_flops_per_token
+from sim.costs import CostModel, bind_collective
+from sim.models import kv_bytes_per_token_rank
 from sim.plans import ResolvedPlan, launch_command, require
-from sim.results import Band, GapRuns, RunFacts, RunResult, SloSpec, build_result, intervals_of
+from sim.results import Band, GapRuns, RunResult, SloSpec, build_result, intervals_of
 from sim.scenario.assemble import Assembled, assemble, longest_request
+from sim.scenario.bands import bands_for, setting_of
+from sim.scenario.facts import run_facts
 from sim.scenario.goodput import bisect_edge, native_rate, require_slo
 from sim.scenario.load import Scenario
 from sim.scenario.provenance import provenance
@@ -33,7 +34,10 @@ from sim.serving import (
     EngineTiming,
     FrontendTiming,
     Headroom,
+    KvTransfer,
     OpenLoop,
+    PoolConfig,
+    PrefillPool,
     RequestLog,
     ServingRun,
     StageCosts,
@@ -47,9 +51,6 @@ _STEADY_RESIDENCES: Final = 5.0
 """A probe's arrivals must go on for so many mean residence times, so that filling empty slots is a small part of it."""
 
 _MOST_PROBE_REQUESTS: Final = 1_000_000
-
-_STRANGER_STRETCH: Final = 2.0
-"""How much wider, in the logarithm, intervals are on a device that has only generic kernel curves (assumed)."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -179,16 +180,20 @@ class PlanRunner:
             chunk_limit=plan.max_num_batched_tokens,
             kv_blocks=plan.kv_blocks * plan.dp,
             block_tokens=plan.block_tokens,
+            kv_layout=plan.kv_layout,
             chunked_prefill=plan.chunked_prefill,
+            prefix_caching=plan.prefix_caching,
             watermark_blocks=plan.watermark_blocks * plan.dp,
             schedule_ahead=self.things.engine.async_scheduling,
+            queue_interval=plan.queue_interval,
+            balance_wait=plan.balance_wait,
+            ranks=plan.dp,
         )
 
     @cached_property
     def bands(self) -> dict[str, Band]:
-        """How far off predictions for the engine were, by metric; wider on a device whose kernels nobody measured."""
-        stretch = _STRANGER_STRETCH if self.things.cluster.device.kernels.name == "generic" else 1.0
-        return {band.metric: Band(band.low, band.high).widened(stretch) for band in self.things.engine.errors}
+        """How far off predictions for the engine were, by metric; wider for a model, device or load not measured."""
+        return bands_for(self.things.engine, setting_of(self.things))
 
     @cached_property
     def _frontend(self) -> FrontendTiming:
@@ -204,6 +209,25 @@ class PlanRunner:
             overlapped=engine.async_scheduling,
             graph_sizes=engine.graph_sizes,
         )
+
+    def _prefill_pool(self, plan: ResolvedPlan) -> PrefillPool | None:
+        """The engines that compute prompts for the plan's own, and the way of their KV; None if there are none."""
+        prompts, link = plan.prefill, plan.kv_link
+        if prompts is None or link is None:
+            return None
+        costs = [self.compiled(prompts)] * prompts.replicas
+        pool = PoolConfig(costs, self._limits(prompts), prompts.scheduler, prompts.router)
+        message = bind_collective("p2p", link, engine=self.things.engine.family)
+        per_rank = [kv_bytes_per_token_rank(self.things.model, shard) for shard in plan.shards]
+        transfer = KvTransfer(
+            bytes_per_token=sum(per_rank) * plan.tp,
+            send_bytes_per_s=prompts.tp * prompts.pp * message.bytes_per_s,
+            receive_bytes_per_s=plan.tp * plan.pp * message.bytes_per_s,
+            send_groups=prompts.dp,
+            receive_groups=plan.dp,
+            latency_s=message.fixed_s,
+        )
+        return PrefillPool(pool, transfer)
 
     def simulate(
         self,
@@ -225,7 +249,7 @@ class PlanRunner:
             leap: Whether engines leap.
         """
         table = self.things.requests if requests is None else requests
-        log = RequestLog(table.input_tokens, table.output_tokens)
+        log = RequestLog(table.input_tokens, table.output_tokens, blocks=table.blocks)
         load: OpenLoop | ClosedLoop
         if self.things.concurrency is not None:
             load = ClosedLoop(self.things.concurrency)
@@ -238,6 +262,7 @@ class PlanRunner:
             limits=self._limits(plan),
             scheduler=plan.scheduler,
             router=plan.router,
+            prefill=self._prefill_pool(plan),
             frontend=self._frontend,
             max_model_len=plan.max_model_len,
             seed=self.seed,
@@ -316,25 +341,29 @@ class PlanRunner:
 
     def _verdict(self, plan: ResolvedPlan, slo: SloSpec, requests: RequestTable, time_scale: float) -> Verdict:
         """Whether the plan attains the SLO in one run; plans known to behave alike share the answer."""
-        limits = self._limits(plan)
+        limits, alike = self._limits(plan), plan.prefill is None
         longest = min(longest_request(requests), plan.max_model_len)
-        largest_blocks = -(-longest // plan.block_tokens)
+        largest_blocks = plan.kv_layout.blocks_for(longest)
         known = self._verdicts.setdefault((plan.behaviour_key, longest, len(requests), time_scale), [])
         for verdict in known:
-            if verdict.headroom.within(limits, largest_blocks=largest_blocks):
+            if alike and verdict.headroom.within(limits, largest_blocks=largest_blocks):
                 return verdict
         outcome = self.simulate(plan, requests=requests, time_scale=time_scale, breaker=slo)
         frame = outcome.log.to_frame()
         kept = not outcome.stopped and float(np.mean(slo.satisfied(frame))) >= slo.attainment
         verdict = Verdict(kept, float(frame["e2e_s"].mean()), outcome.headroom())
-        if verdict.headroom.within(limits, largest_blocks=largest_blocks):
+        if alike and verdict.headroom.within(limits, largest_blocks=largest_blocks):
             known.append(verdict)
         return verdict
 
     # ---- results ----
 
+    def _sources(self, plan: ResolvedPlan) -> dict[str, str]:
+        """Where the costs of all engines of the plan come from, by operator kind."""
+        return {kind: text for pool in plan.pools for kind, text in self.compiled(pool).sources.items()}
+
     def _result(self, plan: ResolvedPlan, outcome: ServingRun, extra: Mapping[str, float]) -> RunResult:
-        things, cost = self.things, self.compiled(plan)
+        things = self.things
         spec = things.scenario.spec
         warmup_s = spec.workload.warmup
         frames = [record.to_frame() for record in outcome.records]
@@ -348,7 +377,7 @@ class PlanRunner:
         result = build_result(
             requests=requests[requests["arrival_s"] >= warmup_s].reset_index(drop=True),
             gaps=GapRuns(np.concatenate([g[0] for g in gaps]), np.concatenate([g[1] for g in gaps])),
-            facts=self._facts(plan, outcome, cost, leaps),
+            facts=run_facts(things, plan, outcome, [self.compiled(pool) for pool in plan.pools], frames),
             slo=spec.slo,
             extra=extra,
             iterations=leaps,
@@ -357,60 +386,7 @@ class PlanRunner:
             memory=plan.memory.to_dict(),
             launch=launch_command(plan, model=things.model, engine=things.engine),
             scenario=things.scenario.resolved(),
-            provenance=provenance(things, plan, seed=self.seed, sources=cost.sources),
+            provenance=provenance(things, plan, seed=self.seed, sources=self._sources(plan)),
         )
         result.intervals = intervals_of(result.metrics, self.bands, closed_loop=things.concurrency is not None)
         return result
-
-    def _facts(self, plan: ResolvedPlan, outcome: ServingRun, cost: CompiledCost, leaps: pd.DataFrame) -> RunFacts:
-        things, device = self.things, self.things.cluster.device.at_clock(plan.clock)
-        steps = leaps["iterations"].to_numpy(dtype=np.float64)
-        triangle = 0.5 * steps * (steps - 1)
-        busy = float((steps * leaps["first_s"] + leaps["growth_s"] * triangle).sum())
-        decoded_keys = float((steps * leaps["attended"] + leaps["attended_growth"] * triangle).sum())
-        prompt_keys = float(leaps["prompt_attended"].sum())
-        tokens = float((steps * leaps["decoding"] + leaps["prompt_tokens"]).sum())
-        rows = float((steps * (leaps["decoding"] + leaps["prompts"])).sum())
-        per_token, per_row = model_flops_per_token(things.model)
-        flops = (
-            tokens * per_token + rows * per_row + (decoded_keys + prompt_keys) * attention_flops_per_key(things.model)
-        )
-        per_rank = sum(kv_bytes_per_token_rank(things.model, shard) for shard in plan.shards)
-        kv_bytes = decoded_keys * per_rank * plan.tp  # copies of KV heads and of latents are read by every rank
-        gpus_per_replica = plan.n_gpus / plan.replicas
-        moved = cost.bytes_per_gpu(leaps) * gpus_per_replica + kv_bytes
-        peak_flops, _ = device.compute_rate(plan.compute_dtype)
-        busy_gpu_s = busy * gpus_per_replica
-        energy_j = self._energy_j(plan, outcome.duration_s, busy_gpu_s, flops / peak_flops, moved)
-        parts = cost.causes_s(leaps)
-        total_s = outcome.duration_s * plan.replicas
-        return RunFacts(
-            n_gpus=plan.n_gpus,
-            n_replicas=plan.replicas,
-            duration_s=outcome.duration_s,
-            usd_per_gpu_hour=things.cluster.usd_per_device_hour,
-            energy_j=energy_j,
-            matrix_flops=flops,
-            memory_bytes=moved,
-            peak_flops=peak_flops,
-            peak_bytes_per_s=device.memory_bytes_per_s,
-            kv_cache_tokens=plan.kv_blocks * plan.block_tokens * plan.dp * plan.replicas,
-            preemptions=sum(record.preemptions for record in outcome.records),
-            busy={**parts, "idle": max(0.0, total_s - sum(parts.values()))},
-            warmup_s=things.scenario.spec.workload.warmup,
-        )
-
-    def _energy_j(
-        self, plan: ResolvedPlan, duration_s: float, busy_gpu_s: float, compute_gpu_s: float, moved_bytes: float
-    ) -> float:
-        """Energy of all GPUs [J]: power at the mean utilisation while busy, that of a loaded GPU at rest otherwise."""
-        device = self.things.cluster.device.at_clock(plan.clock)
-        idle_gpu_s = max(0.0, duration_s * plan.n_gpus - busy_gpu_s)
-        if busy_gpu_s == 0:
-            return resting_w(device) * idle_gpu_s
-        busy_w = power_w(
-            device,
-            compute_frac=np.asarray(min(1.0, compute_gpu_s / busy_gpu_s)),
-            memory_frac=np.asarray(min(1.0, moved_bytes / device.memory_bytes_per_s / busy_gpu_s)),
-        )
-        return float(busy_w) * busy_gpu_s + resting_w(device) * idle_gpu_s

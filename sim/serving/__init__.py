@@ -6,17 +6,20 @@ Start in `deployment.serve`, then `replica` (the engine loop and its leaps), `sc
 """
 
 from sim.serving.compiled import CompiledCost
-from sim.serving.deployment import ClosedLoop, Headroom, OpenLoop, ServingRun, serve
+from sim.serving.deployment import ClosedLoop, Headroom, OpenLoop, PrefillPool, ServingRun, serve
 from sim.serving.frontend import FrontendTiming
 from sim.serving.iteration import ConstantCost, DecodeRow, IterationCost
+from sim.serving.limits import EngineLimits
+from sim.serving.pool import PoolConfig
 from sim.serving.probe import slo_breaker
 from sim.serving.records import LEAP_COLUMNS, ReplicaRecord
-from sim.serving.replica import EngineLimits, Replica
+from sim.serving.replica import Replica
 from sim.serving.requests import RequestLog
 from sim.serving.routers import ROUTERS, Fleet, Router
 from sim.serving.schedulers import SCHEDULERS, Chunk, EngineState, Scheduler
 from sim.serving.stages import EngineTiming, StageCosts
 from sim.serving.steady import SteadyCurves
+from sim.serving.transfer import KvTransfer
 
 __all__ = [
     "LEAP_COLUMNS",
@@ -34,7 +37,10 @@ __all__ = [
     "FrontendTiming",
     "Headroom",
     "IterationCost",
+    "KvTransfer",
     "OpenLoop",
+    "PoolConfig",
+    "PrefillPool",
     "Replica",
     "ReplicaRecord",
     "RequestLog",

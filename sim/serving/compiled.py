@@ -4,6 +4,7 @@ Done once per (model, plan shape, device, engine) with vectorised numpy; the eng
 
 - What depends on the tokens of an iteration (projections, FFN or experts, norms, collectives) is tabulated for every
   token count, what depends on logits rows (LM head, sampling) for every row count.
+- Recurrent states take one time per batch and one per length of a prompt chunk, whatever came before.
 - Decode attention is evaluated on a grid of mean contexts for every batch and interpolated linearly between them, so
   it is piecewise affine in attended tokens with the grid as exact break points.
 - Prefill attention has three parts per chunk (work, serial walk, bytes), each tabulated by chunk length and linear in
@@ -18,6 +19,7 @@ lasts as long as one micro-batch takes through all stages; with all lanes full, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -27,8 +29,8 @@ import numpy as np
 import pandas as pd
 
 from sim.core import Array
-from sim.costs import QUERY_ROWS_PER_TILE, CostModel
-from sim.models import AttentionClass, ModelSpec, Operator, decode_operators, prefill_operators
+from sim.costs import CostModel
+from sim.models import AttentionClass, ModelSpec, Operator, StateScan, decode_operators, prefill_operators
 from sim.serving.iteration import DecodeRow
 from sim.serving.schedulers import Chunk
 from sim.serving.stages import EngineTiming, StageCosts, Stages
@@ -87,13 +89,17 @@ def _tabulate(parts: Sequence[tuple[float, CostModel, list[Operator]]], grid: Ar
 
 @dataclass(frozen=True)
 class _PrefillTable:
-    """Prefill attention of one class: per chunk length, `(at prefix 0, growth per prefix token)` of each part [s]."""
+    """Prompts in one class: per chunk length, `(at prefix 0, growth per token of prefix seen)` of each part [s].
+
+    `longest_walk_s` is the walk over a full window.
+    """
 
     work: tuple[list[float], list[float]]
     walk: tuple[list[float], list[float]]
     moved: tuple[list[float], list[float]]
     t0_s: float
     p: float
+    longest_walk_s: float
 
 
 class CompiledCost:
@@ -129,8 +135,8 @@ class CompiledCost:
         self._token_limit = token_budget + max_sequences
         classes = self._stages.classes
         self.windows = tuple(cls.window for cls in classes)
-        layers = sum(cls.layers for cls in classes)
-        self.weights = tuple(cls.layers / layers for cls in classes)
+        flops = sum(cls.flops_per_token for cls in classes)
+        self.weights = tuple(cls.flops_per_token / flops if flops else 0.0 for cls in classes)
         self._tables: dict[bool, tuple[_Table, _Table]] = {}
         self._rows: dict[tuple[int, int], DecodeRow] = {}
         self._grids: dict[int, tuple[Array, Array]] = {}
@@ -267,7 +273,18 @@ class CompiledCost:
             line(start.moved_s, later.moved_s),
             layers * t0_s,
             p,
+            self._longest_walk_s(cls),
         )
+
+    def _longest_walk_s(self, cls: AttentionClass) -> float:
+        """Walk [s] of a chunk behind a prefix that fills any window; infinite where nothing ends it."""
+        if cls.window is None:
+            return math.inf
+        stage, far = self._stages.items[0], np.asarray(1e12)
+        (operator,) = prefill_operators(self._stages.model, stage.shard, np.asarray(self._token_limit), far, cls)
+        if isinstance(operator, StateScan):
+            return math.inf
+        return float(operator.count * stage.costs.prefill_terms(operator).walk_s)
 
     def prefill(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, float]:
         """Prefill-attention time of a cycle [s], and keys attended averaged over layers.
@@ -293,8 +310,8 @@ class CompiledCost:
                 one = table.moved[0][at] + table.moved[1][at] * (prefix if window is None else min(prefix, window))
                 moved += one
                 longest_moved = max(longest_moved, one)
-            if window is not None:
-                walk = min(walk, table.walk[0][0] * (window + QUERY_ROWS_PER_TILE))
+            if walk > table.longest_walk_s:
+                walk = table.longest_walk_s
             if groups > 1:
                 work = max(longest_work, work / groups)
                 moved = max(longest_moved, moved / groups)

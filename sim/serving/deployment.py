@@ -1,4 +1,4 @@
-"""A deployment: replicas behind a router, fed by an open or closed loop of requests, run to the end.
+"""A deployment: pools of replicas behind a front end, fed by an open or closed loop of requests, run to the end.
 
 `serve` is the one entry point of the package for whoever wants request times: give it requests, a cost, limits and
 policies, get the log of all requests and the record of every replica.
@@ -6,24 +6,38 @@ policies, get the log of all requests and the record of every replica.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
-from sim.core import Array, stream
+from sim.core import Array
 from sim.kernel import Kernel, Priority
 from sim.serving.frontend import Frontend, FrontendTiming
 from sim.serving.iteration import IterationCost
+from sim.serving.limits import EngineLimits
+from sim.serving.pool import Pool, PoolConfig
 from sim.serving.records import ReplicaRecord
-from sim.serving.replica import EngineLimits, Replica
+from sim.serving.replica import Replica
 from sim.serving.requests import REJECTED, RequestLog
-from sim.serving.routers import ROUTERS
-from sim.serving.schedulers import SCHEDULERS
+from sim.serving.transfer import KvNetwork, KvTransfer
 
 _NO_FRONTEND = FrontendTiming()
+
+
+@dataclass(frozen=True)
+class PrefillPool:
+    """Engines that compute prompts for others to decode.
+
+    Attributes:
+        pool: The engines.
+        transfer: How the KV gets to those that decode.
+    """
+
+    pool: PoolConfig
+    transfer: KvTransfer
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,8 @@ class ServingRun:
 
     Attributes:
         log: Every request.
-        records: Every replica's leaps.
-        replicas: The replicas as the run left them.
+        records: Every replica's leaps; those of engines that only compute prompts come first.
+        replicas: The replicas as the run left them, in the same order.
         duration_s: From time zero to the last event [s].
         stopped: Whether `stop_when` ended it before all requests were served.
         slots_used: The most slots in use at once in a replica; see `Headroom`.
@@ -84,8 +98,8 @@ class Headroom:
     Attributes:
         slots: Requests running at once in a replica; where the router looks at slots, requests sent to a replica and
             not finished, for they decide whether it holds others back.
-        blocks: KV blocks in use in a replica; where the scheduler looks ahead, those of its running requests at their
-            ends, for they decide whom it admits.
+        blocks: KV blocks in use or cached in a replica; where the scheduler looks ahead, those of its running requests
+            at their ends, for they decide whom it admits.
         preempted: Whether any request was preempted.
     """
 
@@ -104,62 +118,47 @@ class Headroom:
 
 
 class Deployment:
-    """Replicas behind a router; implements `routers.Fleet`."""
+    """One pool of engines, or one for prompts and one for decoding, behind a front end."""
 
-    def __init__(self, kernel: Kernel, log: RequestLog, *, frontend: Frontend, max_model_len: int | None) -> None:
-        self.outstanding: list[int] = []
-        self.replicas: list[Replica] = []
+    def __init__(
+        self,
+        kernel: Kernel,
+        log: RequestLog,
+        config: PoolConfig,
+        *,
+        prefill: PrefillPool | None,
+        frontend: Frontend,
+        max_model_len: int | None,
+        seed: int,
+        leap: bool,
+    ) -> None:
         self._kernel = kernel
         self._log = log
         self._frontend = frontend
         self._max_model_len = max_model_len
-        self._held: deque[int] = deque()
-        self._slots: list[int] = []
-        self._slots_read = False
-        self._peak_outstanding = 0
         self._listeners: list[Callable[[int], None]] = []
-        self._choose: Callable[[int], int | None]
-
-    def build(
-        self,
-        costs: Sequence[IterationCost],
-        limits: EngineLimits,
-        *,
-        scheduler: str,
-        router: str,
-        seed: int,
-        leap: bool,
-    ) -> None:
-        """Creates one replica per cost, and the router."""
-        self.outstanding = [0] * len(costs)
-        self._slots = [limits.max_sequences] * len(costs)
-        policy = SCHEDULERS.get(scheduler)
-        self.replicas = [
-            Replica(
-                index,
-                kernel=self._kernel,
-                cost=cost,
-                limits=limits,
-                scheduler=policy(),
-                log=self._log,
-                on_finish=self._finished,
-                leap=leap,
-            )
-            for index, cost in enumerate(costs)
-        ]
-        self._choose = ROUTERS.get(router)(self, stream(seed, "router")).choose
+        pool = partial(Pool, kernel=kernel, log=log, seed=seed, leap=leap, on_end=self._ended)
+        self.pools: tuple[Pool, ...]
+        if prefill is None:
+            self._main = self._entry = pool(config, first=0, stream_name="router")
+            self.pools = (self._main,)
+            return
+        senders, receivers = len(prefill.pool.costs), len(config.costs)
+        self._network = KvNetwork(prefill.transfer, kernel, senders=senders, receivers=receivers)
+        self._computed_by: dict[int, int] = {}
+        self._entry = pool(prefill.pool, first=0, stream_name="prefill router", hand_over=self._hand_over)
+        self._main = pool(config, first=senders, stream_name="router", fetch=self._fetch)
+        self.pools = (self._entry, self._main)
 
     @property
-    def slots(self) -> list[int]:
-        """Most requests each replica runs at once; that the router asked is remembered."""
-        self._slots_read = True
-        return self._slots
+    def replicas(self) -> list[Replica]:
+        """All replicas by their number, those for prompts first."""
+        return [replica for pool in self.pools for replica in pool.replicas]
 
     @property
     def slots_used(self) -> int:
         """The most slots in use at once in a replica; see `Headroom`."""
-        running = max(replica.peak_running for replica in self.replicas)
-        return max(running, self._peak_outstanding) if self._slots_read else running
+        return max(pool.slots_used for pool in self.pools)
 
     def listen(self, listener: Callable[[int], None]) -> None:
         """Calls `listener` with every request that ends, finished or rejected."""
@@ -188,38 +187,31 @@ class Deployment:
                 return
             if log.output[request] > room:
                 log.output[request] = room
-        self._route(request)
-
-    def _route(self, request: int) -> None:
-        target = None if self._held else self._choose(request)
-        if target is None:
-            self._held.append(request)
-        else:
-            self._dispatch(request, target)
-
-    def _dispatch(self, request: int, target: int) -> None:
-        self.outstanding[target] = outstanding = self.outstanding[target] + 1
-        if outstanding > self._peak_outstanding:
-            self._peak_outstanding = outstanding
-        self.replicas[target].submit(request)
-
-    def _finished(self, request: int) -> None:
-        self.outstanding[self._log.replica[request]] -= 1
-        if self._held:
-            target = self._choose(self._held[0])
-            if target is not None:
-                self._dispatch(self._held.popleft(), target)
-        self._ended(request)
+        self._entry.route(request)
 
     def close(self) -> None:
         """Lets go of listeners and replicas: a finished run is freed when its result is, not when cycles are sought."""
         self._listeners.clear()
-        for replica in self.replicas:
-            replica.on_finish = None
+        for pool in self.pools:
+            pool.close()
 
     def _ended(self, request: int) -> None:
         for listener in self._listeners:
             listener(request)
+
+    def _hand_over(self, request: int, replica: int) -> None:
+        """A prompt is computed: its engine keeps the KV until the decode engine that the router chooses has it."""
+        self._computed_by[request] = replica
+        self._main.route(request)
+
+    def _fetch(self, request: int, replica: int, done: Callable[[], None]) -> None:
+        sender = self._computed_by.pop(request)
+
+        def arrived() -> None:
+            self._entry.replicas[sender].release(request)
+            done()
+
+        self._network.send(self._log.prompt[request], sender=sender, receiver=replica, done=arrived)
 
 
 class _Source(Protocol):
@@ -285,6 +277,7 @@ def serve(
     limits: EngineLimits,
     scheduler: str = "vllm-v1",
     router: str = "round_robin",
+    prefill: PrefillPool | None = None,
     frontend: FrontendTiming = _NO_FRONTEND,
     max_model_len: int | None = None,
     seed: int = 0,
@@ -301,6 +294,7 @@ def serve(
         limits: Engine limits of each replica.
         scheduler: Name of the scheduling policy.
         router: Name of the routing policy.
+        prefill: Engines that compute the prompts, so that the replicas only decode; None for replicas that do both.
         frontend: What stands between the clients and the engines.
         max_model_len: Context limit [tokens]; prompts that fill it are rejected, outputs are cut at it.
         seed: Seed of the router's random stream.
@@ -312,9 +306,17 @@ def serve(
         InputError: if a policy's name is unknown.
     """
     kernel = Kernel()
-    queue = Frontend(frontend, len(costs))
-    deployment = Deployment(kernel, log, frontend=queue, max_model_len=max_model_len)
-    deployment.build(costs, limits, scheduler=scheduler, router=router, seed=seed, leap=leap)
+    queue = Frontend(frontend, len(costs if prefill is None else prefill.pool.costs))
+    deployment = Deployment(
+        kernel,
+        log,
+        PoolConfig(costs, limits, scheduler, router),
+        prefill=prefill,
+        frontend=queue,
+        max_model_len=max_model_len,
+        seed=seed,
+        leap=leap,
+    )
     source: _Source
     if isinstance(load, OpenLoop):
         source = _OpenSource(kernel, deployment, log, load, queue)
@@ -324,15 +326,10 @@ def serve(
         deployment.listen(lambda request: kernel.stop() if stop_when(request) else None)
     source.start()
     stopped = kernel.run_all(until_s=until_s)
-    for replica in deployment.replicas:
+    replicas = deployment.replicas
+    for replica in replicas:
         replica.stop()
     kernel.close()
     deployment.close()
-    return ServingRun(
-        log,
-        [replica.record for replica in deployment.replicas],
-        deployment.replicas,
-        kernel.now,
-        stopped,
-        deployment.slots_used,
-    )
+    records = [replica.record for replica in replicas]
+    return ServingRun(log, records, replicas, kernel.now, stopped, deployment.slots_used)

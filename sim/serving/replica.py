@@ -16,79 +16,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from sim.kernel import Alarm, Kernel, leap_end_s, steps_until
 from sim.serving.iteration import IterationCost
 from sim.serving.kv import KvBlocks
+from sim.serving.limits import EngineLimits
+from sim.serving.prefix import PrefixKvBlocks, PromptUnits
 from sim.serving.records import ReplicaRecord
 from sim.serving.requests import FINISHED, QUEUED, RUNNING, RequestLog
 from sim.serving.schedulers import Chunk, Scheduler
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """Limits of one replica, all its data-parallel ranks and pipeline lanes together.
-
-    Attributes:
-        max_sequences: Most requests running at once.
-        token_budget: Most tokens computed in one iteration.
-        chunk_limit: Most tokens of one request in one iteration.
-        kv_blocks: KV blocks owned.
-        block_tokens: Tokens per block.
-        chunked_prefill: Whether a prompt may be split over iterations.
-        watermark_blocks: Blocks that admission must leave free.
-        schedule_ahead: Whether an iteration is scheduled when the one before it begins (asynchronous scheduling): a
-            request that arrives meanwhile has to wait for the next.
-    """
-
-    max_sequences: int
-    token_budget: int
-    chunk_limit: int
-    kv_blocks: int
-    block_tokens: int = 16
-    chunked_prefill: bool = True
-    watermark_blocks: int = 0
-    schedule_ahead: bool = False
-
-
-class _WindowSum:
-    """Attended tokens of one attention class: the sum over decoding sequences of min(stored + 1, window)."""
-
-    def __init__(self, window: int) -> None:
-        self.window = window
-        self.full = 0
-        self.offsets = 0
-        self.crosses_at: dict[int, int] = {}
-        self.heap: list[tuple[int, int]] = []
-
-    def enter(self, request: int, offset: int, iteration: int) -> None:
-        """Counts a sequence that stores `offset + iteration` tokens."""
-        at = self.window - 1 - offset
-        if at <= iteration:
-            self.full += 1
-        else:
-            self.crosses_at[request] = at
-            self.offsets += offset
-            heappush(self.heap, (at, request))
-
-    def leave(self, request: int, offset: int) -> None:
-        """Forgets a sequence counted by `enter`."""
-        if self.crosses_at.pop(request, None) is None:
-            self.full -= 1
-        else:
-            self.offsets -= offset
-
-    def advance(self, iteration: int) -> None:
-        """Moves the sequences that fill the window by `iteration` from growing to full."""
-        heap, crosses_at = self.heap, self.crosses_at
-        while heap and (heap[0][0] <= iteration or crosses_at.get(heap[0][1]) != heap[0][0]):
-            at, request = heappop(heap)
-            if crosses_at.get(request) == at:
-                del crosses_at[request]
-                self.offsets -= self.window - 1 - at
-                self.full += 1
+from sim.serving.windows import WindowSum
 
 
 class Replica:
@@ -102,7 +40,11 @@ class Replica:
         scheduler: Scheduling policy.
         log: Columns of all requests.
         on_finish: Called with a request when its last token is out.
+        hand_over: Called with a request whose prompt is done and that wants more than one token, if another engine
+            decodes it; its blocks are held until `release`. None decodes here.
+        fetch: Asked to bring the KV of a request that another engine computed, and to call back when it is there.
         leap: Whether to leap; False steps one iteration at a time.
+        prompts: Content of the prompts, if equal prefixes share KV blocks.
     """
 
     def __init__(
@@ -115,7 +57,10 @@ class Replica:
         scheduler: Scheduler,
         log: RequestLog,
         on_finish: Callable[[int], None],
+        hand_over: Callable[[int], None] | None = None,
+        fetch: Callable[[int, Callable[[], None]], None] | None = None,
         leap: bool = True,
+        prompts: PromptUnits | None = None,
     ) -> None:
         self.index = index
         self.waiting: deque[int] = deque()
@@ -126,13 +71,27 @@ class Replica:
         self.chunk_limit = limits.chunk_limit
         self.chunked_prefill = limits.chunked_prefill
         self.watermark_blocks = limits.watermark_blocks
-        self.kv = KvBlocks(limits.kv_blocks, limits.block_tokens)
+        self.balance_wait = limits.balance_wait
+        self.ranks = limits.ranks
+        self._queue_interval = limits.queue_interval
+        self._since_look = 0
+        self.kv = (
+            KvBlocks(limits.kv_blocks, limits.block_tokens, limits.kv_layout)
+            if prompts is None
+            else PrefixKvBlocks(limits.kv_blocks, limits.block_tokens, prompts=prompts, log=log)
+        )
         self.record = ReplicaRecord()
         self._kernel = kernel
         self._cost = cost
         self._scheduler = scheduler
         self._log = log
         self.on_finish: Callable[[int], None] | None = on_finish
+        self.hand_over = hand_over
+        self.fetch_kv = fetch
+        self.handed = 0
+        self._elsewhere: set[int] = set()
+        self._fetching: set[int] = set()
+        self._landed: list[int] = []
         self.peak_running = 0
         self._leap = leap
         self._running: dict[int, None] = {}
@@ -144,8 +103,7 @@ class Replica:
         self._schedule_ahead = limits.schedule_ahead
         self._incoming: deque[tuple[float, int]] = deque()
         self._busy = False
-        self._last_start_s = 0.0
-        self._windows = [_WindowSum(w) if w is not None else None for w in cost.windows]
+        self._windows = [WindowSum(w) if w is not None else None for w in cost.windows]
         self._alarm: Alarm | None = None
         self._chunks: list[Chunk] = []
         self._work = (0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -161,16 +119,29 @@ class Replica:
 
     # ---- what the policy sees (EngineState) ----
 
+    @property
+    def iteration(self) -> int:
+        """Iterations in which sequences could decode so far."""
+        return self._iteration
+
+    def is_running(self, request: int) -> bool:
+        """Whether the request is admitted and not finished."""
+        return request in self._running or request in self._fetching
+
     def running(self) -> int:
         """Requests admitted and not finished."""
-        return len(self._running)
+        return len(self._running) + len(self._fetching)
 
     def to_compute(self, request: int) -> int:
         """Tokens whose KV the request needs before it can decode: prompt plus what it had produced."""
         return self._log.prompt[request] + self._log.emitted[request]
 
+    def cached_tokens(self, request: int) -> int:
+        """Tokens of a waiting request whose KV is there already."""
+        return self.kv.cached_tokens(request)
+
     def free_blocks(self) -> int:
-        """Blocks free after the decoding sequences have taken theirs for the next iteration."""
+        """Blocks that no sequence holds after the decoding sequences have taken theirs for the next iteration."""
         return self.kv.left(self._iteration)
 
     def decode_shortage(self) -> int:
@@ -178,57 +149,89 @@ class Replica:
         return -self.kv.left(self._iteration)
 
     def blocks_to_extend(self, request: int, tokens: int) -> int:
-        """New blocks for `tokens` more computed tokens of the request."""
-        done = self.partial.get(request, 0)
+        """Blocks that `tokens` more computed tokens of the request take from those that no sequence holds."""
+        done = self.partial.get(request)
+        if done is None:
+            return self.kv.blocks_to_admit(request, tokens)
         return self.kv.blocks_for(done + tokens) - self.kv.blocks_for(done)
 
     def blocks_to_finish(self, request: int) -> int:
-        """Blocks that the request holds when its last token is out (which is not stored)."""
-        return self.kv.blocks_for(self._log.prompt[request] + self._log.output[request] - 1)
+        """Blocks that a waiting request adds to the used ones by the time its last token is out here."""
+        return self._blocks_at_end(request) - self.kv.sharable_blocks(request)
+
+    def _blocks_at_end(self, request: int) -> int:
+        """Blocks that the request holds when its last token is out here (which is not stored)."""
+        after = 0 if self.hand_over is not None else self._log.output[request] - 1
+        return self.kv.blocks_for(self._log.prompt[request] + after)
+
+    def computed_elsewhere(self, request: int) -> bool:
+        """Whether another engine has computed the KV of a waiting request's prompt."""
+        return request in self._elsewhere
 
     def promised_blocks(self) -> int:
         """Blocks that the running requests have still to take until their last tokens are out."""
         self._reserves = True
-        return self._final_blocks - self.kv.used
+        return self._final_blocks - self.kv.shared - self.kv.used
 
     def spare_blocks(self) -> int:
         """Blocks that are left when every running request has all of its own."""
         self._reserves = True
-        return self.kv.total - self._final_blocks
+        return self.kv.total - self._final_blocks + self.kv.shared
 
     @property
     def peak_blocks(self) -> int:
-        """The most KV blocks in use at once; where the policy looks ahead, those of running requests at their ends."""
-        return max(self.kv.peak, self._peak_final_blocks) if self._reserves else self.kv.peak
+        """The most KV blocks kept at once; where the policy looks ahead, those of running requests at their ends."""
+        return max(self.kv.peak_kept, self._peak_final_blocks) if self._reserves else self.kv.peak_kept
 
     def extend(self, request: int, tokens: int) -> Chunk:
         """Takes blocks for `tokens` more tokens of a running prompt."""
-        self.kv.take(self.blocks_to_extend(request, tokens))
-        return Chunk(request, tokens, self.partial[request])
+        done = self.partial[request]
+        self.kv.extend(request, done, tokens)
+        return Chunk(request, tokens, done)
 
-    def admit(self, tokens: int) -> Chunk:
-        """Moves the head of the queue to the running set with a first chunk."""
-        request = self.waiting.popleft()
-        self.kv.take(self.kv.blocks_for(tokens))
-        self._final_blocks = final_blocks = self._final_blocks + self.blocks_to_finish(request)
-        if final_blocks > self._peak_final_blocks:
-            self._peak_final_blocks = final_blocks
-        self.partial[request] = 0
+    def admit(self, tokens: int, request: int | None = None) -> Chunk:
+        """Moves a waiting request, the head of the queue unless named, to the running set with a first chunk."""
+        request = self.waiting[0] if request is None else request
+        prefix = self._take(request, tokens)
+        self.partial[request] = prefix
         self._running[request] = None
-        if len(self._running) > self.peak_running:
-            self.peak_running = len(self._running)
+        return Chunk(request, tokens, prefix)
+
+    def fetch(self) -> None:
+        """Moves the head of the queue, computed elsewhere, into the running set and has its KV brought."""
+        assert self.fetch_kv is not None
+        request = self.waiting[0]
+        self._take(request, self.to_compute(request))
+        self._elsewhere.discard(request)
+        self._fetching.add(request)
+        self.fetch_kv(request, lambda: self._land(request))
+
+    def _take(self, request: int, tokens: int) -> int:
+        """Takes a request from the queue, a slot and the blocks of `tokens` behind the cached ones; tells those."""
+        if self.waiting[0] == request:
+            self.waiting.popleft()
+        else:
+            self.waiting.remove(request)
+        prefix = self.kv.admit(request, tokens)
+        self._final_blocks += self._blocks_at_end(request)
+        if (final_blocks := self._final_blocks - self.kv.shared) > self._peak_final_blocks:
+            self._peak_final_blocks = final_blocks
+        running = self.running() + 1
+        if running > self.peak_running:
+            self.peak_running = running
         log = self._log
         log.status[request] = RUNNING
         if log.scheduled_s[request] != log.scheduled_s[request]:
             log.scheduled_s[request] = self._kernel.now
-        return Chunk(request, tokens, 0)
+            log.cached[request] = prefix
+        return prefix
 
     def preempt_last(self) -> int:
         """Evicts the request admitted last for recomputation; see `EngineState`."""
         request, _ = self._running.popitem()
-        self._final_blocks -= self.blocks_to_finish(request)
+        self._final_blocks -= self._blocks_at_end(request)
         if request in self.partial:
-            self.kv.give_back(self.kv.blocks_for(self.partial.pop(request)))
+            self.kv.release(request, self.partial.pop(request))
         else:
             self._leave_decoding(request)
             self._log.last_s[request] = self._kernel.now - self._release_held()
@@ -240,12 +243,19 @@ class Replica:
 
     # ---- arrivals ----
 
-    def submit(self, request: int) -> None:
-        """Queues a request; wakes an idle engine, or shortens a leap in which it could be admitted."""
+    def submit(self, request: int, *, elsewhere: bool = False) -> None:
+        """Queues a request; wakes an idle engine, or shortens a leap in which it could be admitted.
+
+        Args:
+            request: The request.
+            elsewhere: Whether another engine has computed its prompt.
+        """
         self._log.replica[request] = self.index
-        could_be_next = not self.waiting and not self._incoming and len(self._running) < self.max_sequences
+        if elsewhere:
+            self._elsewhere.add(request)
+        could_be_next = not self._incoming and self._arrival_matters()
         ahead = int(self._schedule_ahead and self._busy)
-        if ahead:
+        if ahead or (self._busy and self._queue_interval > 1):
             self._incoming.append((self._kernel.now, request))
         else:
             self.waiting.append(request)
@@ -255,14 +265,38 @@ class Replica:
             self._shorten(ahead)
 
     def _shorten(self, ahead: int) -> None:
-        """Cuts the leap where the next iteration to be scheduled begins, `ahead` iterations after the one under way."""
+        """Cuts the leap where the next iteration to be scheduled begins, `ahead` iterations after the one under way.
+
+        An engine that looks at its queue every so often is cut at its next look.
+        """
         steps = steps_until(self._kernel.now, self._start_s, self._first_s, self._growth_s) + ahead
+        steps += -(self._since_look + steps) % self._queue_interval
+        self._cut(steps)
+
+    def _cut(self, steps: int) -> None:
+        """Ends the leap after `steps` iterations if it was to be longer."""
         if steps < self._steps:
             self._steps = steps
             assert self._alarm is not None
             self._alarm.cancel()
             end_s = leap_end_s(self._start_s, self._first_s, self._growth_s, steps)
             self._alarm = self._kernel.at(end_s, self._wake)
+
+    def _land(self, request: int) -> None:
+        """The KV of a fetched request is here: it decodes from the next iteration on."""
+        self._landed.append(request)
+        if self._alarm is None:
+            self._alarm = self._kernel.at(self._kernel.now, self._wake)
+        elif self._steps > 1:
+            self._cut(steps_until(self._kernel.now, self._start_s, self._first_s, self._growth_s))
+
+    def release(self, request: int) -> None:
+        """Frees the blocks of a request handed over, which another engine has fetched."""
+        self.handed -= 1
+        self.kv.release(request, self._log.prompt[request])
+        self._final_blocks -= self._blocks_at_end(request)
+        if self._alarm is None and self.waiting:
+            self._alarm = self._kernel.at(self._kernel.now, self._wake)
 
     # ---- the loop ----
 
@@ -275,8 +309,7 @@ class Replica:
         """Applies the iterations that have just ended."""
         steps, now = self._steps, self._kernel.now
         self._steps = 0
-        if self._schedule_ahead:
-            self._last_start_s = leap_end_s(self._start_s, self._first_s, self._growth_s, steps - 1)
+        self._look(steps)
         if self._stalls:
             self._hold(self._first_s)
             self.record.ran(self._start_s, steps, self._first_s, self._growth_s, 0, *self._work)
@@ -293,8 +326,9 @@ class Replica:
             self._held = []
         self.record.ran(self._start_s, steps, self._first_s, self._growth_s, self.decoding, *self._work)
         if self.decoding:
-            self.kv.take(self.kv.needed_over(self._iteration, steps, self.decoding))
+            self.kv.take(self.kv.needed_over(self._iteration, steps))
         self._iteration += steps
+        self.kv.advance(self._iteration)
         for window in self._windows:
             if window is not None:
                 window.advance(self._iteration)
@@ -343,6 +377,11 @@ class Replica:
             return
         del self.partial[request]
         log = self._log
+        if self.hand_over is not None and log.output[request] > 1:
+            del self._running[request]
+            self.handed += 1
+            self.hand_over(request)
+            return
         if log.emitted[request] == 0:
             log.first_s[request] = now
         else:
@@ -350,14 +389,29 @@ class Replica:
         log.emitted[request] += 1
         left = log.output[request] - log.emitted[request]
         if left == 0:
-            self.kv.give_back(self.kv.blocks_for(stored))
+            self.kv.release(request, stored)
             self._complete(request, now)
             return
+        self._start_decoding(request, stored, left)
+
+    def _join(self) -> None:
+        """Lets the requests whose KV has been fetched decode; their first token is out with that."""
+        log, now = self._log, self._kernel.now
+        for request in self._landed:
+            self._fetching.remove(request)
+            self._running[request] = None
+            log.first_s[request] = now
+            log.emitted[request] = 1
+            self._start_decoding(request, log.prompt[request], log.output[request] - 1)
+        self._landed.clear()
+
+    def _start_decoding(self, request: int, stored: int, left: int) -> None:
+        """Adds a sequence with `stored` tokens to the decoding set, `left` tokens before its end."""
         offset = stored - self._iteration
         self._offset[request] = offset
         self._offset_sum += offset
         self.decoding += 1
-        self.kv.start_decoding(offset)
+        self.kv.start_decoding(offset, self._iteration)
         due = self._iteration + left
         self._finish_at[request] = due
         heappush(self._finish_heap, (due, request))
@@ -371,7 +425,7 @@ class Replica:
 
     def _complete(self, request: int, now: float) -> None:
         del self._running[request]
-        self._final_blocks -= self.blocks_to_finish(request)
+        self._final_blocks -= self._blocks_at_end(request)
         self._log.finish_s[request] = now
         self._log.status[request] = FINISHED
         if self.on_finish is not None:
@@ -382,8 +436,8 @@ class Replica:
         offset = self._offset.pop(request)
         self._offset_sum -= offset
         self.decoding -= 1
-        self.kv.stop_decoding(offset)
-        self.kv.give_back(self.kv.blocks_for(offset + self._iteration))
+        self.kv.stop_decoding(offset, self._iteration)
+        self.kv.release(request, offset + self._iteration)
         left = self._finish_at.pop(request) - self._iteration
         self._log.emitted[request] = self._log.output[request] - left
         for window in self._windows:
@@ -394,8 +448,8 @@ class Replica:
 
     def _plan(self) -> None:
         """Chooses the next iteration or leap and sets its alarm; idles if there is no work."""
-        if self._incoming:
-            self._receive(until_s=self._last_start_s)
+        if self._landed:
+            self._join()
         self._chunks = chunks = self._scheduler.schedule(self)
         if not chunks and not self.decoding and self._incoming:
             self._receive(until_s=self._kernel.now)
@@ -403,7 +457,7 @@ class Replica:
         self._busy = bool(chunks) or self.decoding > 0
         if not self._busy:
             self._alarm = None
-            if self.waiting or self.partial:
+            if (self.waiting or self.partial) and self._can_go_on():
                 raise RuntimeError(f"replica {self.index} has work but its scheduler chose none")
             return
         self._stalls = bool(chunks) and self._scheduler.prompts_alone and self.decoding > 0
@@ -416,8 +470,8 @@ class Replica:
         else:
             prompt_tokens, prefill_s, prompt_attended = 0, 0.0, 0.0
             steps = self._steps_to_change() if self._leap else 1
-            if self._incoming and not self.waiting and len(self._running) < self.max_sequences:
-                steps = 1
+            if self._incoming and self._arrival_matters():
+                steps = min(steps, self._queue_interval - self._since_look)
         base_s, code = cost.base(sequences, chunks)
         first_s = base_s + prefill_s
         growth_s = attended = attended_growth = 0.0
@@ -451,6 +505,25 @@ class Replica:
         self._steps, self._start_s, self._first_s, self._growth_s = steps, now, first_s, growth_s
         self._alarm = self._kernel.at(leap_end_s(now, first_s, growth_s, steps), self._wake)
 
+    def _can_go_on(self) -> bool:
+        """Whether an engine without work in hand could do some: no transfer in or out holds the blocks it needs."""
+        return not self._fetching and self.handed == 0
+
+    def _arrival_matters(self) -> bool:
+        """Whether one more request could change the next iteration."""
+        return (not self.waiting or self._scheduler.holds_back) and self.running() < self.max_sequences
+
+    def _look(self, steps: int) -> None:
+        """Queues the requests that came in time for the last look at them in the leap of `steps` that has ended.
+
+        With asynchronous scheduling an iteration is scheduled when the one before it begins.
+        """
+        since = 0 if self._chunks else (self._since_look + steps) % self._queue_interval
+        self._since_look = since
+        if self._incoming and steps > since:
+            looked = steps - since - self._schedule_ahead
+            self._receive(until_s=leap_end_s(self._start_s, self._first_s, self._growth_s, looked))
+
     def _receive(self, *, until_s: float) -> None:
         """Queues the requests that came in time for the iteration to be planned: by `until_s` [s]."""
         incoming = self._incoming
@@ -465,9 +538,9 @@ class Replica:
             heap[:] = [(due, request) for request, due in at.items()]
             heapify(heap)
         limit = min(heap[0][0] - self._iteration, self._scheduler.stable_steps(self))
-        return max(1, self.kv.steps_that_fit(self._iteration, self.decoding, limit))
+        return max(1, self.kv.steps_that_fit(self._iteration, limit))
 
-    def _attention(self, kind: int, window: _WindowSum | None, steps: int) -> tuple[int, int, float, float, int]:
+    def _attention(self, kind: int, window: WindowSum | None, steps: int) -> tuple[int, int, float, float, int]:
         """Attention of one class: tokens attended, their growth per iteration, time [s], slope, `steps` cut.
 
         `steps` is cut where the affine piece ends or the next sequence fills its window.

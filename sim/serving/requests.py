@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from sim.workloads import PromptBlocks
+
 QUEUED, RUNNING, FINISHED, REJECTED, FAILED = range(5)
 STATUS_NAMES = ("queued", "running", "finished", "rejected", "failed")
 
@@ -24,6 +26,8 @@ class RequestLog:
         prompt: Prompt tokens.
         output: Tokens it will produce (after any cut at the engine's context limit).
         asked: Output tokens the workload asked for.
+        blocks: Content ids of prompt blocks; None if unknown.
+        cached: Prompt tokens found in the prefix cache when the request was first scheduled.
         emitted: Tokens produced so far.
         received_s: When the engine got it from the front end [s]; NaN until then.
         scheduled_s: When a replica first worked on it [s].
@@ -35,11 +39,15 @@ class RequestLog:
         status: One of the codes of this module.
     """
 
-    def __init__(self, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> None:
+    def __init__(
+        self, prompt_tokens: ArrayLike, output_tokens: ArrayLike, *, blocks: PromptBlocks | None = None
+    ) -> None:
         self.prompt: list[int] = np.asarray(prompt_tokens).tolist()
         self.asked: list[int] = np.asarray(output_tokens).tolist()
         self.output = list(self.asked)
+        self.blocks = blocks
         count = len(self.prompt)
+        self.cached = [0] * count
         self.arrival_s = [nan] * count
         self.emitted = [0] * count
         self.received_s = [nan] * count
@@ -62,6 +70,7 @@ class RequestLog:
                 "replica": np.asarray(self.replica, dtype=np.int32),
                 "arrival_s": np.asarray(self.arrival_s, dtype=np.float64),
                 "input_tokens": np.asarray(self.prompt, dtype=np.int64),
+                "cached_tokens": np.asarray(self.cached, dtype=np.int64),
                 "output_tokens": np.asarray(self.asked, dtype=np.int64),
                 "emitted_tokens": np.asarray(self.emitted, dtype=np.int64),
                 "first_scheduled_s": np.asarray(self.scheduled_s, dtype=np.float64),

@@ -15,9 +15,11 @@ from sim.core import Array
 from sim.costs import CostModel
 from sim.models import (
     AttentionClass,
+    Mixer,
     ModelSpec,
     Operator,
     Shard,
+    View,
     attention_classes,
     sequence_operators,
     token_operators,
@@ -62,7 +64,7 @@ class Stages:
     Attributes:
         model: The model.
         items: The stages.
-        classes: Attention classes of the whole model: layers that see the same keys, added up over stages.
+        classes: Attention classes of the whole model: layers that look back alike, added up over stages.
     """
 
     def __init__(self, model: ModelSpec, items: Sequence[StageCosts]) -> None:
@@ -85,9 +87,7 @@ class Stages:
         cls = self.classes[attention_class]
         layers = 0.0
         for weight, stage in self.weighted(full):
-            layers += weight * sum(
-                c.layers for c in attention_classes(self.model, stage.shard) if c.window == cls.window
-            )
+            layers += weight * sum(c.layers for c in attention_classes(self.model, stage.shard) if c.key == cls.key)
         return layers / cls.layers
 
     def token_operators(self, stage: StageCosts, tokens: Array) -> list[Operator]:
@@ -99,11 +99,11 @@ class Stages:
         return sequence_operators(self.model, stage.shard, rows)
 
     def _attention_classes(self) -> list[AttentionClass]:
-        merged: dict[int | None, AttentionClass] = {}
+        merged: dict[tuple[Mixer, View], AttentionClass] = {}
         for stage in self.items:
             for cls in attention_classes(self.model, stage.shard):
-                known = merged.get(cls.window)
-                merged[cls.window] = cls if known is None else known.with_layers(known.layers + cls.layers)
+                known = merged.get(cls.key)
+                merged[cls.key] = cls if known is None else known.with_layers(known.layers + cls.layers)
         return list(merged.values())
 
     def _slowest(self) -> int:

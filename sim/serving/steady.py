@@ -100,7 +100,8 @@ class SteadyCurves:
         batch = np.array([_TYPICAL_BATCH])
         operators: list[Operator] = [*self._stages.token_operators(stage, batch)]
         for cls in self._stages.classes:
-            operators += decode_operators(self._stages.model, stage.shard, batch, batch * self._context, cls)
+            keys = self._context if cls.window is None else min(self._context, cls.window)
+            operators += decode_operators(self._stages.model, stage.shard, batch, batch * keys, cls)
         seconds = float(stage.costs.total_s(operators)[0])
         flops = float(sum(np.sum(op.flops() * op.count) for op in operators))
         moved = float(sum(np.sum(op.bytes() * op.count) for op in operators))

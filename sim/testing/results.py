@@ -45,6 +45,7 @@ def synthetic_requests(count: int = 400, *, seed: int = 0, speed: float = 1.0) -
             "replica": (np.arange(count) % 2).astype(np.int32),
             "arrival_s": arrival,
             "input_tokens": rng.integers(10, 3000, count),
+            "cached_tokens": np.zeros(count, dtype=np.int64),
             "output_tokens": output,
             "emitted_tokens": output,
             "first_scheduled_s": arrival + queueing,

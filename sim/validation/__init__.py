@@ -1,31 +1,49 @@
 """Validation: predictions beside public measurements, and the errors in between, as a scoreboard anyone can re-run.
 
 Start in `rows` (what a measured row is), then `formats` (one file per kind of table, with what each assumes),
+`benchmarks` (results of benchmark tools, one file per tool),
 `datasets` (where tables are found), `predict` (one row through the simulator), `score` (all rows) and `summary` (errors
 by group, and what peers have published). Nothing here is fitted to the rows.
 """
 
+from sim.validation.band_files import write_bands
+from sim.validation.bands import Sample
+from sim.validation.batch import predict_all
+from sim.validation.benchmarks import BENCHMARKS, BenchmarkFormat
 from sim.validation.datasets import Dataset, dataset_files, find_dataset, read_rows
+from sim.validation.digest import digest, regressions
+from sim.validation.entries import Entry
 from sim.validation.formats import MEASUREMENTS, MeasurementFormat
 from sim.validation.peers import PEERS, PeerFigure
 from sim.validation.predict import Compiled, Prediction, predict
 from sim.validation.rows import ClosedPoint, MeasuredRow
-from sim.validation.score import Scoreboard, score
+from sim.validation.score import Scoreboard, entries_of, score
+from sim.validation.summary import errors_of
 
 __all__ = [
+    "BENCHMARKS",
     "MEASUREMENTS",
     "PEERS",
+    "BenchmarkFormat",
     "ClosedPoint",
     "Compiled",
     "Dataset",
+    "Entry",
     "MeasuredRow",
     "MeasurementFormat",
     "PeerFigure",
     "Prediction",
+    "Sample",
     "Scoreboard",
     "dataset_files",
+    "digest",
+    "entries_of",
+    "errors_of",
     "find_dataset",
     "predict",
+    "predict_all",
     "read_rows",
+    "regressions",
     "score",
+    "write_bands",
 ]

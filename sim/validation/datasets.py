@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sim.core import InputError, did_you_mean
+from sim.scenario import Scenario
+from sim.validation.benchmarks import BENCHMARKS, BenchmarkFile, BenchmarkFormat, BenchmarkRun, measured_rows
 from sim.validation.formats import MEASUREMENTS, MeasurementFile, MeasurementFormat
 from sim.validation.formats.base import read_csv, table_name
 from sim.validation.rows import MeasuredRow
@@ -27,6 +30,7 @@ class Dataset:
         assumptions: What the format assumes.
         sha256: Hash of the file.
         rows: Its rows, in order.
+        source: Where public tables of this kind come from; empty for files of the user's own.
     """
 
     name: str
@@ -34,18 +38,34 @@ class Dataset:
     assumptions: tuple[str, ...]
     sha256: str
     rows: tuple[MeasuredRow, ...]
+    source: str = ""
 
 
-def read_rows(path: Path, *, requests: Path | None = None) -> Dataset:
-    """The table in a file.
+def read_rows(path: Path, *, requests: Path | None = None, deployment: Scenario | None = None) -> Dataset:
+    """The rows in a file: a CSV table, or the results of a benchmark tool.
 
     Args:
-        path: A CSV file, plain or gzip.
-        requests: File of the requests behind its rows; None looks for it beside the table.
+        path: A CSV or JSON file, plain or gzip.
+        requests: File of the requests behind a table's rows; None looks for it beside the table.
+        deployment: What a benchmark tool measured, which its files do not say; None for a table.
 
     Raises:
-        InputError: if it cannot be read, or its header is of no known format.
+        InputError: if it cannot be read, is of no known format, or leaves something open.
     """
+    results = BenchmarkFile(path)
+    name, assumptions, rows = _results(results, deployment) if results.is_json else _table(path, requests, deployment)
+    ids = [row.id for row in rows]
+    if twice := next((one for one, count in Counter(ids).items() if count > 1), None):
+        raise InputError(f"two rows have the id {twice!r}", file=str(path), path="id")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    source = "" if results.is_json else MEASUREMENTS.get(name).source
+    return Dataset(table_name(path), name, assumptions, digest, tuple(rows), source)
+
+
+def _table(
+    path: Path, requests: Path | None, deployment: Scenario | None
+) -> tuple[str, tuple[str, ...], list[MeasuredRow]]:
+    """Format, assumptions and rows of a CSV table."""
     columns, lines = read_csv(path)
     name = _recognise(columns)
     if name is None:
@@ -57,20 +77,39 @@ def read_rows(path: Path, *, requests: Path | None = None) -> Dataset:
             allowed=MEASUREMENTS.names(),
             hint="docs/validation.md describes the columns of a table of your own",
         )
+    if deployment is not None:
+        raise InputError(
+            f"a table of the kind {name} says itself what was measured", file=str(path), hint="no --scenario"
+        )
     fmt = MEASUREMENTS.get(name)
-    rows = fmt.read(MeasurementFile(path, columns, lines, requests))
-    ids = [row.id for row in rows]
-    if twice := next((one for one, count in _counts(ids).items() if count > 1), None):
-        raise InputError(f"two rows have the id {twice!r}", file=str(path), path="id")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Dataset(table_name(path), name, fmt.assumptions, digest, tuple(rows))
+    return name, fmt.assumptions, fmt.read(MeasurementFile(path, columns, lines, requests))
 
 
-def _counts(ids: list[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for one in ids:
-        counts[one] = counts.get(one, 0) + 1
-    return counts
+def _results(file: BenchmarkFile, deployment: Scenario | None) -> tuple[str, tuple[str, ...], list[MeasuredRow]]:
+    """Format, assumptions and rows of the results of a benchmark tool."""
+    first = file.records[0]
+    formats: dict[str, type[BenchmarkFormat]] = {name: BENCHMARKS.get(name) for name in BENCHMARKS.names()}
+    name = next((name for name, fmt in formats.items() if fmt.sniff(first)), None)
+    if name is None:
+        shown = ", ".join([*first.data][:12]) + (", ..." if len(first.data) > 12 else "")
+        raise InputError(
+            f"no known benchmark tool writes these keys: {shown}",
+            file=str(file.path),
+            line=first.line,
+            allowed=BENCHMARKS.names(),
+            hint="plansim list benchmarks",
+        )
+    runs = formats[name].read(file)
+    if not runs:
+        raise InputError("the file has no runs", file=str(file.path))
+    rows = measured_rows(runs, deployment, dataset=table_name(file.path))
+    refused = dict.fromkeys(f"not compared: {one}" for run in runs for one in run.refused)
+    theirs = ("lengths are those of the scenario's workload",) if any(_open_lengths(run) for run in runs) else ()
+    return name, (*formats[name].assumptions, *theirs, *refused), rows
+
+
+def _open_lengths(run: BenchmarkRun) -> bool:
+    return run.table is None and (run.input_law is None or run.output_law is None)
 
 
 def _recognise(columns: tuple[str, ...]) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 from sim.core import Array, InfeasibleError, InputError, summarise
 from sim.plans import EngineSpec, Infeasible, ResolvedPlan, resolve
 from sim.results import Band, get_metric
-from sim.scenario import IN_CODE, Assembled, PlanRunner, assemble, load
+from sim.scenario import IN_CODE, Assembled, PlanRunner, Setting, assemble, bands_for, load, setting_of
 from sim.serving import CompiledCost, ServingRun
 from sim.validation.rows import THROUGHPUT, MeasuredRow
 
@@ -30,12 +30,14 @@ class Prediction:
     Attributes:
         values: Predicted value [SI] by metric path; None where it is undefined.
         bands: How far off predictions for the engine were, by metric.
+        setting: What decides how wide they are; None where nothing was predicted.
         reason: Why nothing could be predicted; empty where it could.
         e2e_errors: |predicted / measured - 1| of the E2E latency of each request whose times are known.
     """
 
     values: Mapping[str, float | None] = field(default_factory=dict)
     bands: Mapping[str, Band] = field(default_factory=dict)
+    setting: Setting | None = None
     reason: str = ""
     e2e_errors: Array | None = field(default=None, repr=False)
 
@@ -93,7 +95,8 @@ def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled], engine:
     if len(runners) == 1 and any(value is None for value in values.values()):
         metrics = runners[0].evaluate(plan).metrics
         values |= {path: get_metric(metrics, path) for path, value in values.items() if value is None}
-    return Prediction(values, runners[0].bands, e2e_errors=_e2e_errors(row, samples))
+    setting = setting_of(runners[0].things)
+    return Prediction(values, bands_for(things.engine, setting), setting, e2e_errors=_e2e_errors(row, samples))
 
 
 def _joined(reasons: Sequence[str]) -> str:

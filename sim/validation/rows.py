@@ -58,6 +58,11 @@ class MeasuredRow:
     closed: ClosedPoint | None = None
     reason: str = ""
 
+    @property
+    def closed_loop(self) -> bool:
+        """Whether its load is a closed loop."""
+        return "concurrency" in (self.scenario or {}).get("workload", {})
+
     def __post_init__(self) -> None:
         if (self.scenario is None) != bool(self.reason):
             raise PlansimError(f"the row {self.id!r} needs either a scenario or a reason")

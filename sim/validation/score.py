@@ -1,31 +1,27 @@
-"""The scoreboard: every row of some tables predicted, compared and summed up.
-
-Rows that may share compiled costs are predicted together, so that a plan is compiled once for all its lengths and
-loads; a row's prediction depends on the row and the seed alone, not on its neighbours or the number of workers.
-"""
+"""The scoreboard: every row of some tables predicted, compared and summed up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
-from sim.core import map_in_processes
 from sim.results import SCHEMA_VERSION, band_of, bands_that_hold, json_text, write_table
+from sim.validation.bands import EngineBands, fit_bands
+from sim.validation.batch import Progress, predict_all
 from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
-from sim.validation.predict import Compiled, Prediction, cost_group, predict
+from sim.validation.predict import Prediction
 from sim.validation.rows import MeasuredRow
 from sim.validation.summary import summarise_dataset
 
-Progress = Callable[[int, int, str], None]
 _PACKAGES: Final = ("plansim", "numpy", "scipy", "simpy", "networkx", "pydantic")
-_LARGEST_JOB: Final = 200
 
 
 @dataclass(frozen=True)
@@ -36,27 +32,37 @@ class Scoreboard:
         datasets: The tables.
         predictions: One per row, by dataset, in their order.
         seed: Seed of the simulations.
+        cross_validation: By dataset, errors with parameters fitted to other rows than those predicted.
     """
 
     datasets: tuple[Dataset, ...]
     predictions: tuple[tuple[Prediction, ...], ...]
     seed: int
+    cross_validation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def entries(self) -> tuple[tuple[tuple[Entry, ...], ...], ...]:
         """Entries by dataset and row: one per measured metric."""
         return tuple(
-            tuple(_entries(row, found) for row, found in zip(dataset.rows, predictions, strict=True))
+            tuple(entries_of(row, found) for row, found in zip(dataset.rows, predictions, strict=True))
             for dataset, predictions in zip(self.datasets, self.predictions, strict=True)
         )
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Coverage and errors by dataset name, in all and by group, beside what peers have published."""
-        return {
-            dataset.name: summarise_dataset(dataset, entries, [found.e2e_errors for found in predictions])
-            for dataset, entries, predictions in zip(self.datasets, self.entries, self.predictions, strict=True)
-        }
+        found = {}
+        for dataset, entries, predictions in zip(self.datasets, self.entries, self.predictions, strict=True):
+            found[dataset.name] = summarise_dataset(dataset, entries, predictions)
+            if dataset.name in self.cross_validation:
+                found[dataset.name]["cross_validation"] = dict(self.cross_validation[dataset.name])
+        return found
+
+    def bands(self, dataset: str) -> dict[str, EngineBands]:
+        """Error bands by engine, fitted to the rows of one dataset."""
+        at = [one.name for one in self.datasets].index(dataset)
+        settings = [found.setting for found in self.predictions[at]]
+        return fit_bands(self.datasets[at].rows, self.entries[at], settings)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -106,59 +112,14 @@ def score(
         workers: Processes to use; the result does not depend on it.
         progress: Called with (done, total, what).
     """
-    predictions: list[list[Prediction]] = [[Prediction(reason=row.reason) for row in one.rows] for one in datasets]
-    jobs = _jobs(datasets)
-    total, done = sum(len(job.places) for job in jobs), 0
-    for job, found in zip(jobs, _map(jobs, seed, workers), strict=True):
-        for (dataset, row), prediction in zip(job.places, found, strict=True):
-            predictions[dataset][row] = prediction
-        done += len(job.places)
-        if progress is not None:
-            progress(done, total, job.what)
-    return Scoreboard(tuple(datasets), tuple(map(tuple, predictions)), seed)
+    rows = [row for dataset in datasets for row in dataset.rows]
+    found = iter(predict_all(rows, seed=seed, workers=workers, progress=progress))
+    predictions = [tuple(one for (one,) in islice(found, len(dataset.rows))) for dataset in datasets]
+    return Scoreboard(tuple(datasets), tuple(predictions), seed)
 
 
-@dataclass(frozen=True)
-class _Job:
-    what: str
-    places: list[tuple[int, int]]
-    rows: list[MeasuredRow]
-
-
-def _jobs(datasets: Sequence[Dataset]) -> list[_Job]:
-    """Rows that can be simulated, those together that share compiled costs; neighbours have equal plans."""
-    groups: dict[str, _Job] = {}
-    for i, dataset in enumerate(datasets):
-        for j, row in enumerate(dataset.rows):
-            if row.scenario is not None:
-                job = groups.setdefault(cost_group(row), _Job(dataset.name, [], []))
-                job.places.append((i, j))
-                job.rows.append(row)
-    return [part for job in groups.values() for part in _parts(job)]
-
-
-def _parts(job: _Job) -> Iterator[_Job]:
-    """The job in pieces that are not too long to be spread over processes, equal plans in one where possible."""
-    order = sorted(range(len(job.rows)), key=lambda k: (str((job.rows[k].scenario or {}).get("plan")), k))
-    for start in range(0, len(order), _LARGEST_JOB):
-        part = order[start : start + _LARGEST_JOB]
-        yield _Job(job.what, [job.places[k] for k in part], [job.rows[k] for k in part])
-
-
-def _map(jobs: Sequence[_Job], seed: int, workers: int) -> Iterator[list[Prediction]]:
-    work = [(job.rows, seed) for job in jobs]
-    if workers <= 1 or len(jobs) < 2:
-        return map(_predict_all, work)
-    return map_in_processes(_predict_all, work, workers=workers)
-
-
-def _predict_all(work: tuple[list[MeasuredRow], int]) -> list[Prediction]:
-    rows, seed = work
-    compiled: dict[str, Compiled] = {}
-    return [predict(row, seed=seed, compiled=compiled) for row in rows]
-
-
-def _entries(row: MeasuredRow, found: Prediction) -> tuple[Entry, ...]:
+def entries_of(row: MeasuredRow, found: Prediction) -> tuple[Entry, ...]:
+    """One entry per measured metric of a row."""
     return tuple(_entry(row, metric, measured, found) for metric, measured in row.measured.items())
 
 
@@ -167,6 +128,6 @@ def _entry(row: MeasuredRow, metric: str, measured: float | None, found: Predict
     reason = ""
     if predicted is None:
         reason = found.reason or "the simulation has no value of this metric"
-    band = band_of(metric, bands_that_hold(found.bands, closed_loop=row.closed is not None))
+    band = band_of(metric, bands_that_hold(found.bands, closed_loop=row.closed_loop))
     low, high = (None, None) if band is None or predicted is None else band.of(predicted)
     return Entry(row.id, metric, measured, predicted, low, high, reason)

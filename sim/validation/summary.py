@@ -9,24 +9,25 @@ from typing import Any, Final
 import numpy as np
 
 from sim.core import Array
-from sim.validation.bands import fit_bands
+from sim.validation.bands import EngineBands, fit_bands
 from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.peers import PEERS
+from sim.validation.predict import Prediction
 
 COMBINED: Final = "engine, system, model"
 """Name of the grouping by all three."""
 
 
 def summarise_dataset(
-    dataset: Dataset, entries: Sequence[Sequence[Entry]], e2e_errors: Sequence[Array | None]
+    dataset: Dataset, entries: Sequence[Sequence[Entry]], predictions: Sequence[Prediction]
 ) -> dict[str, Any]:
     """Coverage and errors of one dataset, in all and by each group.
 
     Args:
         dataset: The rows.
         entries: The entries of each row, in their order.
-        e2e_errors: Per row, |predicted / measured - 1| of the E2E latency of each request; None where unknown.
+        predictions: The prediction of each row, in their order.
     """
     groups = dict.fromkeys(name for row in dataset.rows for name in row.groups)
     labels = {name: [row.groups.get(name, "") for row in dataset.rows] for name in groups}
@@ -34,28 +35,34 @@ def summarise_dataset(
         labels[COMBINED] = [", ".join(row.groups[key] for key in COMBINED.split(", ")) for row in dataset.rows]
     found = {
         "format": dataset.format,
-        **_coverage(entries),
+        **errors_of(entries),
         "reasons": _reasons(entries),
         "by": {name: _by_label(values, entries) for name, values in labels.items()},
-        "bands": fit_bands(dataset.rows, entries),
+        "bands": {engine: bands.to_json() for engine, bands in _bands(dataset, entries, predictions).items()},
         "peers": [figure.to_json() for figure in PEERS.get(dataset.format, ())],
         "assumptions": list(dataset.assumptions),
     }
-    known = {row.id: e for row, e in zip(dataset.rows, e2e_errors, strict=True) if e is not None and e.size}
-    if known:
+    errors = {row.id: one.e2e_errors for row, one in zip(dataset.rows, predictions, strict=True)}
+    if known := {name: e for name, e in errors.items() if e is not None and e.size}:
         found["requests"] = {name: {"metric": "e2e_s", **_absolute(errors)} for name, errors in known.items()}
     return found
+
+
+def _bands(
+    dataset: Dataset, entries: Sequence[Sequence[Entry]], predictions: Sequence[Prediction]
+) -> dict[str, EngineBands]:
+    return fit_bands(dataset.rows, entries, [found.setting for found in predictions])
 
 
 def _by_label(labels: Sequence[str], entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
     found = {}
     for label in sorted(set(labels)):
-        found[label] = _coverage([own for own, one in zip(entries, labels, strict=True) if one == label])
+        found[label] = errors_of([own for own, one in zip(entries, labels, strict=True) if one == label])
     return found
 
 
-def _coverage(entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
-    """Rows, rows with a prediction, and errors by metric."""
+def errors_of(entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
+    """How many rows there are, how many have a prediction, and errors by metric."""
     metrics = dict.fromkeys(entry.metric for own in entries for entry in own)
     return {
         "rows": len(entries),
@@ -73,7 +80,18 @@ def _errors(entries: Iterable[Entry]) -> dict[str, Any]:
     counts = {"n": sum(entry.measured is not None for entry in own), "answered": int(errors.size)}
     absolute = _absolute(np.abs(errors))
     del absolute["n"]
-    return {**counts, **absolute, "bias_frac": float(np.median(errors)) if errors.size else None}
+    return {
+        **counts,
+        **absolute,
+        "bias_frac": float(np.median(errors)) if errors.size else None,
+        **_inside(own),
+    }
+
+
+def _inside(entries: Iterable[Entry]) -> dict[str, Any]:
+    """How many values have an interval, and the share of those that it holds."""
+    held = [e.low <= e.measured <= e.high for e in entries if e.low is not None and e.high is not None and e.measured]
+    return {"intervals": len(held), "inside_frac": float(np.mean(held)) if held else None}
 
 
 def _absolute(errors: Array) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from sim.workloads.blocks import PromptBlocks
 from sim.workloads.fit import fit_traffic
 from sim.workloads.joint import JointLengths
 from sim.workloads.lengths import LENGTHS, Marginal
+from sim.workloads.prefixes import SharedPrefix
 from sim.workloads.report import TraceReport
 from sim.workloads.requests import RequestTable
 from sim.workloads.traces import TRACES, RawTrace, TraceFile, TraceFormat, TraceSpec, read_trace
@@ -26,6 +27,7 @@ __all__ = [
     "RawTrace",
     "Renewal",
     "RequestTable",
+    "SharedPrefix",
     "TraceFile",
     "TraceFormat",
     "TraceReport",

@@ -46,6 +46,13 @@ class PromptBlocks:
         """The blocks of the requests `rows`, in that order."""
         return PromptBlocks.from_lists(self.size, [self.of(int(row)) for row in rows])
 
+    def renamed(self, rounds: NDArray[np.int64]) -> PromptBlocks:
+        """The same blocks with ids that two requests share only if their numbers in `rounds` are equal."""
+        if not self.ids.size:
+            return self
+        spread = int(self.ids.max()) - int(self.ids.min()) + 1
+        return PromptBlocks(self.size, self.ids + np.repeat(rounds, np.diff(self.offsets)) * spread, self.offsets)
+
     def prefix_share(self) -> float | None:
         """Share of blocks whose whole prefix was seen in an earlier request, with an infinite cache; None if empty.
 

@@ -86,7 +86,8 @@ class RequestTable:
         """The first `count` requests of this table played over and over, one mean gap between two rounds.
 
         Lengths move on by one arrival each round: a router that takes replicas in turn would else send the same
-        requests to the same replica in every round. Sessions, blocks and the like are of one round and left out.
+        requests to the same replica in every round. Sessions and the like are of one round and left out; prompts share
+        their beginnings with those of the same round only.
         """
         if count <= len(self):
             return self.head(count)
@@ -97,6 +98,7 @@ class RequestTable:
             arrival_s=self.arrival_s[position] + rounds * (self.span_s + gap_s),
             input_tokens=self.input_tokens[lengths],
             output_tokens=self.output_tokens[lengths],
+            blocks=None if self.blocks is None else self.blocks.take(lengths).renamed(rounds),
             name=self.name,
         )
 

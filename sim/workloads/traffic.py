@@ -9,6 +9,7 @@ from pydantic import Field, SerializeAsAny
 from sim.core import InputError, Spec, load_data, stream
 from sim.workloads.arrivals import ARRIVALS, ArrivalProcess
 from sim.workloads.joint import JointLengths
+from sim.workloads.prefixes import SharedPrefix
 from sim.workloads.requests import RequestTable
 from sim.workloads.unions import tagged_union
 
@@ -26,6 +27,7 @@ class TrafficSpec(Spec):
         description: What it stands for.
         arrivals: When requests are sent.
         lengths: How long prompts and outputs are.
+        shared_prefix: How prompts begin alike; absent, nothing is known of it.
         source: How the numbers are known.
         ref: Where they come from: a key of `refs`, or a citation.
         licence: Licence of the data they were fitted to.
@@ -37,6 +39,7 @@ class TrafficSpec(Spec):
     description: str = ""
     arrivals: SerializeAsAny[AnyArrivals]
     lengths: JointLengths
+    shared_prefix: SharedPrefix | None = None
     source: Literal["measured", "fitted", "assumed"] = "assumed"
     ref: str = ""
     licence: str = ""
@@ -72,10 +75,21 @@ def generate(spec: TrafficSpec, *, requests: int, rate: float | None = None, see
         raise InputError("expected at least one request", path="requests", value=requests)
     if rate is not None and not 0 < rate < float("inf"):
         raise InputError("the rate must be positive", path="rate", value=rate)
-    input_tokens, output_tokens = spec.lengths.sample(requests, stream(seed, "lengths"))
+    shared = spec.shared_prefix
+    if shared is None:
+        input_tokens, output_tokens = spec.lengths.sample(requests, stream(seed, "lengths"))
+        blocks = None
+    else:
+        group, prompt = shared.assign(requests, stream(seed, "prefixes"))
+        distinct = int(prompt.max()) + 1
+        input_tokens, output_tokens = (
+            tokens[prompt] for tokens in spec.lengths.sample(distinct, stream(seed, "lengths"))
+        )
+        blocks = shared.blocks(group, prompt, input_tokens)
     return RequestTable(
         arrival_s=spec.arrivals.at_rate(requests, rate, stream(seed, "arrivals")),
         input_tokens=input_tokens,
         output_tokens=output_tokens,
+        blocks=blocks,
         name=spec.name,
     )

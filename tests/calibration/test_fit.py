@@ -5,12 +5,12 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sim.calibration import PARAMETERS, Calibration, calibrate, parameters_of, profile_yaml
-from sim.calibration.parameters import with_values
 from sim.core import InputError, parse_yaml
-from sim.plans import load_engine
+from sim.plans import load_engine, with_values
 from sim.validation import MeasuredRow, predict
 
 TRUE = {"frontend_s": 0.06, "host_step_s": 9e-3}
@@ -67,6 +67,12 @@ def test_errors_shrink_and_are_reported_by_metric() -> None:
     assert set(done.after) == {"ttft_s", "tpot_s"}
     for metric, after in done.after.items():
         assert after < 0.05 < done.before[metric]
+    largest = [abs(one.after_frac) for one in done.residuals]
+    assert len(largest) == 12
+    assert largest[0] == max(largest)
+    assert np.median([abs(one.before_frac) for one in done.residuals if one.metric == "ttft_s"]) == pytest.approx(
+        done.before["ttft_s"]
+    )
     document = done.to_json()
     assert document["command"] == "calibrate"
     assert len(document["rows"]) == 6
@@ -101,8 +107,16 @@ def test_a_profile_is_written_that_loads_and_has_only_what_was_identified(tmp_pa
 
 
 def test_too_few_rows_and_unknown_names_are_refused() -> None:
-    with pytest.raises(InputError, match="3 measured rows of vllm can be simulated; a fit needs 5"):
+    with pytest.raises(InputError, match="3 measured rows of vllm can be simulated; a fit needs 5: of 3 in all"):
         calibrate(made_rows()[:3], engine="vllm")
+    broken = replace(made_rows()[3], id="x", scenario={**(made_rows()[3].scenario or {}), "model": "llama-99"})
+    silent = replace(made_rows()[4], id="y", scenario=None, reason="tp is empty")
+    with pytest.raises(InputError) as caught:
+        calibrate([*made_rows()[:2], broken, silent], engine="vllm")
+    assert "1 cannot be simulated (unknown model" in caught.value.message
+    assert "1 cannot be simulated (tp is empty)" in caught.value.message
+    with pytest.raises(InputError, match=r"0 measured rows of sglang.*6 are of vllm"):
+        calibrate(made_rows(), engine="sglang")
     with pytest.raises(InputError, match="did you mean 'host_step_s'"):
         parameters_of(load_engine("vllm"), ["host_stp_s"])
     assert [each.name for each in parameters_of(load_engine("vllm"))] == [*PARAMETERS]

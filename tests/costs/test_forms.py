@@ -26,6 +26,13 @@ from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
 from sim.costs.launch import eager_time_s
 from sim.costs.moe import MoeCurve, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
 from sim.costs.numeric import Value, p_norm
+from sim.costs.recurrent import (
+    ScanCurve,
+    UpdateCurve,
+    state_scan_terms,
+    state_update_terms,
+    state_update_time_s,
+)
 
 PEAK, BANDWIDTH = 989e12, 3350e9
 GEMM = GemmCurve(t0_s=2.5e-6, e=0.82, f=0.84, p=2.9, tau_s=1.9e-9, k_s=2900.0)
@@ -229,6 +236,65 @@ def test_a_single_row_may_stream_the_weights_at_its_own_rate() -> None:
         return float(gemm_time_s(m, terms, curve))
 
     assert (time_s(1.0), time_s(2.0)) == pytest.approx((2e-3, 4e-3))
+
+
+UPDATE = UpdateCurve(t0_s=6e-6, f=0.8, p=2.0, tau_s=1e-6)
+SCAN = ScanCurve(t0_s=25e-6, e=0.1, tau_s=30e-9, p=4.0, c=1.5)
+
+
+def scan(chunk: Value, heads: float) -> PrefillTerms:
+    row, state = 3000.0 * heads, 65536.0 * heads
+    return state_scan_terms(
+        chunk,
+        flops_per_token=139264.0 * heads,
+        bytes_per_row=row,
+        state_bytes=state,
+        flops_per_s=PEAK,
+        bytes_per_s=BANDWIDTH,
+        curve=SCAN,
+    )
+
+
+def test_many_state_updates_are_bandwidth_bound() -> None:
+    """A thousand states of 4 MB, read and written once each."""
+    moved = 1000 * 2 * 4.0e6
+    terms = state_update_terms(moved, 1000.0, units=132, bytes_per_s=BANDWIDTH, curve=UPDATE)
+    assert state_update_time_s(1000.0, terms, UPDATE) == pytest.approx(moved / (0.8 * BANDWIDTH), rel=0.01)
+    assert state_update_time_s(0.0, terms, UPDATE) == 0.0
+
+
+def test_a_scan_walks_its_sequence_and_heads_fill_the_device() -> None:
+    """Few heads take the serial time of their tokens; with many the work counts, whatever the number of sequences."""
+    few, many = scan(8192.0, 1.0), scan(8192.0, 1024.0)
+    assert p_norm(few.work_s, few.walk_s, SCAN.p) == pytest.approx(8192 * 30e-9, rel=1e-3)
+    assert p_norm(many.work_s, many.walk_s, SCAN.p) == pytest.approx(8192 * 1024 * 139264 / (0.1 * PEAK), rel=1e-3)
+    halves = join_chunks(scan(np.array([4096.0, 4096.0]), 1024.0))
+    assert halves.work_s == pytest.approx(many.work_s)
+    assert halves.walk_s == pytest.approx(many.walk_s / 2)
+    assert all(part == 0.0 for part in scan(0.0, 8.0))
+
+
+def test_query_heads_of_rows_with_keys_of_their_own_are_padded() -> None:
+    """Sixteen heads cost what 64 do, where a block holds 64."""
+    curve = PrefillCurve(t0_s=18e-6, e_128=0.6, a_h=0.0, d_h=0.0, tau_s=0.0, p=1.0, c=0.0, block_heads=64.0)
+
+    def work_s(heads: float) -> float:
+        terms = prefill_attention_terms(
+            4096.0,
+            q_heads=heads,
+            flops_per_key=2.0 * heads * 1088,
+            head_dim=None,
+            bytes_per_row=0.0,
+            units=132,
+            flops_per_s=PEAK,
+            bytes_per_s=BANDWIDTH,
+            curve=curve,
+            window=2048.0,
+        )
+        return float(terms.work_s)
+
+    assert work_s(16.0) == pytest.approx(work_s(64.0))
+    assert work_s(128.0) == pytest.approx(2 * work_s(64.0))
 
 
 def test_streaming_kernels() -> None:

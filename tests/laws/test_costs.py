@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,12 +29,16 @@ from sim.models import (
     Operator,
     PrefillAttention,
     Sampling,
+    StateScan,
+    StateUpdate,
 )
 
 DEVICES = data_names("hardware_profiles/devices")
 NODES = data_names("hardware_profiles/nodes")
 FORMATS = ["bf16", "fp8", "fp8_block", "int8", "int4", "mxfp4", "nvfp4"]
 ENGINES = ["vllm", "sglang", "trtllm"]
+KINDS = ["gemm", "moe", "decode", "mla_decode", "prefill", "mla_prefill", "stream"]
+KINDS += ["state_update", "state_scan", "indexer_decode", "indexer_prefill"]
 TOKENS = np.array([1, 2, 7, 16, 17, 64, 65, 100, 128, 500, 1000, 1024, 4096, 8191, 32768], dtype=np.float64)
 dims = st.sampled_from([64, 128, 200, 1024, 2880, 4096, 8192, 14336, 28672])
 heads = st.sampled_from([(1, 1), (8, 1), (32, 32), (64, 8), (16, 2)])
@@ -51,7 +56,7 @@ def device(name: str) -> Device:
 def operators(draw: st.DrawFn, tokens: Array = TOKENS) -> Operator:
     """Any operator with `tokens` tokens, rows or sequences along its axis."""
     common = {"name": "x", "cause": "x", "count": float(draw(st.integers(1, 80)))}
-    kind = draw(st.sampled_from(["gemm", "moe", "decode", "mla_decode", "prefill", "mla_prefill", "stream"]))
+    kind = draw(st.sampled_from(KINDS))
     q_heads, kv_heads = draw(heads)
     cache_format = draw(st.sampled_from(["bf16", "fp8"]))
     if kind == "gemm":
@@ -79,6 +84,10 @@ def operators(draw: st.DrawFn, tokens: Array = TOKENS) -> Operator:
                 ]
             )
         )
+    if kind.startswith("state"):
+        return draw(recurrences(kind, tokens, common))
+    if kind.startswith("indexer"):
+        return draw(indexers(kind, tokens, common))
     latent = kind.startswith("mla")
     if kind.endswith("decode"):
         return DecodeAttention(
@@ -101,9 +110,30 @@ def operators(draw: st.DrawFn, tokens: Array = TOKENS) -> Operator:
         v_dim=128,
         kv_dtype=cache_format,
         window=None if latent else draw(st.sampled_from([None, 128, 4096])),
-        kind="mla" if latent else "gqa",
+        kind=draw(st.sampled_from(["mla", "sparse"])) if latent else "gqa",
         **common,
     )
+
+
+@st.composite
+def recurrences(draw: st.DrawFn, kind: str, tokens: Array, common: dict[str, Any]) -> Operator:
+    """A state update of `tokens` sequences, or a scan of as many tokens."""
+    count, recurrence = draw(st.sampled_from([1, 8, 64])), draw(st.sampled_from(["gated_delta", "mamba2"]))
+    shape = {"heads": float(count), "state_bytes": 65536.0 * count + 6.0 * 192 * count, "channels": 192.0 * count}
+    if kind == "state_update":
+        return StateUpdate(sequences=tokens, elements=16384.0 * count, kind=recurrence, **shape, **common)
+    return StateScan(chunk=tokens, flops_per_token=139264.0 * count, kind=recurrence, **shape, **common)
+
+
+@st.composite
+def indexers(draw: st.DrawFn, kind: str, tokens: Array, common: dict[str, Any]) -> Operator:
+    """Scores of an indexer, some over merged tokens."""
+    shape = {"q_heads": draw(st.sampled_from([4.0, 64.0])), "kv_heads": 1.0, "head_dim": 128.0, "v_dim": 0.0}
+    shape = {**shape, "kv_dtype": "fp8", "kind": "indexer", **common}
+    if kind == "indexer_decode":
+        return DecodeAttention(sequences=tokens, context=tokens * draw(st.floats(1, 1e5)), **shape)
+    prefix, share = draw(st.sampled_from([0.0, 30000.0])), draw(st.sampled_from([1.0, 0.25]))
+    return PrefillAttention(chunk=tokens, prefix=prefix, keys_per_token=share, **shape)
 
 
 @settings(max_examples=400, deadline=None)
@@ -122,6 +152,8 @@ def peak(chip: Device, operator: Operator) -> float:
     """Dense peak of the arithmetic an operator uses, by the device's documented fall-back [FLOP/s]."""
     if not np.any(operator.flops()):
         return 1.0
+    if isinstance(operator, StateUpdate):
+        return chip.vector_flops
     return chip.compute_rate(operator.compute_dtype)[0]
 
 

@@ -11,7 +11,11 @@ from sim.models import (
     GQA,
     MLA,
     Dense,
+    GatedDelta,
+    Indexer,
     LayerGroup,
+    Mamba2,
+    Mixer,
     ModelSpec,
     MoE,
     Operator,
@@ -23,6 +27,8 @@ from sim.models import (
     parameter_counts,
     sequence_operators,
     stages,
+    state_bytes_per_sequence,
+    state_bytes_rank,
     token_operators,
     weight_bytes,
 )
@@ -31,12 +37,22 @@ DTYPES = ("bf16", "fp8", "fp8_block", "int8", "int4", "mxfp4", "nvfp4")
 
 
 @st.composite
-def attentions(draw: st.DrawFn) -> GQA | MLA:
+def attentions(draw: st.DrawFn) -> Mixer:
     heads = 8 * draw(st.integers(1, 4))
-    if draw(st.booleans()):
+    indexer = draw(st.sampled_from([None, Indexer(heads=4, head_dim=32), Indexer(heads=2, head_dim=64)]))
+    kind = draw(st.sampled_from(["gqa", "mla", "gated_delta", "mamba2"]))
+    if kind == "mla":
         rank = draw(st.sampled_from([None, 96]))
-        return MLA(heads=heads, q_rank=rank, kv_rank=64, nope_dim=32, rope_dim=16, v_dim=24)
+        return MLA(heads=heads, q_rank=rank, kv_rank=64, nope_dim=32, rope_dim=16, v_dim=24, indexer=indexer)
+    if kind == "gated_delta":
+        decay = draw(st.sampled_from([None, 16]))
+        return GatedDelta(key_heads=8, value_heads=heads, key_dim=32, value_dim=16, decay_rank=decay)
+    if kind == "mamba2":
+        return Mamba2(heads=heads, head_dim=16, state_dim=32, groups=draw(st.sampled_from([1, 2, 8])))
     return GQA(
+        output_gate=draw(st.booleans()),
+        v_dim=draw(st.sampled_from([None, 16])),
+        indexer=indexer,
         heads=heads,
         kv_heads=draw(st.sampled_from([1, 2, 4, 8])),
         head_dim=draw(st.sampled_from([32, 64])),
@@ -61,6 +77,7 @@ def blocks(draw: st.DrawFn) -> Dense | MoE:
         gated=gated,
         bias=draw(st.booleans()),
         router_bias=draw(st.booleans()),
+        latent=draw(st.sampled_from([None, 48])),
     )
 
 
@@ -72,8 +89,10 @@ def models(draw: st.DrawFn, **fields: Any) -> ModelSpec:
     for _ in range(draw(st.integers(1, 3))):
         windowed = attention
         if isinstance(attention, GQA) and draw(st.booleans()):
-            windowed = attention.model_copy(update={"window": 128})
-        groups.append(LayerGroup(count=draw(st.integers(1, 3)), attention=windowed, ffn=draw(blocks())))
+            windowed = attention.model_copy(update={"window": 128, "indexer": None})
+        ffn = draw(st.one_of(blocks(), st.none()))
+        mixer = windowed if ffn is None or draw(st.integers(0, 3)) else None
+        groups.append(LayerGroup(count=draw(st.integers(1, 3)), attention=mixer, ffn=ffn))
     tied, norm_bias = draw(st.booleans()), draw(st.booleans())
     return ModelSpec(
         name="random",
@@ -85,63 +104,109 @@ def models(draw: st.DrawFn, **fields: Any) -> ModelSpec:
         norm_bias=norm_bias,
         learned_positions=draw(st.sampled_from([0, 128])),
         norms_per_layer=draw(st.sampled_from([2, 4])),
+        residual_streams=draw(st.sampled_from([1, 1, 2])),
         **fields,
     )
+
+
+def _indexer(attention: Mixer | None, hidden: int) -> tuple[int, int, int]:
+    """Weights of an indexer that a quantised checkpoint covers, those that it does not, and its norm."""
+    index = attention.indexer if isinstance(attention, (GQA, MLA)) else None
+    if index is None:
+        return 0, 0, 0
+    inputs = attention.q_rank or hidden if isinstance(attention, MLA) else hidden
+    return index.head_dim * (inputs * index.heads + hidden), hidden * index.heads, 2 * index.head_dim
+
+
+def _stream_mixing(model: ModelSpec, group: LayerGroup) -> tuple[int, int]:
+    """Weights and small parameters that mix residual streams around the blocks of a layer."""
+    n = model.residual_streams
+    blocks = (group.attention is not None) + (group.ffn is not None)
+    return (0, 0) if n == 1 else (blocks * n * (n + 2) * n * model.hidden_size, blocks * (n * (n + 2) + 3))
 
 
 def _whole_on_every_rank(model: ModelSpec) -> int:
     """Parameters that each tensor-parallel rank has besides its share; experts are divided over all ranks."""
     hidden = model.hidden_size
     norm = hidden * (2 if model.norm_bias else 1)
-    count = (model.norms_per_layer * model.n_layers + 1) * norm + model.learned_positions * hidden
+    count = norm + model.learned_positions * hidden
     for group in model.layers:
         a, ffn = group.attention, group.ffn
+        one = model.norms_per_layer // 2 * ((a is not None) + (ffn is not None)) * norm
+        one += sum(_indexer(a, hidden)) + sum(_stream_mixing(model, group))
         if isinstance(a, MLA):
             ranks = (a.q_rank or 0) + a.kv_rank
-            one = hidden * (ranks + a.rope_dim) + ranks
-        else:
-            one = (hidden if a.out_bias else 0) + (2 * a.head_dim if a.qk_norm else 0)
+            one += hidden * (ranks + a.rope_dim) + ranks
+        elif isinstance(a, GQA):
+            one += (hidden if a.out_bias else 0) + (2 * a.head_dim if a.qk_norm else 0)
+        elif isinstance(a, GatedDelta):
+            one += a.value_dim + hidden * (a.decay_rank or 0)
         if isinstance(ffn, MoE):
             one += ffn.experts * hidden + (ffn.experts if ffn.bias or ffn.router_bias else 0)
-            one += hidden if ffn.shared_gate else 0
-        else:
+            one += (hidden if ffn.shared_gate else 0) + 2 * hidden * (ffn.latent or 0)
+        elif ffn is not None:
             one += hidden if ffn.bias else 0
         count += group.count * one
     return count
 
 
-def _copied_kv_columns(attention: GQA | MLA, tp: int) -> int:
-    """Columns of keys and values beyond one copy, where there are more ranks than KV heads."""
-    if isinstance(attention, MLA):
-        return 0
-    return 2 * attention.head_dim * (max(tp, attention.kv_heads) - attention.kv_heads)
+def _copied_columns(mixer: Mixer | None, tp: int) -> int:
+    """Columns beyond one copy, where there are more ranks than KV heads, or than groups of a state-space layer."""
+    if isinstance(mixer, GQA):
+        values = mixer.v_dim or mixer.head_dim
+        return (mixer.head_dim + values) * (max(tp, mixer.kv_heads) - mixer.kv_heads)
+    if isinstance(mixer, Mamba2):
+        return 2 * mixer.state_dim * (max(tp, mixer.groups) - mixer.groups)
+    return 0
 
 
-def _copied_kv(model: ModelSpec, tp: int) -> int:
-    """Parameters of those columns, biases included."""
+def _copied(model: ModelSpec, tp: int) -> int:
+    """Parameters of those columns, biases and convolutions included."""
     total = 0
     for group in model.layers:
-        rows = model.hidden_size + (1 if isinstance(group.attention, GQA) and group.attention.qkv_bias else 0)
-        total += group.count * rows * _copied_kv_columns(group.attention, tp)
+        a, rows = group.attention, model.hidden_size
+        if isinstance(a, Mamba2):
+            rows += a.conv_kernel + 1
+        elif isinstance(a, GQA) and a.qkv_bias:
+            rows += 1
+        total += group.count * rows * _copied_columns(a, tp)
     return total
+
+
+def _covered_mixer(a: Mixer | None, hidden: int) -> int:
+    """Weights of attention or a recurrence that a quantised checkpoint covers."""
+    if isinstance(a, GQA):
+        values = a.v_dim or a.head_dim
+        queries = a.heads * a.head_dim * (2 if a.output_gate else 1)
+        return hidden * (queries + a.heads * values + a.kv_heads * (a.head_dim + values)) + _indexer(a, hidden)[0]
+    if isinstance(a, MLA):
+        queries, expanded = a.heads * (a.nope_dim + a.rope_dim), a.heads * (a.nope_dim + a.v_dim)
+        one = hidden * (a.kv_rank + a.rope_dim + a.heads * a.v_dim) + a.kv_rank * expanded + _indexer(a, hidden)[0]
+        return one + (a.q_rank * (hidden + queries) if a.q_rank else hidden * queries)
+    if isinstance(a, GatedDelta):
+        return hidden * (2 * a.key_heads * a.key_dim + 3 * a.value_heads * a.value_dim)
+    if isinstance(a, Mamba2):
+        return hidden * (3 * a.heads * a.head_dim + 2 * a.groups * a.state_dim + a.heads)
+    return 0
 
 
 def _covered(model: ModelSpec) -> int:
     """Weights in the linear layers that the model's number format covers."""
     hidden, covered = model.hidden_size, 0
     for group in model.layers:
-        a, ffn = group.attention, group.ffn
-        if model.quantized == "linears" and isinstance(a, GQA):
-            covered += group.count * 2 * hidden * a.head_dim * (a.heads + a.kv_heads)
-        elif model.quantized == "linears" and isinstance(a, MLA):
-            queries, expanded = a.heads * (a.nope_dim + a.rope_dim), a.heads * (a.nope_dim + a.v_dim)
-            one = hidden * (a.kv_rank + a.rope_dim + a.heads * a.v_dim) + a.kv_rank * expanded
-            covered += group.count * (one + (a.q_rank * (hidden + queries) if a.q_rank else hidden * queries))
+        ffn = group.ffn
+        if model.quantized == "linears":
+            covered += group.count * _covered_mixer(group.attention, hidden)
+        if ffn is None:
+            continue
+        matrices = 3 if ffn.gated else 2
         width = ffn.intermediate if isinstance(ffn, Dense) else ffn.shared_intermediate
-        width = 0 if model.quantized == "experts" else width
+        one = 0 if model.quantized == "experts" else matrices * hidden * width
         if isinstance(ffn, MoE):
-            width += ffn.experts * ffn.intermediate
-        covered += group.count * (3 if ffn.gated else 2) * hidden * width
+            inner = ffn.latent or hidden
+            one += matrices * inner * ffn.experts * ffn.intermediate
+            one += 0 if model.quantized == "experts" else 2 * hidden * (ffn.latent or 0)
+        covered += group.count * one
     return covered
 
 
@@ -174,9 +239,9 @@ def test_weights_of_the_ranks_add_up(model: ModelSpec, tp: int, by_expert: bool)
     """All ranks together hold the model once, and what is not divided once more per further rank."""
     ep, moe_tp = (tp, 1) if by_expert else (1, tp)
     (shard,) = stages(model, tp=tp, ep=ep, moe_tp=moe_tp, weights_dtype="bf16")
-    copied = (tp - 1) * _whole_on_every_rank(model) + _copied_kv(model, tp)
+    copied = (tp - 1) * _whole_on_every_rank(model) + _copied(model, tp)
     down_biases = sum(
-        g.count * g.ffn.experts * model.hidden_size
+        g.count * g.ffn.experts * (g.ffn.latent or model.hidden_size)
         for g in model.layers
         if isinstance(g.ffn, MoE) and g.ffn.bias and not by_expert
     )
@@ -199,10 +264,29 @@ def test_cache_of_the_ranks_adds_up(model: ModelSpec, tp: int, kv_dtype: str, da
     pp = data.draw(st.integers(1, model.n_layers))
     shards = stages(model, pp=pp, tp=tp, kv_dtype=kv_dtype)
     ranks = tp * sum(kv_bytes_per_token_rank(model, shard) for shard in shards)
-    whole = kv_bytes_per_token(model, kv_dtype)
-    attention = model.layers[0].attention
-    copies = tp if isinstance(attention, MLA) else max(1, tp // attention.kv_heads)
-    assert ranks == pytest.approx(copies * whole, rel=1e-12)
+    expected = 0.0
+    for group in model.layers:
+        a = group.attention
+        copies = max(1, tp // a.kv_heads) if isinstance(a, GQA) else tp
+        one = LayerGroup(count=group.count, attention=a, ffn=group.ffn)
+        index = _indexer(a, 0)[2] // 2
+        keys = group.count * (index + 4 if index else 0)
+        expected += tp * keys + copies * (
+            kv_bytes_per_token(model.model_copy(update={"layers": (one,)}), kv_dtype) - keys
+        )
+    assert ranks == pytest.approx(expected, rel=1e-12)
+
+
+@given(models(), st.sampled_from([1, 2, 4, 8]))
+def test_states_of_the_ranks_add_up(model: ModelSpec, tp: int) -> None:
+    """States are divided by heads; the convolution of a state-space layer is copied where there are few groups."""
+    (shard,) = stages(model, tp=tp)
+    copied = sum(
+        g.count * _copied_columns(g.attention, tp) * (g.attention.conv_kernel - 1) * 2
+        for g in model.layers
+        if isinstance(g.attention, Mamba2)
+    )
+    assert tp * state_bytes_rank(model, shard) == pytest.approx(state_bytes_per_sequence(model) + copied, rel=1e-12)
 
 
 def _flops(operators: list[Operator]) -> float:
@@ -210,14 +294,19 @@ def _flops(operators: list[Operator]) -> float:
 
 
 def _whole_gemms(model: ModelSpec) -> float:
-    """FLOPs per token that every tensor-parallel rank does in full: routers and MLA's down-projections."""
+    """FLOPs per token that every tensor-parallel rank does in full."""
     total = 0.0
     for group in model.layers:
-        a = group.attention
+        a, ffn = group.attention, group.ffn
+        covered, plain, _ = _indexer(a, model.hidden_size)
+        one = covered + plain + _stream_mixing(model, group)[0]
         if isinstance(a, MLA):
-            total += group.count * 2.0 * model.hidden_size * ((a.q_rank or 0) + a.kv_rank + a.rope_dim)
-        if isinstance(group.ffn, MoE):
-            total += group.count * 2.0 * model.hidden_size * group.ffn.experts
+            one += model.hidden_size * ((a.q_rank or 0) + a.kv_rank + a.rope_dim)
+        if isinstance(a, GatedDelta):
+            one += model.hidden_size * (a.decay_rank or 0)
+        if isinstance(ffn, MoE):
+            one += model.hidden_size * (ffn.experts + 2 * (ffn.latent or 0))
+        total += group.count * 2.0 * one
     return total
 
 
@@ -242,7 +331,7 @@ def test_ranks_share_the_flops(model: ModelSpec, tp: int, by_expert: bool, dp: i
     ep, moe_tp = (ranks, 1) if by_expert else (1, ranks)
     (shard,) = stages(model, tp=tp, dp=dp, ep=ep, moe_tp=moe_tp)
     done = ranks * _flops(token_operators(model, shard, np.asarray(10.0)))
-    kv_copies = 2.0 * sum(_copied_kv_columns(group.attention, tp) * group.count for group in model.layers)
+    kv_copies = 2.0 * sum(_copied_columns(group.attention, tp) * group.count for group in model.layers)
     kv_copies *= model.hidden_size
     once = model_flops_per_token(model)[0] + (tp - 1) * _whole_gemms(model) + kv_copies
     assert done == pytest.approx(10.0 * dp * once, rel=1e-12)

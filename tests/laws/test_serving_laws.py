@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.plans import KvLayout, WindowGroup
 from sim.serving import ROUTERS, SCHEDULERS, ClosedLoop, ConstantCost, EngineLimits, OpenLoop, serve
-from sim.testing.serving import AffineCost, check_router, check_run, check_scheduler, random_traffic
+from sim.serving.requests import FINISHED
+from sim.testing.serving import (
+    AffineCost,
+    blocks_counted,
+    check_router,
+    check_run,
+    check_scheduler,
+    random_traffic,
+)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS.names())
@@ -31,6 +40,10 @@ def test_router_keeps_the_laws(name: str) -> None:
     pieces=st.integers(2, 60),
     least_s=st.sampled_from([0.0, 5.5e-3, 7e-3]),
     ahead=st.booleans(),
+    interval=st.sampled_from([1, 3, 10]),
+    full=st.integers(0, 2),
+    windows=st.lists(st.builds(WindowGroup, st.integers(1, 9), st.integers(1, 3)), max_size=2).map(tuple),
+    fixed=st.integers(0, 4),
 )
 def test_leap_equals_step(
     seed: int,
@@ -43,10 +56,24 @@ def test_leap_equals_step(
     pieces: int,
     least_s: float,
     ahead: bool,
+    interval: int,
+    full: int,
+    windows: tuple[WindowGroup, ...],
+    fixed: int,
 ) -> None:
-    """Law 5, with preemptions, windows, break points, odd block sizes, a slow host and asynchronous scheduling."""
-    blocks = -(-2 * longest // block) + extra_blocks
-    limits = EngineLimits(sequences, max(32, sequences), 64, kv_blocks=blocks, block_tokens=block, schedule_ahead=ahead)
+    """Law 5, with preemptions, windows, states, odd block sizes, slow hosts, asynchronous scheduling, rare looks."""
+    layout = KvLayout(block, full, windows, fixed)
+    blocks = layout.blocks_for(2 * longest) + extra_blocks
+    limits = EngineLimits(
+        sequences,
+        max(32, sequences),
+        64,
+        kv_blocks=blocks,
+        block_tokens=block,
+        kv_layout=layout,
+        schedule_ahead=ahead,
+        queue_interval=interval,
+    )
     cost = AffineCost((None, window) if window else (None,), pieces, least_s=least_s)
     runs = []
     for leap in (True, False):
@@ -58,6 +85,32 @@ def test_leap_equals_step(
         np.testing.assert_allclose(a, b, rtol=1e-9)
     assert runs[0].log.preemptions == runs[1].log.preemptions
     assert len(runs[0].records[0]) <= len(runs[1].records[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    rate=st.floats(0.5, 40.0),
+    ranks=st.integers(2, 5),
+    wait=st.integers(1, 30),
+    extra_blocks=st.integers(0, 60),
+    ahead=st.booleans(),
+)
+def test_leap_equals_step_where_prompts_wait_for_each_other(
+    seed: int, rate: float, ranks: int, wait: int, extra_blocks: int, ahead: bool
+) -> None:
+    """Law 5 with attention data parallelism whose prompts are held back."""
+    runs = []
+    limits = EngineLimits(
+        12, 64 * ranks, 64, kv_blocks=26 + extra_blocks, schedule_ahead=ahead, balance_wait=wait, ranks=ranks
+    )
+    for leap in (True, False):
+        log, load = random_traffic(seed, 40, rate=rate, longest=200)
+        runs.append(serve(log, load, costs=[AffineCost()], limits=limits, scheduler="trtllm", leap=leap))
+        check_run(runs[-1])
+        assert all(status == FINISHED for status in log.status)
+    a, b = (np.asarray(run.log.finish_s) for run in runs)
+    np.testing.assert_allclose(a, b, rtol=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
@@ -74,29 +127,10 @@ def test_nothing_is_lost_when_the_clock_stops(seed: int, stop: float, leap: bool
 
 def test_blocks_balance_at_every_event() -> None:
     """Law 2: after each wake the blocks used are those of the sequences and prompts present, recounted from scratch."""
-    from sim.serving.replica import Replica
-
-    plan = Replica._plan
-    seen = 0
-
-    def counted(self: Replica) -> None:
-        nonlocal seen
-        plan(self)
-        seen += 1
-        stored = [offset + self._iteration for offset in self._offset.values()]
-        pending = {chunk.request: chunk.tokens for chunk in self._chunks}
-        prompts = [done + pending.get(request, 0) for request, done in self.partial.items()]
-        assert self.kv.used == sum(self.kv.blocks_for(tokens) for tokens in stored + prompts)
-        assert self.kv.free >= 0
-        assert self._alarm is not None or (not self.waiting and not self.running()), "law 3: idle with work"
-
-    Replica._plan = counted  # type: ignore[method-assign]
-    try:
+    with blocks_counted() as events:
         log, load = random_traffic(5, 200, rate=5.0, longest=300)
         run = serve(log, load, costs=[AffineCost()], limits=EngineLimits(16, 256, 256, 64, 16))
-    finally:
-        Replica._plan = plan  # type: ignore[method-assign]
-    assert seen > 300
+    assert len(events) > 300
     assert run.replicas[0].record.preemptions > 0
     check_run(run)
 

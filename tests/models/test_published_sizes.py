@@ -3,7 +3,7 @@
 import pytest
 
 from sim.core import data_names
-from sim.models import kv_bytes_per_token, load_model, parameter_counts
+from sim.models import kv_bytes_per_token, load_model, parameter_counts, state_bytes_per_sequence
 
 # Exact counts of the checkpoints on Hugging Face (safetensors index or summed shapes).
 _EXACT = {
@@ -56,6 +56,24 @@ _ROUNDED = {
     "glm-4.5-air": (106e9, 12e9, 0.12),
     "llama-4-scout": (109e9, 17e9, 0.015),
     "gemma-3-27b": (27e9, 27e9, 0.001),
+    "llama-4-maverick": (400e9, 17e9, 0.015),
+    "qwen3.5-397b-a17b": (397e9, 17e9, 0.025),
+    "qwen3.5-122b-a10b": (122e9, 10e9, 0.03),
+    "qwen3.5-35b-a3b": (35e9, 3.5e9, 0.02),
+    "qwen3.5-27b": (27e9, 27e9, 0.01),
+    "minimax-m2.5": (229e9, 10e9, 0.11),
+    "glm-5": (744e9, 40e9, 0.05),
+    "deepseek-v3.2": (671e9, 37e9, 0.04),
+    "deepseek-v4-flash": (284e9, 13e9, 0.07),
+    "deepseek-v4-pro": (1.6e12, 49e9, 0.02),
+    "kimi-k2.5": (1.0e12, 32e9, 0.03),
+    "nemotron-3-nano-30b-a3b": (31.6e9, 3.6e9, 0.01),
+    "nemotron-3-super-120b-a12b": (120.6e9, 12.7e9, 0.01),
+    "nemotron-3-ultra-550b-a55b": (550e9, 55e9, 0.02),
+    "nemotron-h-56b": (56e9, 56e9, 0.01),
+    "mimo-v2-flash": (309e9, 15e9, 0.035),
+    "gemma-4-26b-a4b": (25.2e9, 3.8e9, 0.01),
+    "step-3.7-flash": (196e9, 11e9, 0.02),
 }
 _KV_BYTES = {
     "llama-2-7b": 524_288,
@@ -70,7 +88,21 @@ _KV_BYTES = {
     "opt-66b": 2_359_296,
     "yi-34b": 245_760,
     "deepseek-v3": 70_272,
+    "llama-4-maverick": 196_608,
+    "qwen3.5-397b-a17b": 30_720,
+    "minimax-m2.5": 253_952,
+    "kimi-k2.5": 70_272,
+    "nemotron-3-nano-30b-a3b": 6_144,
+    "nemotron-h-56b": 40_960,
 }
+_INDEXED_KV_BYTES = {"deepseek-v3.2": 61 * (576 * 2 + 132), "glm-5": 78 * (576 * 2 + 132)}
+"""Latents in 16 bit; an indexer's key has 128 elements of 8 bit and a scale of 4 bytes (DeepSeek-V3.2's code)."""
+
+_STATE_BYTES = {
+    "qwen3.5-397b-a17b": 45 * (64 * 128 * 128 * 4 + 3 * (2 * 16 * 128 + 64 * 128) * 2),
+    "nemotron-3-nano-30b-a3b": 23 * (64 * 64 * 128 * 4 + 3 * (64 * 64 + 2 * 8 * 128) * 2),
+}
+"""States in fp32 and the last three inputs of the convolution in 16 bit, from the widths in the configs."""
 
 
 @pytest.mark.parametrize(("name", "parameters"), _EXACT.items())
@@ -101,6 +133,16 @@ def test_cache_bytes_per_token(name: str, kv_bytes: int) -> None:
     model = load_model(name)
     assert kv_bytes_per_token(model, "bf16") == kv_bytes
     assert kv_bytes_per_token(model, "fp8") == kv_bytes / 2
+
+
+@pytest.mark.parametrize(("name", "kv_bytes"), _INDEXED_KV_BYTES.items())
+def test_cache_with_index_keys(name: str, kv_bytes: int) -> None:
+    assert kv_bytes_per_token(load_model(name), "bf16") == kv_bytes
+
+
+@pytest.mark.parametrize(("name", "state_bytes"), _STATE_BYTES.items())
+def test_states_of_recurrent_layers(name: str, state_bytes: int) -> None:
+    assert state_bytes_per_sequence(load_model(name)) == state_bytes
 
 
 @pytest.mark.parametrize("name", data_names("workloads/models"))

@@ -45,7 +45,6 @@ def test_groups_repeat(tmp_path: Path) -> None:
     assert model.n_layers == 6
     assert "6 layers" in repr(model)
     assert not model.is_moe
-    assert not model.uses_mla
 
 
 @pytest.mark.parametrize(
@@ -66,11 +65,9 @@ def test_mistakes_in_a_file(tmp_path: Path, old: str, new: str, words: str) -> N
     assert "tiny.yaml" in str(caught.value)
 
 
-def test_one_attention_per_window(tmp_path: Path) -> None:
-    attention, ffn = "{kind: gqa, heads: 2, kv_heads: 2, head_dim: 16}", "{kind: dense, intermediate: 8}"
-    other = f"  - {{count: 1, attention: {attention}, ffn: {ffn}}}\n"
-    with pytest.raises(InputError, match="same window must have the same attention"):
-        _load(tmp_path, TINY + other)
+def test_a_layer_has_at_least_one_block(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a layer has attention, a feed-forward block or both"):
+        _load(tmp_path, TINY + "  - {count: 1}\n")
 
 
 def test_schema_takes_repeated_groups(tmp_path: Path) -> None:

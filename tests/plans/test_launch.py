@@ -9,7 +9,7 @@ import pytest
 
 from sim.core import InputError
 from sim.models import load_model
-from sim.plans import LAUNCHERS, PlanSpec, launch_command, require
+from sim.plans import LAUNCHERS, PlanSpec, launch_command, load_engine, require
 
 
 def command(fields: dict[str, object], model: str, engine, cluster) -> str:
@@ -25,7 +25,7 @@ def test_one_replica_on_a_whole_node(make_cluster, engine) -> None:
         "# vLLM 0.19: tp8, 8 GPUs\n"
         "vllm serve meta-llama/Llama-3.1-70B-Instruct --tensor-parallel-size 8 --kv-cache-dtype auto "
         "--gpu-memory-utilization 0.9 --block-size 16 --max-model-len 131072 --max-num-seqs 1024 "
-        "--max-num-batched-tokens 8192 --no-enable-prefix-caching"
+        "--max-num-batched-tokens 8192"
     )
 
 
@@ -59,6 +59,27 @@ def test_flags_follow_the_version(make_cluster, engine) -> None:
     sync = engine.model_copy(update={"async_scheduling": False})
     assert "--async-scheduling" in command({}, "llama-3.1-8b", old, make_cluster())
     assert "--no-async-scheduling" in command({}, "llama-3.1-8b", sync, make_cluster())
+
+
+def test_prefix_caching_is_switched_where_it_differs_from_the_default(make_cluster, engine) -> None:
+    v0 = engine.model_copy(update={"version": "0.6"})
+    said = {
+        (version.version, on): "enable-prefix-caching" in command({"prefix_caching": on}, "llama-3.1-8b", version, node)
+        for node in [make_cluster()]
+        for version in (engine, v0)
+        for on in (False, True)
+    }
+    assert said == {("0.19", False): True, ("0.19", True): False, ("0.6", False): False, ("0.6", True): True}
+    assert "--no-enable-prefix-caching" in command({"prefix_caching": False}, "llama-3.1-8b", engine, make_cluster())
+
+
+@pytest.mark.parametrize(
+    ("name", "off"), [("sglang", "--disable-radix-cache"), ("trtllm", "enable_block_reuse: false")]
+)
+def test_other_engines_switch_prefix_caching_too(name: str, off: str, make_cluster) -> None:
+    profile = load_engine(name)
+    assert off not in command({}, "llama-3.1-8b", profile, make_cluster())
+    assert off in command({"prefix_caching": False}, "llama-3.1-8b", profile, make_cluster())
 
 
 def test_many_replicas_are_summed_up(make_cluster, engine) -> None:

@@ -10,6 +10,13 @@ import sim
 from sim.scenario import run
 from sim.testing.scenarios import small_scenario
 
+ALIKE = {
+    "name": "alike",
+    "arrivals": {"kind": "poisson"},
+    "lengths": {"input": {"kind": "constant", "value": 100}, "output": {"kind": "constant", "value": 5}},
+    "shared_prefix": {"groups": 2, "tokens": 64},
+}
+
 
 def provenance(values: dict[str, Any] | None = None, seed: int = 0) -> dict[str, Any]:
     return run(small_scenario({"workload.requests": 10, **(values or {})}), seed=seed).provenance
@@ -44,7 +51,9 @@ def test_hashes_follow_their_input_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("values", "word"),
     [
-        ({}, "prefix caching"),
+        ({}, "no two prompts begin alike"),
+        ({"plan.prefix_caching": False}, "prefix caching is off"),
+        ({"workload.traffic": ALIKE}, "full blocks of prompts"),
         ({"plan.pp": 2}, "pipeline"),
         ({"model": "deepseek-v2-lite"}, "experts"),
         ({"model": "deepseek-v2-lite", "plan": {"dp": 2, "ep": 2}}, "lock step"),

@@ -43,6 +43,8 @@ OPEN_RUN = {
     "system_prompt_len": "100",
     "question_len": "200",
     "output_len": "50",
+    "n_system_prompts": "3",
+    "users_per_prompt": "2",
     "load_stages": "10s@2;10s@4",
     "ttft_mean_ms": "30",
     "ttft_p90_ms": "40",

@@ -8,6 +8,7 @@ import pytest
 
 import sim
 from sim.core import InputError
+from sim.scenario import assemble, load
 from sim.validation import MEASUREMENTS, ClosedPoint, MeasuredRow, read_rows
 from tests.validation.samples import OPEN_RUN, OWN, POINT, RUN_019, RUN_060, write
 
@@ -91,14 +92,14 @@ def test_prompts_are_spread_where_the_benchmark_does_so_and_outputs_but_for_some
     ("changes", "reason"),
     [
         ({"usable": "False", "label": "gross outlier"}, "marked unusable: gross outlier"),
-        ({"mode": "disagg"}, "disaggregation"),
-        ({"arch": "Qwen/Qwen3.5-397B-A17B"}, "not shipped"),
+        ({"mode": "disagg"}, "prefill workers: parallelism is not recorded"),
+        ({"arch": "someone/Unheard-7B"}, "no checkpoint"),
         ({"precision": "int3"}, "no checkpoint"),
         ({"system": "abacus"}, "no node"),
         ({"backend": "abacus"}, "no engine profile"),
         ({"tp_size": ""}, "parallelism is not recorded"),
         ({"tp_size": "3"}, "no whole number of replicas"),
-        ({"batch_size": "1"}, "implausible parallelism: 4 in flight on 1 attention ranks"),
+        ({"batch_size": "3"}, "implausible parallelism: 4 in flight on 1 attention ranks"),
         ({"concurrency": ""}, "not recorded"),
         (
             {"arch": "openai/gpt-oss-120b", "precision": "fp4", "moe_tp_size": "2", "moe_ep_size": "1"},
@@ -153,6 +154,17 @@ def test_stages_of_an_open_loop(tmp_path: Path) -> None:
     assert workload["traffic"]["arrivals"]["windows"] == [{"start": 0.0, "rate": 2.0}, {"start": 10.0, "rate": 4.0}]
     assert row.measured["ttft_s.p90"] == pytest.approx(0.040)
     assert "itl_s.p90" not in row.measured
+
+
+def test_users_of_an_open_loop_send_their_prompts_again(tmp_path: Path) -> None:
+    scenario = one(tmp_path, OPEN_RUN).scenario
+    assert scenario is not None
+    requests = assemble(load(scenario), seed=0).requests
+    assert requests.blocks is not None
+    first = {tuple(ids) for ids in requests.blocks.to_lists()[:6]}
+    assert len(first) == 6, "3 system prompts with 2 users each"
+    assert {tuple(ids) for ids in requests.blocks.to_lists()} == first
+    assert "not recorded" in one(tmp_path, OPEN_RUN | {"users_per_prompt": ""}).reason
 
 
 def test_requests_are_found_beside_the_runs_and_sorted(tmp_path: Path) -> None:

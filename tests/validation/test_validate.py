@@ -55,7 +55,7 @@ def test_datasets_come_from_the_data_folder(tmp_path: Path, plansim: Command, mo
     [
         ([], "PLANSIM_DATA must name their folder"),
         (["--dataset", "x"], "PLANSIM_DATA must name their folder"),
-        (["--rows", "absent.csv"], "cannot read the table"),
+        (["--rows", "absent.csv"], "cannot read the file"),
         (["--rows", "a.csv", "--dataset", "b"], "exclude each other"),
         (["--requests", "a.csv"], "--requests needs the table"),
     ],

@@ -1,6 +1,7 @@
 """The request table: what it refuses, and how it is cut and scaled."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,4 +93,13 @@ def test_repeated_requests_keep_their_rate_and_visit_every_arrival() -> None:
     assert twice.input_tokens.tolist() == [1, 2, 3, 2, 3, 1, 3, 1]
     assert (twice.output_tokens - twice.input_tokens == 3).all(), "prompt and output stay together"
     assert once.repeated(3) is once
+    blocks = PromptBlocks.from_lists(1, [[7], [7, 8], [7, 8, 9]])
+    lists = replace(once, blocks=blocks).repeated(8).blocks
+    assert lists is not None
+    first, second, third = (lists.to_lists()[at : at + 3] for at in (0, 3, 6))
+    assert first == blocks.to_lists()
+    assert [len(ids) for ids in second] == [2, 3, 1]
+    assert second[0] == second[1][:2], "prompts of one round begin alike as they did"
+    assert not {at for ids in first for at in ids} & {at for ids in second for at in ids}, "those of two rounds do not"
+    assert len(third) == 2
     assert len(once.repeated(2)) == 2

@@ -13,7 +13,16 @@ from sim.testing.shipped_servegen import NAME as SERVEGEN
 from sim.testing.shipped_servegen import refit_servegen
 from sim.testing.shipped_traffic import SOURCES, refit
 from sim.testing.workloads import check_arrivals, check_mean_rate
-from sim.workloads import RequestTable, TrafficSpec, fit_traffic, generate, load_traffic, save_traffic, traffic_yaml
+from sim.workloads import (
+    RequestTable,
+    SharedPrefix,
+    TrafficSpec,
+    fit_traffic,
+    generate,
+    load_traffic,
+    save_traffic,
+    traffic_yaml,
+)
 from sim.workloads.fit import dispersion, window_counts
 from sim.workloads.report import gap_cv, mean_rate
 
@@ -136,3 +145,49 @@ def test_bursts_and_swings_of_the_recorded_hour(name: str, rate: float, cv: floa
     assert np.median([mean_rate(run) or 0 for run in runs]) == pytest.approx(rate, rel=0.05)
     assert np.median([gap_cv(run) or 0 for run in runs]) == pytest.approx(cv, rel=0.1)
     assert np.median([dispersion(window_counts(run, 60.0)) for run in runs]) == pytest.approx(swing, rel=0.25)
+
+
+def alike(**shared: int) -> TrafficSpec:
+    return load_traffic("chat-poisson").model_copy(update={"shared_prefix": SharedPrefix(**shared)})
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.sampled_from([None, 1, 4]), st.integers(0, 2**40))
+def test_fewer_prompts_that_begin_alike_are_the_first_of_more(
+    few: int, more: int, prompts: int | None, seed: int
+) -> None:
+    spec = alike(groups=3, tokens=100, **({} if prompts is None else {"prompts": prompts}))
+    short, long = (generate(spec, requests=count, seed=seed) for count in (few, few + more))
+    assert same(short, long.head(few))
+    assert short.blocks is not None
+    assert long.blocks is not None
+    names: dict[int, int] = {}
+    for one, other in zip(short.blocks.ids.tolist(), long.blocks.take(np.arange(few)).ids.tolist(), strict=True):
+        assert names.setdefault(one, other) == other, "equal blocks stay equal"
+    assert len(set(names.values())) == len(names), "and different ones different"
+
+
+def test_groups_share_their_prefix_and_nothing_else() -> None:
+    """Of a prefix of 100 tokens, the six blocks of 16 that lie within it."""
+    table = generate(alike(groups=2, tokens=100), requests=200, seed=0)
+    assert table.blocks is not None
+    rows = [(ids, tokens) for ids, tokens in zip(table.blocks.to_lists(), table.input_tokens.tolist(), strict=True)]
+    assert all(len(ids) == -(-tokens // 16) for ids, tokens in rows)
+    heads = {tuple(ids[:6]) for ids, tokens in rows if tokens >= 96}
+    assert len(heads) == 2
+    rest = [at for ids, tokens in rows if tokens >= 96 for at in ids[6:]]
+    assert len(set(rest)) == len(rest)
+
+
+def test_prompts_are_sent_in_turn_with_their_own_lengths() -> None:
+    table = generate(alike(groups=3, tokens=32, prompts=2), requests=20, seed=1)
+    assert table.blocks is not None
+    ids = [tuple(row) for row in table.blocks.to_lists()]
+    assert len(set(ids[:6])) == 6
+    assert ids[6:] == ids[:-6]
+    assert table.input_tokens[6:].tolist() == table.input_tokens[:-6].tolist()
+    assert table.output_tokens[6:].tolist() == table.output_tokens[:-6].tolist()
+
+
+def test_shared_prefixes_are_written_and_read_back() -> None:
+    spec = alike(groups=3, tokens=32, prompts=2)
+    assert build_spec(TrafficSpec, parse_yaml(traffic_yaml(spec))) == spec

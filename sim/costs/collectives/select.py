@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from sim.core import Array, InputError
 from sim.costs.collectives.base import COLLECTIVES, Timer, scale_up_bytes_per_s, wire_factor
 from sim.hardware import CommGroup
+
+_LARGE_BYTES: Final = 2.0**30
 
 KINDS = ("all_gather", "all_reduce", "all_to_all", "p2p", "reduce_scatter")
 
@@ -39,6 +41,14 @@ class BoundCollective(NamedTuple):
         for timer in self.timers[1:]:
             fastest = np.minimum(fastest, timer(size))
         return np.where(size > 0.0, np.maximum(fastest, size * self.bound_s_per_byte), 0.0)
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Rate at which a large buffer grows larger without a longer time [B/s]; infinite for a group of one."""
+        if not self.timers:
+            return float("inf")
+        small, large = self.time_s(np.array([_LARGE_BYTES, 2.0 * _LARGE_BYTES])).tolist()
+        return _LARGE_BYTES / float(large - small)
 
     def chosen(self, size_bytes: float) -> str:
         """Name of the algorithm that a message of `size_bytes` uses; `none` for a group of one."""

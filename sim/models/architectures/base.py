@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
 from sim.core import MISSING, InputError, Registry
-from sim.models.spec import GQA, MLA, Coverage, Dense, LayerGroup, MoE
+from sim.models.mixers import GQA, MLA, Mixer
+from sim.models.spec import Coverage, Dense, FeedForward, LayerGroup, MoE
 
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
     "layers": ("num_hidden_layers", "n_layer", "num_layers"),
     "heads": ("num_attention_heads", "n_head"),
     "kv_heads": ("num_key_value_heads", "num_kv_heads"),
-    "head_dim": ("head_dim",),
+    "head_dim": ("head_dim", "attention_head_dim"),
     "intermediate": ("intermediate_size", "ffn_dim", "n_inner"),
     "vocabulary": ("vocab_size",),
     "positions": ("max_position_embeddings", "n_positions", "seq_length"),
     "experts": ("n_routed_experts", "num_experts", "num_local_experts"),
-    "top_k": ("num_experts_per_tok", "num_experts_per_token", "experts_per_token"),
+    "top_k": ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts"),
     "expert_width": ("moe_intermediate_size",),
-    "shared_experts": ("n_shared_experts",),
-    "shared_width": ("shared_expert_intermediate_size",),
+    "expert_latent": ("moe_latent_size", "routed_expert_hidden_size"),
+    "shared_experts": ("n_shared_experts", "num_shared_experts"),
+    "shared_width": ("shared_expert_intermediate_size", "shared_intermediate_size", "share_expert_dim"),
     "dense_first": ("first_k_dense_replace",),
     "moe_every": ("moe_layer_freq", "decoder_sparse_step"),
     "dense_layers": ("mlp_only_layers",),
     "tied": ("tie_word_embeddings",),
     "dtype": ("torch_dtype", "dtype"),
     "window": ("sliding_window",),
+    "state_dtype": ("mamba_ssm_cache_dtype", "mamba_ssm_dtype"),
 }
 """Keys under which configs give each concept, the first that is present and not null counts."""
 
@@ -45,6 +48,8 @@ class Parts:
         norms_per_layer: Norms of the residual width in a layer.
         tied_embeddings: Whether LM head and embedding share weights where the config does not say.
         quantized: Which linear layers a quantised checkpoint covers, or None to go by its configuration.
+        residual_streams: Copies of the residual.
+        experts_dtype: Format of routed experts where the config names it apart from that of other linear layers.
     """
 
     layers: tuple[LayerGroup, ...]
@@ -53,6 +58,8 @@ class Parts:
     norms_per_layer: int = 2
     tied_embeddings: bool = False
     quantized: Coverage | None = None
+    residual_streams: int = 1
+    experts_dtype: str | None = None
 
 
 @dataclass
@@ -141,17 +148,32 @@ ARCHITECTURES: Registry[Builder] = Registry("architecture", package="sim.models.
 
 
 def grouped_query(config: ConfigReader, **options: Any) -> GQA:
-    """Attention with the heads that the config gives; `options` are further fields of `GQA`."""
+    """Attention with the heads that the config gives; `options` are further or other fields of `GQA`."""
     heads = config.integer("heads")
-    return GQA(
-        heads=heads,
-        kv_heads=config.integer("kv_heads", heads),
-        head_dim=config.integer("head_dim", config.integer("hidden_size") // heads),
+    shape = {
+        "heads": heads,
+        "kv_heads": config.integer("kv_heads", heads),
+        "head_dim": config.integer("head_dim", config.integer("hidden_size") // heads),
+    }
+    return GQA(**{**shape, **options})
+
+
+def latent(config: ConfigReader, **options: Any) -> MLA:
+    """Latent attention with the ranks that the config gives; `options` are further fields of `MLA`."""
+    for key in ("kv_heads", "head_dim", "qk_head_dim"):
+        config.get(key)  # given, but latent attention has none, or it follows from the others
+    return MLA(
+        heads=config.integer("heads"),
+        q_rank=config.integer("q_lora_rank", 0, least=0) or None,
+        kv_rank=config.integer("kv_lora_rank"),
+        nope_dim=config.integer("qk_nope_head_dim"),
+        rope_dim=config.integer("qk_rope_head_dim"),
+        v_dim=config.integer("v_head_dim"),
         **options,
     )
 
 
-def with_windows(attention: GQA, windows: Iterable[int | None]) -> list[GQA | MLA]:
+def with_windows(attention: GQA, windows: Iterable[int | None]) -> list[Mixer]:
     """The attention of each layer, with its window."""
     return [attention.model_copy(update={"window": window}) for window in windows]
 
@@ -175,14 +197,16 @@ def typed_windows(config: ConfigReader, default: Callable[[int], bool], *, windo
 def routed_experts(config: ConfigReader, **options: Any) -> MoE:
     """Experts with the widths that the config gives; `options` are further fields of `MoE`."""
     width = config.integer("expert_width", 0, least=0) or config.integer("intermediate")
-    shared = config.integer("shared_width", 0, least=0) or config.integer("shared_experts", 0, least=0) * width
-    return MoE(
-        experts=config.integer("experts"),
-        top_k=config.integer("top_k"),
-        intermediate=width,
-        shared_intermediate=shared,
-        **options,
-    )
+    count = config.integer("shared_experts", 0, least=0)
+    shared = config.integer("shared_width", 0, least=0) or count * width
+    fields = {
+        "experts": config.integer("experts"),
+        "top_k": config.integer("top_k"),
+        "intermediate": width,
+        "shared_intermediate": shared,
+        "latent": config.integer("expert_latent", 0, least=0) or None,
+    }
+    return MoE(**{**fields, **options})
 
 
 def expert_layers(config: ConfigReader) -> list[bool]:
@@ -200,18 +224,18 @@ def expert_layers(config: ConfigReader) -> list[bool]:
     return [chosen[i] and i >= first and i not in dense for i in range(count)]
 
 
-def join(attentions: Iterable[GQA | MLA], blocks: Iterable[Dense | MoE]) -> tuple[LayerGroup, ...]:
+def join(attentions: Iterable[Mixer | None], blocks: Iterable[FeedForward | None]) -> tuple[LayerGroup, ...]:
     """Layers given one by one, as groups of equal neighbours."""
     pairs = zip(attentions, blocks, strict=True)
     return tuple(LayerGroup(count=len(list(run)), attention=a, ffn=f) for (a, f), run in groupby(pairs))
 
 
-def uniform(config: ConfigReader, attention: GQA | MLA, ffn: Dense | MoE) -> tuple[LayerGroup, ...]:
+def uniform(config: ConfigReader, attention: Mixer, ffn: FeedForward) -> tuple[LayerGroup, ...]:
     """As many equal layers as the config gives."""
     return (LayerGroup(count=config.integer("layers"), attention=attention, ffn=ffn),)
 
 
-def mixed(config: ConfigReader, attentions: list[GQA | MLA], moe: MoE) -> tuple[LayerGroup, ...]:
+def mixed(config: ConfigReader, attentions: Sequence[Mixer], moe: MoE) -> tuple[LayerGroup, ...]:
     """Layers of which some have experts and the others a dense block."""
     chosen = expert_layers(config)
     dense = Dense(intermediate=config.integer("intermediate", moe.intermediate))

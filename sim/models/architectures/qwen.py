@@ -13,10 +13,11 @@ from sim.models.architectures.base import (
     typed_windows,
     with_windows,
 )
-from sim.models.spec import GQA, MLA, Dense
+from sim.models.mixers import GQA, Mixer
+from sim.models.spec import Dense
 
 
-def _attentions(config: ConfigReader, attention: GQA) -> list[GQA | MLA]:
+def _attentions(config: ConfigReader, attention: GQA) -> list[Mixer]:
     """Attention of each layer; a window, where it is switched on, is for the layers from `max_window_layers` on."""
     window = config.integer("window", 0, least=0) or None
     first = config.integer("max_window_layers", 0, least=0)

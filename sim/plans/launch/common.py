@@ -6,19 +6,30 @@ import shlex
 from collections.abc import Sequence
 from typing import Final
 
+from sim.plans.launch.base import Role
 from sim.plans.resolved import ResolvedPlan
 
 SHOWN_REPLICAS: Final = 16
 """Commands written out; the others follow the same pattern."""
 
 
-def commands(plan: ResolvedPlan, words: Sequence[str], *, first_port: int) -> list[str]:
+_DECODE_PORTS: Final = 100
+"""How far the ports of engines that decode stand from those of engines that compute prompts."""
+
+
+def commands(plan: ResolvedPlan, words: Sequence[str], *, first_port: int, role: Role = "both") -> list[str]:
     """One shell line per shown replica: its devices, `words`, and a port of its own where there are several."""
     lines = []
+    first = _first_port(first_port, role)
     for replica in range(min(plan.replicas, SHOWN_REPLICAS)):
-        port = [] if plan.replicas == 1 else ["--port", str(first_port + replica)]
-        lines.append(f"{_environment(plan, replica)}{shlex.join([*words, *port])}")
+        port = [] if plan.replicas == 1 and role == "both" else ["--port", str(first + replica)]
+        mask = _environment(plan, replica) if role == "both" else ""
+        lines.append(f"{mask}{shlex.join([*words, *port])}")
     return lines
+
+
+def _first_port(first_port: int, role: Role) -> int:
+    return first_port + (_DECODE_PORTS if role == "decode" else 0)
 
 
 def _environment(plan: ResolvedPlan, replica: int) -> str:
@@ -36,6 +47,7 @@ def heading(
     *,
     first_port: int,
     checkpoint: bool,
+    role: Role = "both",
     spanning: str = "start the command on every node, see the engine's documentation",
 ) -> list[str]:
     """Comment lines before the commands: engine and plan, and what has to be seen to beside them.
@@ -45,11 +57,17 @@ def heading(
         engine: Name and version of the engine.
         first_port: Port of the first replica.
         checkpoint: Whether the weights must come from a checkpoint in the plan's format.
+        role: What these engines do.
         spanning: What to do where a replica spans nodes.
     """
-    notes = [f"# {engine}: {plan.label}, {plan.n_gpus} GPU{'s' if plan.n_gpus > 1 else ''}"]
+    gpus = plan.replicas * plan.gpus_per_replica
+    what = {"both": f": {plan.label}", "prefill": ", engines for prompts", "decode": f", {plan.label}: to decode"}[role]
+    notes = [f"# {engine}{what}, {gpus} GPU{'s' if gpus > 1 else ''}"]
+    if role != "both":
+        notes.append("# give every engine GPUs of its own; a proxy in front sends each request to one of either kind")
     if plan.replicas > 1:
-        notes.append(f"# {plan.replicas} replicas behind a router ({plan.router}); ports from {first_port}")
+        ports = _first_port(first_port, role)
+        notes.append(f"# {plan.replicas} replicas behind a router ({plan.router}); ports from {ports}")
     if checkpoint:
         notes.append(f"# take a checkpoint of this model in {plan.weights_dtype}")
     if plan.clock < 1.0:

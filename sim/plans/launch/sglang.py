@@ -6,7 +6,7 @@ from typing import Final
 
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
-from sim.plans.launch.base import LAUNCHERS
+from sim.plans.launch.base import LAUNCHERS, Role
 from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
 from sim.plans.resolved import ResolvedPlan
 
@@ -15,12 +15,14 @@ _KV_DTYPES: Final = {"fp8": "fp8_e4m3", "bf16": "bf16", "fp16": "auto"}
 
 
 @LAUNCHERS.register("sglang")
-def sglang_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) -> str:
+def sglang_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, role: Role = "both") -> str:
     """One `python -m sglang.launch_server` per replica, on its own devices and port."""
     checkpoint = plan.weights_dtype != model.weights_dtype
-    lines = heading(plan, f"SGLang {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint)
+    lines = heading(plan, f"SGLang {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint, role=role)
     words = ["python", "-m", "sglang.launch_server", *_arguments(plan, model)]
-    lines += commands(plan, words, first_port=_FIRST_PORT)
+    if role != "both":
+        words += ["--disaggregation-mode", role]
+    lines += commands(plan, words, first_port=_FIRST_PORT, role=role)
     if plan.replicas > SHOWN_REPLICAS:
         lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
     return "\n".join(lines)
@@ -43,5 +45,6 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         *("--context-length", str(plan.max_model_len)),
         *("--max-running-requests", str(plan.max_num_seqs * plan.dp)),
         *("--chunked-prefill-size", str(plan.max_num_batched_tokens * plan.dp if plan.chunked_prefill else -1)),
-        "--disable-radix-cache",
+        *([] if plan.queue_interval == 1 else ["--scheduler-recv-interval", str(plan.queue_interval)]),
+        *([] if plan.prefix_caching else ["--disable-radix-cache"]),
     ]

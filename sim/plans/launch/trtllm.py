@@ -7,7 +7,7 @@ from typing import Final
 from sim.core import to_yaml
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
-from sim.plans.launch.base import LAUNCHERS
+from sim.plans.launch.base import LAUNCHERS, Role
 from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
 from sim.plans.resolved import ResolvedPlan
 
@@ -17,12 +17,12 @@ _KV_DTYPES: Final = {"fp8": "fp8"}
 
 
 @LAUNCHERS.register("trtllm")
-def trtllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) -> str:
+def trtllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, role: Role = "both") -> str:
     """A file of options that have no flag, and one `trtllm-serve` per replica, on its own devices and port."""
     checkpoint = plan.weights_dtype != model.weights_dtype
-    lines = heading(plan, f"TensorRT-LLM {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint)
-    lines += [f"cat > {_OPTIONS} <<'END'", to_yaml(_options(plan)).rstrip(), "END"]
-    lines += commands(plan, ["trtllm-serve", *_arguments(plan, model)], first_port=_FIRST_PORT)
+    lines = heading(plan, f"TensorRT-LLM {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint, role=role)
+    lines += [f"cat > {_OPTIONS} <<'END'", to_yaml(_options(plan, role)).rstrip(), "END"]
+    lines += commands(plan, ["trtllm-serve", *_arguments(plan, model)], first_port=_FIRST_PORT, role=role)
     if plan.replicas > SHOWN_REPLICAS:
         lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
     return "\n".join(lines)
@@ -45,14 +45,21 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
     ]
 
 
-def _options(plan: ResolvedPlan) -> dict[str, object]:
+def _options(plan: ResolvedPlan, role: Role) -> dict[str, object]:
     options: dict[str, object] = {
         "enable_chunked_prefill": plan.chunked_prefill,
         "kv_cache_config": {
             "dtype": _KV_DTYPES.get(plan.kv_dtype, "auto"),
-            "enable_block_reuse": False,
+            "enable_block_reuse": plan.prefix_caching,
             "free_gpu_memory_fraction": plan.kv_memory_frac,
             "tokens_per_block": plan.block_tokens,
         },
     }
-    return {"enable_attention_dp": True, **options} if plan.dp > 1 else options
+    if role != "both":
+        options["cache_transceiver_config"] = {"backend": "DEFAULT"}
+    if plan.dp == 1:
+        return options
+    if plan.balance_wait:
+        wait = {"enable_balance": True, "timeout_iters": plan.balance_wait, "batching_wait_iters": 0}
+        options["attention_dp_config"] = wait
+    return {"enable_attention_dp": True, **options}

@@ -6,7 +6,7 @@ from typing import Final
 
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
-from sim.plans.launch.base import LAUNCHERS
+from sim.plans.launch.base import LAUNCHERS, Role
 from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
 from sim.plans.resolved import ResolvedPlan
 
@@ -16,27 +16,31 @@ _ASYNC_BY_DEFAULT: Final = (0, 14)
 _ASYNC_FLAG: Final = (0, 10)
 """First version that has the flag."""
 _NEGATED_FLAGS: Final = (0, 8)
-"""First version whose switches have a `--no-` form; before it prefix caching was off unless asked for."""
+"""First version whose switches have a `--no-` form; from it on prefix caching is on unless told not to."""
 _QUANTIZED_AT_LOAD: Final = {"fp8": "fp8"}
 """Formats into which vLLM converts a 16-bit checkpoint while loading it, and their name there."""
+_KV_TRANSFER: Final = '{"kv_connector": "NixlConnector", "kv_role": "kv_both"}'
 _DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 @LAUNCHERS.register("vllm")
-def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec) -> str:
+def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, role: Role = "both") -> str:
     """One `vllm serve` per replica, on its own devices and port.
 
     The router in front of several replicas is a separate program and only noted.
     """
     arguments = [*_model_arguments(plan, model), *_parallel_arguments(plan), *_limit_arguments(plan, model, engine)]
+    if role != "both":
+        arguments += ["--kv-transfer-config", _KV_TRANSFER]
     lines = heading(
         plan,
         f"vLLM {engine.version}",
         first_port=_FIRST_PORT,
         checkpoint=_needs_checkpoint(plan, model),
+        role=role,
         spanning="start Ray on all of them first",
     )
-    lines += commands(plan, ["vllm", "serve", *arguments], first_port=_FIRST_PORT)
+    lines += commands(plan, ["vllm", "serve", *arguments], first_port=_FIRST_PORT, role=role)
     if plan.replicas > SHOWN_REPLICAS:
         rest = f"replicas {SHOWN_REPLICAS + 1} to {plan.replicas}"
         lines.append(f"# and so on for {rest}, on the devices and ports that follow")
@@ -79,8 +83,10 @@ def _limit_arguments(plan: ResolvedPlan, model: ModelSpec, engine: EngineSpec) -
     ]
     version = tuple(int(part) for part in engine.version.split("."))
     if version < _NEGATED_FLAGS:
-        return [*arguments, f"--enable-chunked-prefill={plan.chunked_prefill}"]
-    arguments.append("--no-enable-prefix-caching")
+        arguments.append(f"--enable-chunked-prefill={plan.chunked_prefill}")
+        return [*arguments, "--enable-prefix-caching"] if plan.prefix_caching else arguments
+    if not plan.prefix_caching:
+        arguments.append("--no-enable-prefix-caching")
     if not plan.chunked_prefill:
         arguments.append("--no-enable-chunked-prefill")
     if engine.async_scheduling and _ASYNC_FLAG <= version < _ASYNC_BY_DEFAULT:

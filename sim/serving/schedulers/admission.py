@@ -12,6 +12,8 @@ def admit_in_order(
 ) -> None:
     """Admits from the head of the queue while tokens, slots and blocks last; stops at the first that does not fit.
 
+    A request whose prompt another engine has computed takes a slot and blocks, but no tokens of the iteration.
+
     Args:
         engine: The engine.
         budget: Tokens left in this iteration.
@@ -21,7 +23,13 @@ def admit_in_order(
     waiting = engine.waiting
     slots = engine.max_sequences - engine.running()
     while waiting and budget > 0 and slots > 0:
-        tokens = engine.to_compute(waiting[0])
+        if engine.computed_elsewhere(waiting[0]):
+            if not fits(engine, waiting[0], engine.to_compute(waiting[0])):
+                break
+            engine.fetch()
+            slots -= 1
+            continue
+        tokens = engine.to_compute(waiting[0]) - engine.cached_tokens(waiting[0])
         if tokens > budget or tokens > engine.chunk_limit:
             if not engine.chunked_prefill:
                 break

@@ -36,6 +36,8 @@ class EngineState(Protocol):
         chunk_limit: Most tokens of one request in one iteration.
         chunked_prefill: Whether a prompt may be split over iterations.
         watermark_blocks: Blocks that admission must leave free.
+        balance_wait: Most decode iterations for which prompts may be held back until every rank has one; 0 for none.
+        ranks: Attention-data-parallel ranks.
     """
 
     waiting: deque[int]
@@ -46,6 +48,17 @@ class EngineState(Protocol):
     chunk_limit: int
     chunked_prefill: bool
     watermark_blocks: int
+    balance_wait: int
+    ranks: int
+
+    @property
+    def iteration(self) -> int:
+        """Iterations in which sequences could decode so far."""
+        ...
+
+    def is_running(self, request: int) -> bool:
+        """Whether `request` is admitted and not finished."""
+        ...
 
     def running(self) -> int:
         """Requests admitted and not finished."""
@@ -55,8 +68,16 @@ class EngineState(Protocol):
         """Tokens whose KV `request` needs before it can decode: its prompt and what it had already produced."""
         ...
 
+    def computed_elsewhere(self, request: int) -> bool:
+        """Whether another engine has computed the KV of a waiting request's prompt, so that it only has to come."""
+        ...
+
+    def cached_tokens(self, request: int) -> int:
+        """Tokens of a waiting request that need not be computed: their KV blocks are in the prefix cache."""
+        ...
+
     def free_blocks(self) -> int:
-        """KV blocks free, after what decoding sequences take in this iteration."""
+        """KV blocks that no sequence holds, after what decoding sequences take in this iteration."""
         ...
 
     def decode_shortage(self) -> int:
@@ -64,11 +85,11 @@ class EngineState(Protocol):
         ...
 
     def blocks_to_extend(self, request: int, tokens: int) -> int:
-        """New blocks that `tokens` more computed tokens of `request` need."""
+        """Blocks that `tokens` more computed tokens of `request` take from those that no sequence holds."""
         ...
 
     def blocks_to_finish(self, request: int) -> int:
-        """Blocks that `request` holds when its last token is out; clients say how many tokens they want at most."""
+        """Blocks that a waiting request adds to the used ones by its end: clients say how many tokens they want."""
         ...
 
     def promised_blocks(self) -> int:
@@ -87,8 +108,15 @@ class EngineState(Protocol):
         """Takes the blocks for `tokens` more tokens of a running request's prompt."""
         ...
 
-    def admit(self, tokens: int) -> Chunk:
-        """Moves the head of the queue into the running set with a first chunk of `tokens`."""
+    def admit(self, tokens: int, request: int | None = None) -> Chunk:
+        """Moves a waiting request, the head of the queue unless named, to the running set.
+
+        Its first chunk has `tokens` behind the cached ones.
+        """
+        ...
+
+    def fetch(self) -> None:
+        """Moves the head of the queue, computed elsewhere, into the running set; it decodes when its KV has come."""
         ...
 
 
@@ -98,9 +126,11 @@ class Scheduler(Protocol):
     Attributes:
         prompts_alone: Whether the decoding sequences wait in the iteration that `schedule` has just answered for, if
             it has chunks.
+        holds_back: Whether it has just left requests waiting that it would admit if more came.
     """
 
     prompts_alone: bool
+    holds_back: bool
 
     def schedule(self, engine: EngineState) -> list[Chunk]:
         """Prompt chunks of the next iteration, blocks already taken.

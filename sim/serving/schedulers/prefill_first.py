@@ -18,6 +18,7 @@ class PrefillFirst:
     """
 
     prompts_alone = True
+    holds_back = False
 
     def __init__(self) -> None:
         self._preempted = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sim.serving.schedulers.admission import admit_in_order
+from sim.serving.schedulers.balance import RankBalance
 from sim.serving.schedulers.base import FOREVER, SCHEDULERS, Chunk, EngineState
 
 
@@ -13,13 +14,26 @@ class Trtllm:
     Every decoding sequence gets its token, prompts that were begun go on, then the head of the queue is admitted if
     the blocks for its prompt and whole output are left when all running requests have theirs; so nothing is ever
     evicted. Source: TensorRT-LLM documentation, scheduler (`capacity_scheduler_policy`), and
-    `tensorrt_llm/_torch/pyexecutor/scheduler.py`.
+    `tensorrt_llm/_torch/pyexecutor/scheduler.py`. With attention data parallelism prompts may wait for each other, see
+    `RankBalance`.
     """
 
     prompts_alone = False
 
+    def __init__(self) -> None:
+        self.holds_back = False
+        self._balance = RankBalance()
+
     def schedule(self, engine: EngineState) -> list[Chunk]:
         """Prompt chunks of the next iteration; see the class."""
+        if engine.balance_wait and engine.ranks > 1:
+            self._balance.update(engine)
+            if self._balance.holds_back(engine):
+                self.holds_back = True
+                return []
+            together = self._balance.chunks(engine, _fits_to_its_end)
+            self.holds_back = bool(engine.waiting)
+            return together
         budget = engine.token_budget - engine.decoding
         chunks: list[Chunk] = []
         for request in list(engine.partial):
@@ -33,8 +47,8 @@ class Trtllm:
         return chunks
 
     def stable_steps(self, engine: EngineState) -> int:
-        """No limit: what blocks the head of the queue changes only when a request finishes."""
-        return FOREVER
+        """Until prompts have waited long enough; else no limit: only an end lets the head of the queue in."""
+        return max(1, self._balance.steps_left(engine)) if self.holds_back else FOREVER
 
 
 def _fits_to_its_end(engine: EngineState, request: int, tokens: int) -> bool:

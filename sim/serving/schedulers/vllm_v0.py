@@ -15,6 +15,8 @@ class VllmV0:
     0.6, `_schedule_default` and `_schedule_chunked_prefill`.
     """
 
+    holds_back = False
+
     def __init__(self) -> None:
         self._alone = PrefillFirst()
         self._mixed = VllmV1()

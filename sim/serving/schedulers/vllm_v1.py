@@ -17,6 +17,7 @@ class VllmV1:
     """
 
     prompts_alone = False
+    holds_back = False
 
     def __init__(self) -> None:
         self._preempted = False

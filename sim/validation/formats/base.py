@@ -95,10 +95,12 @@ class MeasurementFormat(ABC):
 
     Attributes:
         columns: Columns that tell a file of this kind.
+        source: Where public tables of this kind come from.
         assumptions: What the rows do not record and is assumed, one sentence each.
     """
 
     columns: ClassVar[frozenset[str]]
+    source: ClassVar[str] = ""
     assumptions: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -127,8 +129,9 @@ def load_class(concurrency: int) -> str:
 
 
 def table_name(path: Path) -> str:
-    """File name without `.csv` or `.csv.gz`."""
-    return path.name.removesuffix(".gz").removesuffix(".csv")
+    """File name without `.csv`, `.json` or `.jsonl`, and without `.gz` behind it."""
+    name = path.name.removesuffix(".gz")
+    return name.removesuffix(".csv").removesuffix(".jsonl").removesuffix(".json")
 
 
 def read_csv(path: Path) -> tuple[tuple[str, ...], tuple[Line, ...]]:

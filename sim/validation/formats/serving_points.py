@@ -9,10 +9,13 @@ for all rows of an engine alike:
   outputs the requests of a closed loop march together, which no other version's latencies show;
 - 10 x concurrency requests, all slots filled at once at the start, means over the whole run, first wave included;
 - recorded latencies are means; prefix caching and speculative decoding are off;
+- where fewer requests are in flight per attention rank than the recorded GPUs would have, the row's GPUs are one of
+  several equal replicas; where the experts have more ranks than are recorded, attention is data parallel over them;
 - token budget, `max_num_seqs` and memory fraction are the defaults of the engine profile, whatever the version;
 - the KV cache is 16-bit, but 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints, which ask for it;
-- FP8 weights have one scale per 128 x 128 block for DeepSeek and Qwen3-235B (as published) or where the row says so,
-  else one per tensor; `fp4` is NVFP4, for gpt-oss MXFP4.
+- FP8 weights have one scale per 128 x 128 block for DeepSeek, Qwen3-235B and Qwen3.5 (as published) or where the row
+  says so, else one per tensor; `fp4` is NVFP4; gpt-oss has MXFP4 weights whatever the row says;
+- disaggregated deployments: prompts take their engines in turn, as do the KV caches the decode engines.
 
 Throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides.
 """
@@ -31,6 +34,7 @@ from sim.validation.formats.base import (
     exactly,
     load_class,
 )
+from sim.validation.formats.inferencex import launch_options
 from sim.validation.rows import THROUGHPUT, ClosedPoint, MeasuredRow
 
 _NODES: Final = {
@@ -56,6 +60,7 @@ class _Checkpoint(NamedTuple):
 
 _DEEPSEEK: Final = "deepseek-ai/DeepSeek-V3"
 _KIMI: Final = "moonshotai/Kimi-K2.5"
+_QWEN_HYBRID: Final = "Qwen/Qwen3.5-397B-A17B"
 _CHECKPOINTS: Final = {
     ("Qwen/Qwen3-235B-A22B-FP8", "fp8"): _Checkpoint("Qwen/Qwen3-235B-A22B-FP8"),
     ("Qwen/Qwen3-32B", ""): _Checkpoint("Qwen/Qwen3-32B"),
@@ -71,15 +76,16 @@ _CHECKPOINTS: Final = {
     ("meta-llama/Llama-3.1-8B-Instruct", "fp8"): _Checkpoint("meta-llama/Llama-3.1-8B-Instruct", "fp8"),
     (_KIMI, "int4"): _Checkpoint(_KIMI),
     (_KIMI, "fp4"): _Checkpoint(_KIMI, "nvfp4"),
+    (_QWEN_HYBRID, "bf16"): _Checkpoint(_QWEN_HYBRID),
+    (_QWEN_HYBRID, "fp8"): _Checkpoint("Qwen/Qwen3.5-397B-A17B-FP8"),
+    (_QWEN_HYBRID, "fp4"): _Checkpoint("nvidia/Qwen3.5-397B-A17B-NVFP4"),
     ("openai/gpt-oss-120b", "fp4"): _Checkpoint("openai/gpt-oss-120b"),
+    ("openai/gpt-oss-120b", "fp8"): _Checkpoint("openai/gpt-oss-120b"),
 }
 _EXPERTS: Final = frozenset(
-    {"Qwen/Qwen3-235B-A22B-FP8", _DEEPSEEK, "nvidia/DeepSeek-R1-NVFP4", _KIMI, "openai/gpt-oss-120b"}
+    {"Qwen/Qwen3-235B-A22B-FP8", _QWEN_HYBRID, _DEEPSEEK, "nvidia/DeepSeek-R1-NVFP4", _KIMI, "openai/gpt-oss-120b"}
 )
-_BLOCK_FORMAT: Final = frozenset({_DEEPSEEK, "Qwen/Qwen3-235B-A22B-FP8"})
-_NOT_SHIPPED: Final = {
-    "Qwen/Qwen3.5-397B-A17B": "hybrid of linear and full attention, which is not modelled",
-}
+_BLOCK_FORMAT: Final = frozenset({_DEEPSEEK, "Qwen/Qwen3-235B-A22B-FP8", _QWEN_HYBRID})
 
 
 @MEASUREMENTS.register("serving_points")
@@ -89,13 +95,16 @@ class ServingPoints(MeasurementFormat):
     columns = frozenset(
         {"arch", "backend", "system", "concurrency", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms"}
     )
+    source = "InferenceX (SemiAnalysis) and NVIDIA, as collected in AIConfigurator (Apache-2.0)"
     assumptions = (
         "prompts are uniform in [0.8, 1.0] of nominal where measured_on is set, else exact",
         "outputs are uniform in [0.8, 1.0] of nominal, but exact for SGLang 0.5.1",
         "10 x concurrency requests, all slots filled at the start, means over the whole run, first wave included",
         "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
         "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching or speculation",
-        "FP8 has block scales for DeepSeek and Qwen3-235B or where the row says so; fp4 is NVFP4, for gpt-oss MXFP4",
+        "FP8 has block scales for DeepSeek, Qwen3-235B, Qwen3.5 or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
+        "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
+        "more ranks for experts than are recorded mean that attention is data parallel over them",
         "throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides",
     )
 
@@ -152,10 +161,6 @@ def _reason(line: Line, closed: ClosedPoint | None) -> str:
     if line.text("usable").lower() == "false":
         label = line.text("label")
         return "marked unusable" if label in ("", "as recorded") else f"marked unusable: {label}"
-    if line.text("mode") == "disagg":
-        return "prefill/decode disaggregation is not simulated yet"
-    if model in _NOT_SHIPPED:
-        return f"model {model} is not shipped: {_NOT_SHIPPED[model]}"
     if (model, precision) not in _CHECKPOINTS:
         return f"no checkpoint of {model} is known in {precision or 'bf16'}"
     if system not in _NODES:
@@ -180,15 +185,16 @@ def _scenario(line: Line) -> dict[str, Any] | str:
     narrow = narrow or (model == _DEEPSEEK and line.text("precision") == "fp4")
     if engine == "trtllm" and narrow and dtype != "fp8_block":
         plan["kv_dtype"] = "fp8"
+    plan |= launch_options(line, plan)
     node, size = _NODES[line.text("system")]
-    gpus, concurrency, prompt, output = (line.whole(name) or 0 for name in ("n_gpus", "concurrency", "isl", "osl"))
+    concurrency, prompt, output = (line.whole(name) or 0 for name in ("concurrency", "isl", "osl"))
     spread = bool(line.text("measured_on"))
     version = f"{engine} {line.text('backend_version')}"
     exact = version in _EXACT_OUTPUT
     return {
         "name": "measured",
         "model": name,
-        "cluster": {"node": node, "nodes": -(-gpus // size)},
+        "cluster": {"node": node, "nodes": -(-_gpus(plan) // size)},
         "engine": _PROFILES.get(version, engine),
         "plan": plan,
         "workload": closed_loop(
@@ -202,21 +208,53 @@ def _scenario(line: Line) -> dict[str, Any] | str:
 
 def _parallelism(line: Line) -> dict[str, Any] | str:
     """Plan fields of the row's deployment, or why they make no plan."""
-    tp, dp, gpus = (line.whole(name) for name in ("tp_size", "attention_dp_size", "n_gpus"))
-    if not (tp and dp and gpus) or min(tp, dp, gpus) < 1:
+    gpus = line.whole("n_gpus")
+    if line.text("mode") != "disagg":
+        ranks = (line.whole("tp_size") or 0) * (line.whole("attention_dp_size") or 0)
+        if gpus and ranks and gpus % ranks:
+            return f"{gpus} GPUs are no whole number of replicas of {ranks} ranks"
+        return _pool(line, "", gpus // ranks if gpus and ranks else None, line.whole("batch_size"))
+    prefill = _pool(line, "prefill_", line.whole("prefill_num_workers"), None)
+    decode = _pool(line, "decode_", line.whole("decode_num_workers"), line.whole("decode_batch_size"))
+    for name, pool in (("prefill", prefill), ("decode", decode)):
+        if isinstance(pool, str):
+            return f"{name} workers: {pool}"
+    assert isinstance(prefill, dict)
+    assert isinstance(decode, dict)
+    if (used := _gpus(prefill) + _gpus(decode)) != gpus:
+        return f"implausible parallelism: prefill and decode workers have {used} GPUs, the deployment {gpus}"
+    return {**decode, "prefill": prefill}
+
+
+def _gpus(plan: dict[str, Any]) -> int:
+    """GPUs of the engines of a plan, those of `prefill` included."""
+    own = plan["replicas"] * plan["tp"] * plan["dp"]
+    return int(own + (_gpus(plan["prefill"]) if "prefill" in plan else 0))
+
+
+def _pool(line: Line, prefix: str, replicas: int | None, batch: int | None) -> dict[str, Any] | str:
+    """Plan fields of the engines whose columns begin with `prefix`, or why they make none.
+
+    Args:
+        line: The row.
+        prefix: Beginning of the names of the columns.
+        replicas: Engines, as the row has them.
+        batch: Requests in flight per attention rank, as the row has them; None to let it be.
+    """
+    tp, dp = line.whole(f"{prefix}tp_size"), line.whole(f"{prefix}attention_dp_size")
+    if not (tp and dp and replicas) or min(tp, dp, replicas) < 1:
         return "parallelism is not recorded"
-    ranks = tp * dp
-    if gpus % ranks:
-        return f"{gpus} GPUs are no whole number of replicas of tp {tp} x attention dp {dp}"
-    groups, concurrency, batch = gpus // tp, line.whole("concurrency") or 0, line.whole("batch_size")
+    concurrency, groups = line.whole("concurrency") or 0, replicas * dp
     if batch and batch != -(-concurrency // groups):
-        return f"implausible parallelism: {concurrency} in flight on {groups} attention ranks is not {batch} for each"
-    plan: dict[str, Any] = {"replicas": gpus // ranks, "tp": tp, "dp": dp}
+        if batch * groups > concurrency or concurrency % (batch * dp):
+            return f"implausible parallelism: {concurrency} in flight on {groups} attention ranks, not {batch} for each"
+        replicas = concurrency // (batch * dp)
+    plan = {"replicas": replicas, "tp": tp, "dp": dp}
     if line.text("arch") not in _EXPERTS:
         return plan
-    moe_tp, ep = line.whole("moe_tp_size"), line.whole("moe_ep_size")
+    moe_tp, ep = line.whole(f"{prefix}moe_tp_size"), line.whole(f"{prefix}moe_ep_size")
     if not (moe_tp and ep):
         return "parallelism of the experts is not recorded"
-    if moe_tp * ep != ranks:
+    if moe_tp * ep % (tp * dp):
         return f"implausible parallelism: moe_tp {moe_tp} x ep {ep} is not tp {tp} x attention dp {dp}"
-    return {**plan, "moe_tp": moe_tp, "ep": ep}
+    return {**plan, "dp": moe_tp * ep // tp, "moe_tp": moe_tp, "ep": ep}

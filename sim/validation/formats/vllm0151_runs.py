@@ -4,8 +4,9 @@ Recorded are model, precision, tensor and data parallelism, memory fraction, tok
 that share a system prompt, at rates that change in stages. Not recorded, and assumed for all rows:
 
 - arrivals are Poisson within a stage; the rate is of the whole server;
-- a request is the system prompt and one question, computed in full: histories do not grow, and prefix caching, which
-  the engine has on, is not simulated;
+- every user has one prompt, the system prompt and a question, and sends it again and again, all users in turn: so it
+  is with the `shared_prefix` data of inference-perf (github.com/kubernetes-sigs/inference-perf), in whose terms the
+  columns are. The engine has prefix caching on, so that it computes a prompt in full only once;
 - lengths are exact; 16-bit checkpoints have a 16-bit KV cache, FP8 ones too;
 - `max_num_seqs` is the engine profile's default; statistics are over the whole run.
 """
@@ -24,6 +25,7 @@ _MODELS: Final = {
     "RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic": "meta-llama/Llama-4-Scout-17B-16E-Instruct",
     "01-ai/Yi-34B": "yi-34b",
 }
+_GROUPS: Final = ("n_system_prompts", "users_per_prompt")
 _STAGE: Final = re.compile(r"(\d+(?:\.\d+)?)s@(\d+(?:\.\d+)?)")
 _MEASURED: Final = {
     **{
@@ -39,10 +41,13 @@ _MEASURED: Final = {
 class Vllm0151Runs(MeasurementFormat):
     """Open-loop runs of vLLM 0.15.1 on H100: mean and tail of TTFT and E2E, mean ITL."""
 
-    columns = frozenset({"experiment", "load_stages", "system_prompt_len", "question_len", "output_len", "tp", "dp"})
+    columns = frozenset(
+        {"experiment", "load_stages", "system_prompt_len", "question_len", "output_len", "tp", "dp", *_GROUPS}
+    )
+    source = "experiments of the authors of BLIS"
     assumptions = (
         "Poisson arrivals within each stage of the load, statistics over the whole run",
-        "a request is system prompt plus question, computed in full: no growing history, no prefix caching",
+        "each user sends the same prompt, system prompt plus question, again and again; prefix caching is on",
         "exact lengths, 16-bit KV cache, max_num_seqs of the engine profile",
     )
 
@@ -87,13 +92,17 @@ def _scenario(line: Line) -> dict[str, Any] | str:
         return "parallelism is not recorded"
     if not (stages and question and output) or prompt is None:
         return "load or lengths are not recorded"
+    groups, users = (line.whole(name) for name in _GROUPS)
+    if not (groups and users):
+        return "groups of users that share a prompt are not recorded"
+    shared = {"groups": groups, "tokens": prompt, "prompts": users}
     limits = {name: line.number_of(column) for name, column in _LIMITS.items()}
     model = line.text("model")
     return {
         "name": "measured",
         "model": _MODELS.get(model, model),
         "cluster": {"node": node, "nodes": -(-tp * dp // 8)},
-        "engine": "vllm",
+        "engine": "vllm-0.15",
         "plan": {
             "tp": tp,
             "replicas": dp,
@@ -101,14 +110,14 @@ def _scenario(line: Line) -> dict[str, Any] | str:
             "kv_dtype": "bf16" if dtype == "fp8" else dtype,
             **{name: int(value) if name.startswith("max") else value for name, value in limits.items() if value},
         },
-        "workload": _workload(stages, prompt + question, output),
+        "workload": _workload(stages, prompt + question, output, shared),
     }
 
 
 _LIMITS: Final = {"max_num_batched_tokens": "max_num_batched_tokens", "kv_memory_frac": "gpu_mem_util"}
 
 
-def _workload(stages: list[tuple[float, float]], prompt: int, output: int) -> dict[str, Any]:
+def _workload(stages: list[tuple[float, float]], prompt: int, output: int, shared: dict[str, Any]) -> dict[str, Any]:
     windows, start = [], 0.0
     for seconds, rate in stages:
         windows.append({"start": start, "rate": rate})
@@ -119,6 +128,7 @@ def _workload(stages: list[tuple[float, float]], prompt: int, output: int) -> di
             "name": "measured",
             "arrivals": arrivals,
             "lengths": {"input": exactly(prompt), "output": exactly(output)},
+            "shared_prefix": shared,
         },
         "requests": round(sum(seconds * rate for seconds, rate in stages)),
     }

@@ -34,6 +34,7 @@ class Vllm019Runs(MeasurementFormat):
     """Runs of vLLM 0.19 on workstation GPUs, with the times of every request."""
 
     columns = frozenset({"gpu", "model", "vllm", "tp", "dp", "ep", "num_requests", "ttft_mean_ms", "tpot_mean_ms"})
+    source = "the LLMServingSim repository (MIT)"
     assumptions = (
         "RTX PRO 6000 is the server edition in a PCIe node of eight, RTX 4090 stands alone",
         "memory fraction and KV dtype are the engine profile's; recorded KV block counts are not used",

@@ -35,6 +35,7 @@ class Vllm060Runs(MeasurementFormat):
     """Runs of vLLM 0.6.0 (V0 engine) on recorded traces: mean E2E, server TTFT and ITL."""
 
     columns = frozenset({"run_id", "engine_settings", "trace_files", "mean_e2e_s", "mean_ttft_s", "mean_itl_s"})
+    source = "the APEX+ repository (MIT), with its traces"
     assumptions = (
         "runs whose requests are known are simulated replica by replica with them",
         "runs of which only totals are known get Poisson arrivals and requests of mean length",

@@ -1,0 +1,238 @@
+"""Cross-validation: each row predicted with engine parameters fitted to other models, or other systems, alone.
+
+For every engine the host and front-end times are fitted to rows of all models (or systems) but one at a time, by a
+linear response, and the rows left out are then simulated with them. Beside the errors stands the share of measured
+values inside intervals whose band and stretch come from the errors of the other models (or systems) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from sim.calibration.fit import FEWEST_ROWS, spread
+from sim.calibration.parameters import Parameter, parameters_of
+from sim.calibration.response import FACTOR, Response, changed, response_of
+from sim.core import Array, InputError
+from sim.plans import load_engine
+from sim.validation import (
+    Dataset,
+    Entry,
+    MeasuredRow,
+    Prediction,
+    Sample,
+    Scoreboard,
+    entries_of,
+    errors_of,
+    predict_all,
+)
+from sim.validation.batch import Progress, Values
+
+GROUPS: Final = ("model", "system")
+_IN_SAMPLE: Final = "in_sample"
+_FEWEST_ROWS: Final = 20
+_FEWEST_MODELS: Final = 3
+_MOST_ROWS: Final = 300
+"""Rows of an engine that are fitted to, spread over systems, models and loads: more hardly move a few parameters."""
+
+
+def cross_validate_all(
+    board: Scoreboard, *, by: Sequence[str] = GROUPS, workers: int = 1, progress: Progress | None = None
+) -> Scoreboard:
+    """The scoreboard with the cross-validation of every dataset that has models and rows enough for it.
+
+    Raises:
+        InputError: if a group is unknown, or no dataset has rows enough.
+    """
+    found = {}
+    for dataset, base in zip(board.datasets, board.predictions, strict=True):
+        rows = [row for row in dataset.rows if row.scenario is not None]
+        if len(rows) >= _FEWEST_ROWS and len({row.groups.get("model") for row in rows}) >= _FEWEST_MODELS:
+            found[dataset.name] = cross_validate(
+                dataset, base=base, by=by, seed=board.seed, workers=workers, progress=progress
+            )
+    if not found:
+        raise InputError(
+            "no table has rows enough to leave some out",
+            allowed=f"{_FEWEST_ROWS} rows that can be simulated, of {_FEWEST_MODELS} models or more",
+        )
+    return replace(board, cross_validation=found)
+
+
+def cross_validate(
+    dataset: Dataset,
+    *,
+    base: Sequence[Prediction] | None = None,
+    by: Sequence[str] = GROUPS,
+    names: Sequence[str] | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Errors in sample and with each group left out, as plain data.
+
+    Args:
+        dataset: Measured rows.
+        base: Their predictions with the profiles as they are; None simulates them.
+        by: Groups to leave out, one label at a time: `model`, `system` or both.
+        names: Parameters to fit; None for all that can be.
+        seed: Seed of the simulations.
+        workers: Processes to use.
+        progress: Called with (done, total, what).
+
+    Raises:
+        InputError: if a group is unknown, or no engine has rows enough.
+    """
+    if unknown := [name for name in by if name not in GROUPS]:
+        raise InputError(f"rows cannot be left out by {unknown[0]!r}", allowed=list(GROUPS))
+    rows = dataset.rows
+
+    def simulate(values: list[list[Values]] | None) -> list[tuple[Prediction, ...]]:
+        return predict_all(rows, values=values, seed=seed, workers=workers, progress=progress)
+
+    known = [one for (one,) in simulate(None)] if base is None else base
+    fits = _fits(rows, known, by, names, simulate)
+    if not fits:
+        raise InputError(
+            f"no engine has enough rows in {dataset.name} that can be simulated", allowed=f"{FEWEST_ROWS} rows or more"
+        )
+    schemes = (_IN_SAMPLE, *by)
+    values: list[list[Values]] = [[] for _ in rows]
+    for fit in fits:
+        for i in fit.places:
+            values[i] = [fit.values_for(rows[i], scheme) for scheme in schemes]
+    found = simulate(values)
+    return {
+        "parameters": [each.name for each in fits[0].response.parameters],
+        **{scheme: _scheme(rows, found, fits, scheme, k) for k, scheme in enumerate(schemes)},
+    }
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The fits of one engine.
+
+    Attributes:
+        name: The engine, as rows are grouped by it.
+        places: Its rows that can be simulated.
+        response: How they depend on the parameters.
+        points: Best point by scheme and label that was left out; absent where too few rows are left.
+    """
+
+    name: str
+    places: list[int]
+    response: Response
+    points: Mapping[tuple[str, str], Array]
+
+    def point(self, row: MeasuredRow, scheme: str) -> Array | None:
+        return self.points.get((scheme, row.groups.get(scheme, "")))
+
+    def values_for(self, row: MeasuredRow, scheme: str) -> Values:
+        """Parameters fitted without the row; none, so that its profile's hold, where there is no such fit."""
+        point = self.point(row, scheme)
+        if point is None or row.scenario is None:
+            return {}
+        factors = {each.name: float(np.exp(x)) for each, x in zip(self.response.parameters, point, strict=True)}
+        return changed(load_engine(str(row.scenario["engine"])), factors)
+
+
+def _fits(
+    rows: Sequence[MeasuredRow],
+    base: Sequence[Prediction],
+    by: Sequence[str],
+    names: Sequence[str] | None,
+    simulate: Callable[[list[list[Values]]], list[tuple[Prediction, ...]]],
+) -> list[_Fit]:
+    """The fits of all engines that have rows enough: rows spread over them are simulated once more per parameter."""
+    grouped: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        if row.scenario is not None and not base[i].reason:
+            grouped.setdefault(row.groups.get("engine", ""), []).append(i)
+    grouped = {name: places for name, places in sorted(grouped.items()) if len(places) >= FEWEST_ROWS}
+    parameters = {name: _parameters(rows[places[0]], names) for name, places in grouped.items()}
+    chosen = {name: spread([rows[i] for i in places], _MOST_ROWS, 0) for name, places in grouped.items()}
+    place = {id(row): i for i, row in enumerate(rows)}
+    values: list[list[Values]] = [[] for _ in rows]
+    for name, mine in chosen.items():
+        for row in mine:
+            own = load_engine(str((row.scenario or {})["engine"]))
+            values[place[id(row)]] = [changed(own, {each.name: FACTOR}) for each in parameters[name]]
+    found = simulate(values)
+    fits = []
+    for name, mine in chosen.items():
+        predictions = [(base[place[id(row)]], *found[place[id(row)]]) for row in mine]
+        response = response_of(mine, predictions, parameters[name])
+        fits.append(_Fit(name, grouped[name], response, _points(mine, response, by)))
+    return fits
+
+
+def _parameters(row: MeasuredRow, names: Sequence[str] | None) -> tuple[Parameter, ...]:
+    assert row.scenario is not None
+    return parameters_of(load_engine(str(row.scenario["engine"])), names)
+
+
+def _points(rows: Sequence[MeasuredRow], response: Response, by: Sequence[str]) -> dict[tuple[str, str], Array]:
+    points = {(_IN_SAMPLE, ""): response.fit([True] * len(rows))}
+    for scheme in by:
+        labels = [row.groups.get(scheme, "") for row in rows]
+        for label in sorted(set(labels)):
+            kept = [one != label for one in labels]
+            if sum(kept) >= FEWEST_ROWS:
+                points[scheme, label] = response.fit(kept)
+    return points
+
+
+def _scheme(
+    rows: Sequence[MeasuredRow],
+    found: Sequence[tuple[Prediction, ...]],
+    fits: Sequence[_Fit],
+    scheme: str,
+    number: int,
+) -> dict[str, Any]:
+    """Errors of all rows, by metric in all and by engine, with the share inside intervals."""
+    alone = Prediction(reason=f"too few rows are left without its {scheme}")
+    entries: list[tuple[Entry, ...]] = [
+        entries_of(row, Prediction(reason=row.reason or "not predicted")) for row in rows
+    ]
+    for fit in fits:
+        for i in fit.places:
+            entries[i] = entries_of(rows[i], alone if fit.point(rows[i], scheme) is None else found[i][number])
+    by_engine = {}
+    inside: dict[str, list[bool]] = {}
+    for fit in fits:
+        mine = [entries[i] for i in fit.places]
+        covered = _covered(rows, fit, entries, scheme)
+        for metric, held in covered.items():
+            inside.setdefault(metric, []).extend(held)
+        by_engine[fit.name] = {**errors_of(mine), "inside_frac": _shares(covered)}
+    return {**errors_of(entries), "inside_frac": _shares(inside), "by_engine": by_engine}
+
+
+def _silent(row: MeasuredRow) -> Prediction:
+    return Prediction(reason=row.reason or "cannot be simulated")
+
+
+def _shares(inside: Mapping[str, Sequence[bool]]) -> dict[str, float]:
+    return {metric: float(np.mean(held)) for metric, held in inside.items() if held}
+
+
+def _covered(
+    rows: Sequence[MeasuredRow], fit: _Fit, entries: Sequence[Sequence[Entry]], scheme: str
+) -> dict[str, list[bool]]:
+    """Whether each measured value is inside its interval, by metric; bands are fitted to the other rows alone."""
+    metrics = dict.fromkeys(entry.metric for i in fit.places for entry in entries[i])
+    found: dict[str, list[bool]] = {}
+    for metric in metrics:
+        pairs = [(rows[i], entry) for i in fit.places for entry in entries[i] if entry.metric == metric]
+        sample = Sample.of(pairs)
+        if not len(sample):
+            continue
+        if scheme == _IN_SAMPLE:
+            held = [sample.inside(sample.band(), np.ones(len(sample), dtype=bool))]
+        else:
+            held = [sample.inside(band, own) for own, band in sample.held_out(scheme)]
+        found[metric] = [bool(one) for part in held for one in part]
+    return found

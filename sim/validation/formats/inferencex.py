@@ -1,0 +1,61 @@
+"""Options with which InferenceX (formerly InferenceMAX) launches its servers, where they are not an engine's defaults.
+
+Facts of the benchmark's public launch scripts (`benchmarks/*.sh` of its repository, 2025-10 to 2026-03), not fitted.
+Scripts change between the runs that a table holds, and which revision a row ran with is not recorded; one reading per
+engine and model is taken here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sim.validation.formats.base import Line
+
+DEEPSEEK: Final = ("deepseek-ai/DeepSeek-V3", "nvidia/DeepSeek-R1-NVFP4")
+GPT_OSS: Final = "openai/gpt-oss-120b"
+
+_FEWEST_TOKENS: Final = 8192
+"""Least `max_num_tokens` of the TensorRT-LLM scripts from 1.2 on; earlier ones size it for one prompt."""
+
+
+def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
+    """Plan fields that the launch script of the row's benchmark sets; none for rows from elsewhere.
+
+    Args:
+        line: The row.
+        plan: Its ranks.
+    """
+    if not line.text("measured_on") or line.text("mode") == "disagg":
+        return {}
+    engine, model = line.text("backend"), line.text("arch")
+    if engine == "sglang" and model in DEEPSEEK:
+        return _sglang_deepseek(line)
+    if engine == "trtllm" and model in DEEPSEEK:
+        return _trtllm_deepseek(line, plan)
+    if engine == "trtllm" and model == GPT_OSS:
+        wait = {"balance_wait": 50} if plan["dp"] > 1 else {}
+        return {"kv_dtype": "fp8", "max_num_batched_tokens": 20000, **wait}
+    return {}
+
+
+def _sglang_deepseek(line: Line) -> dict[str, Any]:
+    """`dsr1_fp8_b200_docker.sh`, `dsr1_fp4_b200_docker.sh`, `dsr1_fp8_h200_slurm.sh`."""
+    if line.text("system") != "b200_sxm":
+        return {"max_num_batched_tokens": 32768}
+    return {
+        "kv_dtype": "fp8",
+        "max_num_batched_tokens": 16384 if line.text("precision") == "fp4" else 32768,
+        "queue_interval": 30 if (line.whole("concurrency") or 0) >= 16 else 10,
+    }
+
+
+def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
+    """`dsr1_fp8_h200_trt_slurm.sh`, `dsr1_fp4_b200_trt_slurm.sh`, `dsr1_fp8_b200_trt_slurm.sh`."""
+    concurrency, prompt = line.whole("concurrency") or 0, line.whole("isl") or 0
+    batch = max(1, concurrency // plan["dp"]) if line.text("system") == "h200_sxm" else concurrency
+    tokens = (batch + prompt + 64 + 63) // 64 * 64
+    version = line.text("backend_version")
+    if version and not version.startswith("1.1"):
+        tokens = max(tokens, _FEWEST_TOKENS)
+    wait = {"balance_wait": 60} if plan["dp"] > 1 else {}
+    return {"kv_dtype": "fp8", "max_num_batched_tokens": tokens, "max_num_seqs": min(batch, tokens), **wait}

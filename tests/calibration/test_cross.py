@@ -1,0 +1,133 @@
+"""Cross-validation: a fit without a model predicts that model, and nothing of it reaches the fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim.calibration import cross_validate, cross_validate_all
+from sim.calibration.parameters import parameters_of
+from sim.calibration.response import FACTOR, Response, changed, response_of
+from sim.core import InputError
+from sim.plans import load_engine, with_values
+from sim.validation import Dataset, MeasuredRow, Scoreboard, predict, predict_all
+from tests.calibration.test_fit import row
+
+NAMES = ("frontend_s", "host_step_s")
+TRUE = {"frontend_s": 0.03, "host_step_s": 4e-3}
+MODELS = ("qwen2.5-0.5b", "llama-3.2-1b", "qwen2.5-1.5b")
+POINTS = ((1, 100), (2, 100), (4, 400), (8, 100), (1, 400), (4, 100), (2, 800))
+
+
+@cache
+def rows() -> tuple[MeasuredRow, ...]:
+    """Rows of three models on two systems, measured with the parameters of `TRUE`."""
+    engine = with_values(load_engine("vllm"), TRUE)
+    blank = [
+        row(100 * i + j, concurrency, prompt, model)
+        for i, model in enumerate(MODELS)
+        for j, (concurrency, prompt) in enumerate(POINTS)
+    ]
+    placed = [replace(one, groups={**one.groups, "system": f"s{i % 2}"}) for i, one in enumerate(blank)]
+    return tuple(replace(one, measured=dict(predict(one, engine=engine).values)) for one in placed)
+
+
+def dataset(*, spoilt: str = "") -> Dataset:
+    """The rows as a dataset; those of the model `spoilt` measured ten times as slow."""
+    changed_rows = tuple(
+        replace(one, measured={name: 10.0 * (value or 0.0) for name, value in one.measured.items()})
+        if one.groups["model"] == spoilt
+        else one
+        for one in rows()
+    )
+    return Dataset("made", "plansim_rows", (), "0" * 64, changed_rows)
+
+
+@cache
+def found(spoilt: str = "") -> dict[str, Any]:
+    return cross_validate(dataset(spoilt=spoilt), names=NAMES)
+
+
+@cache
+def response() -> Response:
+    engine = load_engine("vllm")
+    parameters = parameters_of(engine, NAMES)
+    variants = [{}, *(changed(engine, {name: FACTOR}) for name in NAMES)]
+    return response_of(rows(), predict_all(rows(), values=[variants] * len(rows())), parameters)
+
+
+@pytest.mark.parametrize(
+    "factors", [{"frontend_s": 1.5}, {"frontend_s": 3.0}, {"frontend_s": 0.5}, {"host_step_s": 2.0}]
+)
+def test_the_line_through_two_simulations_foretells_a_third(factors: dict[str, float]) -> None:
+    """Of times that add up; host time that hides behind the device has a kink, and is met where it was simulated."""
+    point = np.log([factors.get(name, 1.0) for name in NAMES])
+    values = changed(load_engine("vllm"), factors)
+    simulated = response_of(rows(), predict_all(rows(), values=[[values]] * len(rows())), ()).base
+    np.testing.assert_allclose(response().predicted(point), simulated, rtol=0.07)
+
+
+def test_a_linear_fit_finds_true_parameters() -> None:
+    point = response().fit([True] * len(rows()))
+    before = [each.value for each in response().parameters]
+    assert before * np.exp(point) == pytest.approx([TRUE[name] for name in NAMES], rel=0.1)
+
+
+def test_parameters_of_the_engine_hold_for_models_and_systems_left_out() -> None:
+    assert found()["parameters"] == [*NAMES]
+    for scheme in ("in_sample", "model", "system"):
+        part = found()[scheme]
+        assert part["answered"] == part["rows"] == len(rows())
+        for metric in ("ttft_s", "tpot_s"):
+            assert part["metrics"][metric]["median_abs_error_frac"] < 0.05
+    shipped = [abs((predict(one).values["ttft_s"] or 0) / (one.measured["ttft_s"] or 1) - 1) for one in rows()]
+    assert np.median(shipped) > 0.1, "otherwise nothing was to be fitted"
+
+
+def test_a_model_left_out_does_not_reach_the_fit_that_predicts_it() -> None:
+    """Spoilt measurements of a model change the fits of the others, never the prediction of its own rows."""
+    spoilt = MODELS[0]
+
+    def errors(data: dict[str, Any]) -> float:
+        return float(data["model"]["metrics"]["ttft_s"]["median_abs_error_frac"])
+
+    alone = replace(dataset(spoilt=spoilt), rows=tuple(one for one in rows() if one.groups["model"] != spoilt))
+    assert errors(found(spoilt)) > errors(found())
+    own = cross_validate(dataset(spoilt=spoilt), by=["model"], names=NAMES)
+    assert own["model"]["by_engine"]["vllm"]["rows"] == len(rows())
+    point = response().fit([one.groups["model"] != spoilt for one in rows()])
+    others = response_of(
+        alone.rows,
+        predict_all(
+            alone.rows,
+            values=[[{}, *(changed(load_engine("vllm"), {name: FACTOR}) for name in NAMES)]] * len(alone.rows),
+        ),
+        response().parameters,
+    ).fit([True] * len(alone.rows))
+    np.testing.assert_allclose(point, others, atol=1e-9)
+
+
+def test_too_few_rows_left_are_said() -> None:
+    few = replace(dataset(), rows=tuple(one for one in rows() if one.groups["model"] != MODELS[2])[:9])
+    part = cross_validate(few, by=["model"], names=NAMES)["model"]
+    assert part["answered"] == 9 - 7, "without the first model two rows are left, without the second seven"
+
+
+def test_wrong_groups_and_too_few_rows_are_refused() -> None:
+    with pytest.raises(InputError, match="cannot be left out by 'colour'"):
+        cross_validate(dataset(), by=["colour"])
+    with pytest.raises(InputError, match="no engine has enough rows"):
+        cross_validate(replace(dataset(), rows=rows()[:3]))
+    few = replace(dataset(), rows=rows()[:6])
+    with pytest.raises(InputError, match="no table has rows enough"):
+        cross_validate_all(Scoreboard((few,), ((),), seed=0))
+
+
+def test_workers_change_nothing() -> None:
+    assert cross_validate(dataset(), by=["model"], names=NAMES, workers=2) == cross_validate(
+        dataset(), by=["model"], names=NAMES
+    )
