@@ -37,7 +37,7 @@ VERBS: dict[str, Callable[..., int]] = {
 }
 HELP = """What will this model deliver on this hardware, and which execution plan should it run?
 
-plansim simulates language-model serving from a scenario file and searches for the plans worth running.
+plansim simulates language-model serving and training from a scenario file and searches for the plans worth running.
 Start with: plansim list scenarios, then plansim search NAME."""
 EPILOG = (
     "Exit codes: 0 done, 1 internal error, 2 bad input, 3 no feasible plan, 4 SLO not met under --check, "

@@ -226,6 +226,23 @@ def _engines() -> list[Item]:
     ]
 
 
+def _training_engines() -> list[Item]:
+    from sim.core import data_names
+    from sim.plans import load_training_engine
+
+    return [
+        {
+            "name": engine.name,
+            "title": engine.title,
+            "zero": engine.defaults.zero,
+            "attention": engine.defaults.attention,
+            "recompute": engine.defaults.recompute,
+            "grad_dtype": engine.defaults.grad_dtype,
+        }
+        for engine in map(load_training_engine, data_names("hardware_profiles/training_engines"))
+    ]
+
+
 def _traffic() -> list[Item]:
     from sim.core import data_names
     from sim.workloads import load_traffic
@@ -246,13 +263,13 @@ def _scenarios() -> list[Item]:
     from sim.core import data_names
     from sim.scenario import load
 
-    specs = {name: load(name).spec for name in data_names("scenarios")}
+    specs = {name: load(name).root for name in data_names("scenarios")}
     return [
         {
             "name": name,
-            "model": spec.model,
+            "model": spec.model if isinstance(spec.model, str) else spec.model.name,
             "cluster": spec.cluster if isinstance(spec.cluster, str) else f"{spec.cluster.nodes}x {spec.cluster.node}",
-            "variants": len(spec.variants),
+            "variants": len(getattr(spec, "variants", ())),
             "about": spec.description,
         }
         for name, spec in specs.items()
@@ -381,6 +398,18 @@ KINDS: dict[str, Catalogue] = {
         ),
         _engines,
     ),
+    "training_engines": Catalogue(
+        "defaults and overheads of training software",
+        (
+            NAME,
+            Column("title", "engine"),
+            _number("zero", "ZeRO"),
+            Column("attention", "attention"),
+            Column("recompute", "recomputation"),
+            Column("grad_dtype", "gradients"),
+        ),
+        _training_engines,
+    ),
     "models": Catalogue(
         "billions of parameters in all and per token, KV cache at 16 bit",
         (
@@ -422,6 +451,7 @@ KINDS: dict[str, Catalogue] = {
     ),
     "schedulers": _plugins("who gets which tokens in an iteration", "sim.serving", "SCHEDULERS"),
     "routers": _plugins("which replica a request goes to", "sim.serving", "ROUTERS"),
+    "schedules": _plugins("in which order a training pipeline runs its passes", "sim.training", "SCHEDULES"),
     "collectives": _plugins("algorithms; the fastest for size and links is taken", "sim.costs", "COLLECTIVES"),
     "architectures": _plugins("of Hugging Face configs", "sim.models", "ARCHITECTURES"),
     "arrivals": _plugins("arrival processes of traffic", "sim.workloads", "ARRIVALS"),

@@ -22,6 +22,8 @@ DATA_FOLDERS = (
     "hardware_profiles/prices",
     "hardware_profiles/kernels",
     "hardware_profiles/engines",
+    "hardware_profiles/training_engines",
+    "hardware_profiles/sustained",
     "workloads/models",
     "workloads/traffic",
     "scenarios",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
 from sim.cli.options import (
     CheckOption,
     JsonOption,
@@ -14,6 +17,11 @@ from sim.cli.options import (
     TraceOption,
 )
 from sim.cli.output import console, print_json, progress, remark, result_folder, save_result
+from sim.core import InputError
+
+if TYPE_CHECKING:
+    from sim.results import RunResult
+    from sim.scenario import Scenario
 
 
 def run(
@@ -32,11 +40,16 @@ def run(
     from sim.cli.slo import missed_slo, require_slo
 
     loaded = sim.load(scenario, overrides=set_ or ())
+    if loaded.is_training:
+        for option, given in (("--report", report), ("--trace", trace), ("--check", check)):
+            if given:
+                raise InputError(f"{option} is for serving scenarios", hint="leave it out")
+        return _train(loaded, out=out, as_json=as_json, quiet=quiet)
     if check:
         require_slo(loaded)
     folder = result_folder(out, name=f"{loaded.spec.name}-run", wanted=bool(report) or trace)
     with progress(quiet=quiet) as advance:
-        result = sim.run(loaded, seed=seed, progress=advance)
+        result = cast("RunResult", sim.run(loaded, seed=seed, progress=advance))
     if folder is not None:
         save_result(result, folder, report=report is not False, quiet=quiet)
         if trace:
@@ -52,4 +65,22 @@ def run(
     if check and (missed := missed_slo(result.metrics, loaded)):
         remark(f"error: {missed}")
         return 4
+    return 0
+
+
+def _train(scenario: Scenario, *, out: Path | None, as_json: bool, quiet: bool) -> int:
+    """A training scenario: its step, printed and saved."""
+    from sim.scenario import run_training
+
+    folder = result_folder(out, name=f"{scenario.root.name}-run", wanted=False)
+    result = run_training(scenario)
+    if folder is not None:
+        result.save(folder)
+        remark(f"saved in {folder}", quiet=quiet)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        from sim.report import training_tables
+
+        console().print(*training_tables(result), sep="\n")
     return 0

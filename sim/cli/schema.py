@@ -19,6 +19,8 @@ SPECS = {
     "cluster": ("sim.hardware", "ClusterSpec"),
     "price": ("sim.hardware", "PriceSpec"),
     "engine": ("sim.plans", "EngineSpec"),
+    "training_engine": ("sim.plans", "TrainingEngineSpec"),
+    "sustained": ("sim.training", "SustainedSpec"),
     "model": ("sim.models", "ModelSpec"),
     "traffic": ("sim.workloads", "TrafficSpec"),
 }

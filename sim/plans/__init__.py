@@ -3,7 +3,8 @@
 Start in `spec` (what a user may say: `PlanSpec`, and `PlanSpace` for a search) and `engine` (what an engine profile
 says), then `resolver` (every field filled in, or reasons with numbers), which calls `validity` (divisibility and
 formats), `placement` (ranks to devices) and `memory` (weights, activations, KV blocks). `enumeration` lists the plans
-of a space, `launch` writes the commands that start one.
+of a space, `launch` writes the commands that start one. `training` and `training_engine` are the same two specs for
+training, whose plans `sim.training` fills in.
 """
 
 from sim.plans.engine import (
@@ -24,6 +25,8 @@ from sim.plans.placement import Placement
 from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan
 from sim.plans.resolver import Resolver, default_limits, require, resolve
 from sim.plans.spec import PlanSpace, PlanSpec
+from sim.plans.training import TrainingPlanSpec
+from sim.plans.training_engine import TrainingEngineSpec, load_training_engine
 
 __all__ = [
     "LAUNCHERS",
@@ -45,12 +48,15 @@ __all__ = [
     "Resolver",
     "StageMemory",
     "SupportSpec",
+    "TrainingEngineSpec",
+    "TrainingPlanSpec",
     "WindowGroup",
     "default_limits",
     "enumerate_plans",
     "kv_pool",
     "launch_command",
     "load_engine",
+    "load_training_engine",
     "require",
     "resolve",
     "with_values",

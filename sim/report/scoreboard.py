@@ -15,7 +15,17 @@ from sim.results import metric_title
 _MOST_REASONS: Final = 8
 _SHOWN_METRICS: Final = 3
 """Metrics side by side in the table of groups."""
-_SHOWN_GROUPS: Final = ("system", "model", "engine", "precision", "mode", "load", "plan")
+_SHOWN_GROUPS: Final = (
+    "half, device",
+    "half, source",
+    "system",
+    "model",
+    "engine",
+    "precision",
+    "mode",
+    "load",
+    "plan",
+)
 
 
 def scoreboard_tables(summary: Mapping[str, Any]) -> list[RenderableType]:

@@ -18,6 +18,7 @@ from sim.results import (
     CompareResult,
     RunResult,
     SearchResult,
+    TrainingResult,
     breakdown_rows,
     headline_rows,
     latency_rows,
@@ -83,6 +84,21 @@ def memory_rows(result: RunResult) -> list[list[str]]:
     """Class and size of the memory of the fullest GPU."""
     return [
         [name.removesuffix("_bytes").replace("_", " "), show(size, "bytes")] for name, size in result.memory.items()
+    ]
+
+
+def training_tables(result: TrainingResult) -> list[RenderableType]:
+    """One training step: what it delivers, where its time goes, and memory."""
+    return [
+        Text(result.title, style="bold"),
+        Columns(
+            [
+                _table("Delivers", ["", ""], result.headline_rows()),
+                _table("Time goes to", ["", "seconds", "share"], breakdown_rows(result.breakdown, most=12)),
+                _table("Memory of a GPU", ["", ""], result.memory_rows()),
+            ],
+            padding=(0, 4),
+        ),
     ]
 
 

@@ -10,10 +10,11 @@ from sim.results.compare import COMPARED, CompareResult, Difference, Variant
 from sim.results.compute import REQUEST_COLUMNS, GapRuns, RunFacts, compute_metrics
 from sim.results.document import metrics_markdown
 from sim.results.files import SCHEMA_VERSION, column_units, json_ready, json_text, read_units, write_table
-from sim.results.intervals import Band, band_of, bands_that_hold, intervals_of
+from sim.results.intervals import STEP, Band, band_of, bands_that_hold, intervals_of, training_intervals
 from sim.results.metrics import (
     METRICS,
     STATISTICS,
+    TRAINING_ONLY,
     Metric,
     Objective,
     get_metric,
@@ -47,6 +48,7 @@ from sim.results.text import (
     show_metric,
     sorted_parts,
 )
+from sim.results.training import TrainingResult
 
 __all__ = [
     "COMPARED",
@@ -56,6 +58,8 @@ __all__ = [
     "REQUEST_COLUMNS",
     "SCHEMA_VERSION",
     "STATISTICS",
+    "STEP",
+    "TRAINING_ONLY",
     "Band",
     "CompareResult",
     "Difference",
@@ -67,6 +71,7 @@ __all__ = [
     "RunResult",
     "SearchResult",
     "SloSpec",
+    "TrainingResult",
     "Variant",
     "axis_title",
     "band_of",
@@ -100,5 +105,6 @@ __all__ = [
     "slo_of",
     "sorted_parts",
     "space_sentence",
+    "training_intervals",
     "write_table",
 ]

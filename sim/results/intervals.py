@@ -10,6 +10,7 @@ from typing import Any, Final
 from sim.results.run import no_intervals
 
 TTFT, TPOT, THROUGHPUT = "ttft_s", "tpot_s", "output_tokens_per_s_per_gpu"
+STEP: Final = "step_time_s"
 _LIKE_TTFT: Final = (TTFT,)
 _LIKE_TPOT: Final = (TPOT, "itl_s")
 _LIKE_THROUGHPUT: Final = (
@@ -18,6 +19,8 @@ _LIKE_THROUGHPUT: Final = (
     THROUGHPUT,
     "total_tokens_per_s_per_gpu",
 )
+_LIKE_STEP: Final = (STEP, "cost_usd_per_million_tokens", "training_time_s", "training_cost_usd")
+_INVERSE_STEP: Final = ("tokens_per_s_per_gpu", "samples_per_s_per_gpu", "model_tflops_per_gpu", "mfu_frac", "hfu_frac")
 _INVERSE_THROUGHPUT: Final = ("cost_usd_per_million_output_tokens",)
 
 
@@ -48,12 +51,28 @@ def band_of(path: str, bands: Mapping[str, Band]) -> Band | None:
     for names, band in ((_LIKE_TTFT, TTFT), (_LIKE_TPOT, TPOT), (_LIKE_THROUGHPUT, THROUGHPUT)):
         if head in names:
             return bands.get(band)
+    if STEP in bands and head in (*_LIKE_STEP, *_INVERSE_STEP):
+        return bands[STEP] if head in _LIKE_STEP else bands[STEP].inverse()
     return None
 
 
 def bands_that_hold(bands: Mapping[str, Band], *, closed_loop: bool) -> dict[str, Band]:
-    """Those of the bands, which come from closed loops, that were found to hold for such a load: TPOT's in any."""
-    return {name: band for name, band in bands.items() if name == TPOT or closed_loop}
+    """Those of the bands that hold for such a load: a training step's, TPOT's in any, all others in closed loops."""
+    return {name: band for name, band in bands.items() if name in (TPOT, STEP) or closed_loop}
+
+
+def training_intervals(metrics: Mapping[str, Any], band: Band | None) -> dict[str, Any]:
+    """Intervals of a training run from the band of its step time; None where it is not known.
+
+    Rates go with one over the step time, time and money of the job with it. How it divides (bubble, communication),
+    memory and energy have no bands.
+    """
+    bands = {} if band is None else {STEP: band}
+    found = {name: band_of(name, bands) for name in metrics}
+    return {
+        name: None if own is None or metrics[name] is None else own.of(float(metrics[name]))
+        for name, own in found.items()
+    }
 
 
 def intervals_of(metrics: Mapping[str, Any], bands: Mapping[str, Band], *, closed_loop: bool) -> dict[str, Any]:

@@ -260,7 +260,8 @@ _REST = (
         "Memory per GPU",
         "bytes",
         "min",
-        "Memory that the fullest GPU reserves: weights, KV blocks, activations, graphs and runtime.",
+        "Memory of the fullest GPU: in serving what it reserves (weights, KV blocks, activations, graphs, runtime), in "
+        "training what the framework allocates at the peak (states, activations and buffers).",
         short=("memory",),
     ),
     Metric("duration_s", "Duration", "s", "min", "From time zero, when the first request is due, to the last event."),
@@ -274,9 +275,117 @@ _REST = (
         COUNTS,
     ),
 )
-_TABLE = (*_LATENCIES, *_THROUGHPUT, *_SLO, *_EFFICIENCY, *_COST, *_REST)
+_TRAINING = (
+    Metric(
+        "step_time_s",
+        "Step time",
+        "s",
+        "min",
+        "Time between the ends of successive optimizer steps of a training job in steady state: data wait, optimizer "
+        "and logging included, checkpoints and evaluation not.",
+        short=("step_time",),
+    ),
+    Metric(
+        "tokens_per_s_per_gpu",
+        "Tokens per GPU",
+        "tok/s/GPU",
+        "max",
+        "Tokens of a step (global batch times sequence length) over step time and GPUs.",
+        short=("training_throughput",),
+    ),
+    Metric(
+        "samples_per_s_per_gpu",
+        "Samples per GPU",
+        "samples/s/GPU",
+        "max",
+        "Sequences of a step over step time and GPUs.",
+    ),
+    Metric(
+        "model_tflops_per_gpu",
+        "Model FLOPs per GPU",
+        "TFLOP/s/GPU",
+        "max",
+        "Matrix FLOPs that the model needs for a step (forward and twice that backward, active parameters, no "
+        "recomputation, attention over the whole sequence unless `mfu_attention: causal`) over step time and GPUs, in "
+        "1e12.",
+    ),
+    Metric(
+        "hfu_frac",
+        "HFU",
+        "1",
+        "max",
+        "Hardware FLOPs utilisation: matrix FLOPs that are computed, recomputation included and masked halves of "
+        "flash attention left out, over step time, dense peak rate and GPUs.",
+        short=("hfu",),
+    ),
+    Metric(
+        "bubble_frac",
+        "Bubble",
+        "1",
+        "min",
+        "Idle time of pipeline stages, their mean, over step time.",
+        short=("bubble",),
+    ),
+    Metric(
+        "bubble_over_ideal",
+        "Bubble over ideal",
+        "1",
+        "min",
+        "Idle time of pipeline stages over the time they work; (p-1)/m for 1F1B with equal stages.",
+    ),
+    Metric(
+        "exposed_comm_frac",
+        "Exposed communication",
+        "1",
+        "min",
+        "Time that the critical rank's compute waits for communication, bubble excluded, over step time; the same by "
+        "parallel dimension follows.",
+        short=("exposed_comm",),
+    ),
+    *(
+        Metric(
+            f"exposed_{name}_comm_frac",
+            f"Exposed {name.upper()} communication",
+            "1",
+            "min",
+            f"The part of it that {what}.",
+        )
+        for name, what in (
+            ("tp", "tensor-parallel ranks exchange"),
+            ("cp", "context-parallel ranks exchange"),
+            ("ep", "experts exchange"),
+            ("pp", "pipeline stages exchange"),
+            ("dp", "data-parallel ranks exchange: gradients, and parameters where they are sharded"),
+        )
+    ),
+    Metric(
+        "goodput_frac",
+        "Training goodput",
+        "1",
+        "max",
+        "Steps that count times step time, over wall time; the rest is checkpoints.",
+    ),
+    Metric("energy_j_per_token", "Energy per trained token", "J/tok", "min", "Energy of a step over its tokens."),
+    Metric(
+        "cost_usd_per_million_tokens",
+        "Cost per trained tokens",
+        "USD/1M tok",
+        "min",
+        "Price per hour of all GPUs over tokens trained per hour, checkpoints included, times a million. Null without "
+        "a price.",
+        short=("training_cost",),
+    ),
+    Metric("training_time_s", "Training time", "s", "min", "Wall time to train all tokens. Null if not said how many."),
+    Metric(
+        "training_cost_usd", "Training cost", "USD", "min", "Price of all GPUs over that time. Null without a price."
+    ),
+    Metric("training_energy_j", "Training energy", "J", "min", "Energy of all steps of the job."),
+)
+_TABLE = (*_LATENCIES, *_THROUGHPUT, *_SLO, *_EFFICIENCY, *_COST, *_REST, *_TRAINING)
 METRICS: Final[dict[str, Metric]] = {metric.name: metric for metric in _TABLE}
 """Every metric by its name in the JSON, in the order of the JSON."""
+TRAINING_ONLY: Final = frozenset(metric.name for metric in _TRAINING)
+"""Metrics that a serving run has not."""
 _SHORT: Final = {short: metric for metric in _TABLE for short in metric.short}
 
 

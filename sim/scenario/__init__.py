@@ -1,17 +1,21 @@
 """Scenarios: the YAML root, how one is run, and paired what-if comparison of its variants.
 
 Start in `spec` (what a file may say), then `load` (files, `--set` overrides, errors with lines), `assemble` (names to
-models, clusters, engines and traffic), `run` and `compare`.
+models, clusters, engines and traffic), `run` and `compare`. `training_spec` and `training` are the same for a training
+job; `dispatch` picks one by the workload's kind.
 """
 
 from sim.scenario.assemble import Assembled, assemble, cluster_spec
 from sim.scenario.bands import Setting, bands_for, setting_of
 from sim.scenario.compare import compare
+from sim.scenario.dispatch import run
 from sim.scenario.goodput import native_rate, require_slo
 from sim.scenario.load import IN_CODE, Scenario, load, located, scenario_schema
 from sim.scenario.provenance import provenance
-from sim.scenario.run import GoodputProbe, PlanRunner, run, seed_of
+from sim.scenario.run import GoodputProbe, PlanRunner, seed_of
 from sim.scenario.spec import ScenarioSpec, SearchSpec, ServingWorkload, VariantSpec
+from sim.scenario.training import TrainingThings, assemble_training, run_training, step_band, training_step
+from sim.scenario.training_spec import TrainingScenarioSpec
 
 __all__ = [
     "IN_CODE",
@@ -23,8 +27,11 @@ __all__ = [
     "SearchSpec",
     "ServingWorkload",
     "Setting",
+    "TrainingScenarioSpec",
+    "TrainingThings",
     "VariantSpec",
     "assemble",
+    "assemble_training",
     "bands_for",
     "cluster_spec",
     "compare",
@@ -34,7 +41,10 @@ __all__ = [
     "provenance",
     "require_slo",
     "run",
+    "run_training",
     "scenario_schema",
     "seed_of",
     "setting_of",
+    "step_band",
+    "training_step",
 ]

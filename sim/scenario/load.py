@@ -25,6 +25,7 @@ from sim.core import (
     parse_yaml,
 )
 from sim.scenario.spec import ScenarioSpec
+from sim.scenario.training_spec import TrainingScenarioSpec
 
 _CLUSTERS = "hardware_profiles/clusters"
 IN_CODE = "<scenario>"
@@ -63,16 +64,47 @@ class Scenario:
     """A validated scenario and where it came from.
 
     Attributes:
-        spec: The data.
+        root: The data.
         base: Folder that relative paths in the file start from.
         document: The data as written, with overrides applied; variants are made from it.
         origins: Where values come from that are not the file's own, by dotted path.
     """
 
-    spec: ScenarioSpec
+    root: ScenarioSpec | TrainingScenarioSpec
     base: Path
     document: YamlDocument
     origins: Mapping[str, Origin]
+
+    @property
+    def spec(self) -> ScenarioSpec:
+        """The data of a serving scenario.
+
+        Raises:
+            InputError: if it is a training scenario.
+        """
+        if isinstance(self.root, ScenarioSpec):
+            return self.root
+        raise self._kind_error("a training scenario", "so far only `plansim run` and `plansim validate` take those")
+
+    @property
+    def training(self) -> TrainingScenarioSpec:
+        """The data of a training scenario.
+
+        Raises:
+            InputError: if it is a serving scenario.
+        """
+        if isinstance(self.root, TrainingScenarioSpec):
+            return self.root
+        raise self._kind_error("a serving scenario", "workload.kind must be training")
+
+    @property
+    def is_training(self) -> bool:
+        """Whether its workload is a training job."""
+        return isinstance(self.root, TrainingScenarioSpec)
+
+    def _kind_error(self, what: str, hint: str) -> InputError:
+        line = self.document.line_of(("workload",))
+        return InputError(f"this is {what}", file=self.document.path, line=line, path="workload.kind", hint=hint)
 
     def variant(self, index: int) -> Scenario:
         """The scenario with the values of one of its variants.
@@ -118,12 +150,13 @@ class Scenario:
 
     def resolved(self) -> dict[str, Any]:
         """The scenario as plain data, defaults filled in, quantities as text with units; it loads to the same again."""
-        return self.spec.to_file_data()
+        return self.root.to_file_data()
 
     def __repr__(self) -> str:
-        spec = self.spec
+        spec = self.root
+        model = spec.model if isinstance(spec.model, str) else spec.model.name
         cluster = spec.cluster if isinstance(spec.cluster, str) else f"{spec.cluster.nodes} x {spec.cluster.node}"
-        return f"Scenario({spec.name!r}: {spec.model} on {cluster} with {spec.engine})"
+        return f"Scenario({spec.name!r}: {model} on {cluster} with {spec.engine})"
 
 
 def load(source: str | Path | Mapping[str, Any], *, overrides: Sequence[str] = ()) -> Scenario:
@@ -188,8 +221,11 @@ def _build(document: YamlDocument, base: Path, changes: Sequence[_Change], origi
     return Scenario(spec, base, changed, {**origins, **{change.path: change.origin for change in changes}})
 
 
-def _spec(document: YamlDocument) -> ScenarioSpec:
-    return build_spec(ScenarioSpec, document, units=document.path != IN_CODE)
+def _spec(document: YamlDocument) -> ScenarioSpec | TrainingScenarioSpec:
+    workload = document.data.get("workload") if isinstance(document.data, dict) else None
+    training = isinstance(workload, dict) and workload.get("kind") == "training"
+    root: type[ScenarioSpec] | type[TrainingScenarioSpec] = TrainingScenarioSpec if training else ScenarioSpec
+    return build_spec(root, document, units=document.path != IN_CODE)
 
 
 def _changed(document: YamlDocument, base: Path, changes: Sequence[_Change]) -> YamlDocument:
@@ -270,5 +306,16 @@ def _cluster_data(name: str, document: YamlDocument, base: Path) -> dict[str, An
 
 def scenario_schema() -> dict[str, Any]:
     """JSON Schema of a scenario file, usable by editors that support drafts up to 7."""
-    schema = ScenarioSpec.model_json_schema()
-    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "plansim scenario", **schema}
+    serving, training = ScenarioSpec.model_json_schema(), TrainingScenarioSpec.model_json_schema()
+    shared = {**serving.pop("$defs"), **training.pop("$defs")}
+    kind = {"properties": {"kind": {"const": "training"}}, "required": ["kind"]}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "plansim scenario",
+        "$defs": {**shared, "ServingScenario": serving, "TrainingScenario": training},
+        "type": "object",
+        "properties": {"workload": {"properties": {"kind": {"enum": ["serving", "training"]}}}},
+        "if": {"properties": {"workload": kind}, "required": ["workload"]},
+        "then": {"$ref": "#/$defs/TrainingScenario"},
+        "else": {"$ref": "#/$defs/ServingScenario"},
+    }

@@ -17,7 +17,7 @@ import pandas as pd
 
 from sim.core import InfeasibleError, Reason
 from sim.costs import CostModel, bind_collective
-from sim.models import kv_bytes_per_token_rank
+from sim.models import layer_caches
 from sim.plans import ResolvedPlan, launch_command, require
 from sim.results import Band, GapRuns, RunResult, SloSpec, build_result, intervals_of
 from sim.scenario.assemble import Assembled, assemble, longest_request
@@ -218,14 +218,24 @@ class PlanRunner:
         costs = [self.compiled(prompts)] * prompts.replicas
         pool = PoolConfig(costs, self._limits(prompts), prompts.scheduler, prompts.router)
         message = bind_collective("p2p", link, engine=self.things.engine.family)
-        per_rank = [kv_bytes_per_token_rank(self.things.model, shard) for shard in plan.shards]
+        caches = [
+            (cache, plan.tp * layers)
+            for shard in plan.shards
+            for cache, layers in layer_caches(self.things.model, shard).items()
+        ]
         transfer = KvTransfer(
-            bytes_per_token=sum(per_rank) * plan.tp,
+            bytes_per_token=sum(copies * cache.bytes_per_token for cache, copies in caches),
             send_bytes_per_s=prompts.tp * prompts.pp * message.bytes_per_s,
             receive_bytes_per_s=plan.tp * plan.pp * message.bytes_per_s,
             send_groups=prompts.dp,
             receive_groups=plan.dp,
             latency_s=message.fixed_s,
+            windows=tuple(
+                (cache.window, copies * cache.window_bytes_per_token)
+                for cache, copies in caches
+                if cache.window is not None
+            ),
+            state_bytes=sum(copies * cache.state_bytes for cache, copies in caches),
         )
         return PrefillPool(pool, transfer)
 

@@ -23,12 +23,15 @@ class KvTransfer:
     """How KV gets from prefill to decode engines.
 
     Attributes:
-        bytes_per_token: Received per prompt token by all ranks of a group together [B], copies included.
+        bytes_per_token: Received per prompt token by all ranks of a group together [B], copies included, of layers that
+            keep every token.
         send_bytes_per_s: Rate at which a sending group can send [B/s].
         receive_bytes_per_s: Rate at which a receiving group can receive [B/s].
         send_groups: Groups of a prefill engine.
         receive_groups: Groups of a decode engine.
         latency_s: From the request for a transfer to its first byte [s].
+        windows: Of layers that keep the latest tokens: how many, and the bytes of each [B].
+        state_bytes: Of a sequence of any length [B]: recurrent states.
     """
 
     bytes_per_token: float
@@ -37,10 +40,17 @@ class KvTransfer:
     send_groups: int = 1
     receive_groups: int = 1
     latency_s: float = 0.0
+    windows: tuple[tuple[int, float], ...] = ()
+    state_bytes: float = 0.0
+
+    def size_bytes(self, tokens: int) -> float:
+        """Bytes of a prompt of `tokens` [B]."""
+        latest = sum(min(tokens, window) * each for window, each in self.windows)
+        return tokens * self.bytes_per_token + latest + self.state_bytes
 
     def alone_s(self, tokens: int) -> float:
         """Time [s] of a transfer of `tokens` that shares its links with no other."""
-        return self.latency_s + tokens * self.bytes_per_token / min(self.send_bytes_per_s, self.receive_bytes_per_s)
+        return self.latency_s + self.size_bytes(tokens) / min(self.send_bytes_per_s, self.receive_bytes_per_s)
 
 
 class KvNetwork:

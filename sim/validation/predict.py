@@ -15,9 +15,22 @@ import numpy as np
 
 from sim.core import Array, InfeasibleError, InputError, summarise
 from sim.plans import EngineSpec, Infeasible, ResolvedPlan, resolve
-from sim.results import Band, get_metric
-from sim.scenario import IN_CODE, Assembled, PlanRunner, Setting, assemble, bands_for, load, setting_of
+from sim.results import STEP, Band, get_metric
+from sim.scenario import (
+    IN_CODE,
+    Assembled,
+    PlanRunner,
+    Setting,
+    assemble,
+    assemble_training,
+    bands_for,
+    load,
+    setting_of,
+    step_band,
+    training_step,
+)
 from sim.serving import CompiledCost, ServingRun
+from sim.training import job_metrics
 from sim.validation.rows import THROUGHPUT, MeasuredRow
 
 Compiled = dict[tuple[Any, ...], CompiledCost]
@@ -33,6 +46,7 @@ class Prediction:
         setting: What decides how wide they are; None where nothing was predicted.
         reason: Why nothing could be predicted; empty where it could.
         e2e_errors: |predicted / measured - 1| of the E2E latency of each request whose times are known.
+        fits: Whether a training plan is judged to fit the memory of its devices.
     """
 
     values: Mapping[str, float | None] = field(default_factory=dict)
@@ -40,6 +54,7 @@ class Prediction:
     setting: Setting | None = None
     reason: str = ""
     e2e_errors: Array | None = field(default=None, repr=False)
+    fits: bool = True
 
 
 def predict(
@@ -60,6 +75,8 @@ def predict(
     if row.scenario is None:
         return Prediction(reason=row.reason)
     try:
+        if row.scenario["workload"].get("kind") == "training":
+            return _predict_training(row)
         return _predict(row, seed, {} if compiled is None else compiled, engine)
     except InfeasibleError as error:
         return Prediction(reason=_joined([reason.message for reason in error.reasons]) or error.message)
@@ -97,6 +114,17 @@ def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled], engine:
         values |= {path: get_metric(metrics, path) for path, value in values.items() if value is None}
     setting = setting_of(runners[0].things)
     return Prediction(values, bands_for(things.engine, setting), setting, e2e_errors=_e2e_errors(row, samples))
+
+
+def _predict_training(row: MeasuredRow) -> Prediction:
+    """A training step; whether its memory fits is judged apart, since the run is known to have fitted."""
+    assert row.scenario is not None
+    step = training_step(assemble_training(load(row.scenario)))
+    if isinstance(step, tuple):
+        return Prediction(reason=_joined([reason.message for reason in step]))
+    metrics = job_metrics(step)
+    values = {path: get_metric(metrics, path) for path in row.measured}
+    return Prediction(values, {STEP: step_band(step)}, fits=not step.memory_reasons())
 
 
 def _joined(reasons: Sequence[str]) -> str:

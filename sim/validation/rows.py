@@ -46,6 +46,8 @@ class MeasuredRow:
         e2e_s: Measured end-to-end latency of each of those requests [s], in the order of the tables; empty if unknown.
         closed: Nominal load, where throughput is to be worked out from TTFT and TPOT.
         reason: Why the row cannot be simulated; empty where it can.
+        weight: What the row counts in a pooled figure.
+        cannot: Why a metric of the row cannot be compared, by its path, although the row can be simulated.
     """
 
     id: str
@@ -57,6 +59,8 @@ class MeasuredRow:
     e2e_s: tuple[Array, ...] = field(default=(), repr=False)
     closed: ClosedPoint | None = None
     reason: str = ""
+    weight: float = 1.0
+    cannot: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def closed_loop(self) -> bool:

@@ -124,9 +124,9 @@ def entries_of(row: MeasuredRow, found: Prediction) -> tuple[Entry, ...]:
 
 
 def _entry(row: MeasuredRow, metric: str, measured: float | None, found: Prediction) -> Entry:
-    predicted = found.values.get(metric)
-    reason = ""
-    if predicted is None:
+    predicted = None if metric in row.cannot else found.values.get(metric)
+    reason = row.cannot.get(metric, "")
+    if predicted is None and not reason:
         reason = found.reason or "the simulation has no value of this metric"
     band = band_of(metric, bands_that_hold(found.bands, closed_loop=row.closed_loop))
     low, high = (None, None) if band is None or predicted is None else band.of(predicted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +15,8 @@ from sim.validation.entries import Entry
 from sim.validation.peers import PEERS
 from sim.validation.predict import Prediction
 
-COMBINED: Final = "engine, system, model"
-"""Name of the grouping by all three."""
+COMBINED: Final = ("engine, system, model", "half, device", "half, source")
+"""Groupings by several labels at once, for tables that have them all."""
 
 
 def summarise_dataset(
@@ -31,17 +31,21 @@ def summarise_dataset(
     """
     groups = dict.fromkeys(name for row in dataset.rows for name in row.groups)
     labels = {name: [row.groups.get(name, "") for row in dataset.rows] for name in groups}
-    if set(groups) >= {"engine", "system", "model"}:
-        labels[COMBINED] = [", ".join(row.groups[key] for key in COMBINED.split(", ")) for row in dataset.rows]
+    for name in COMBINED:
+        if set(groups) >= {*name.split(", ")}:
+            labels[name] = [", ".join(row.groups[key] for key in name.split(", ")) for row in dataset.rows]
+    weights = {row.id: row.weight for row in dataset.rows}
     found = {
         "format": dataset.format,
-        **errors_of(entries),
+        **errors_of(entries, weights),
         "reasons": _reasons(entries),
-        "by": {name: _by_label(values, entries) for name, values in labels.items()},
+        "by": {name: _by_label(values, entries, weights) for name, values in labels.items()},
         "bands": {engine: bands.to_json() for engine, bands in _bands(dataset, entries, predictions).items()},
         "peers": [figure.to_json() for figure in PEERS.get(dataset.format, ())],
         "assumptions": list(dataset.assumptions),
     }
+    if unfit := [row.id for row, one in zip(dataset.rows, predictions, strict=True) if not one.fits]:
+        found["judged_not_to_fit"] = unfit
     errors = {row.id: one.e2e_errors for row, one in zip(dataset.rows, predictions, strict=True)}
     if known := {name: e for name, e in errors.items() if e is not None and e.size}:
         found["requests"] = {name: {"metric": "e2e_s", **_absolute(errors)} for name, errors in known.items()}
@@ -54,32 +58,41 @@ def _bands(
     return fit_bands(dataset.rows, entries, [found.setting for found in predictions])
 
 
-def _by_label(labels: Sequence[str], entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
+def _by_label(
+    labels: Sequence[str], entries: Sequence[Sequence[Entry]], weights: Mapping[str, float]
+) -> dict[str, Any]:
     found = {}
     for label in sorted(set(labels)):
-        found[label] = errors_of([own for own, one in zip(entries, labels, strict=True) if one == label])
+        found[label] = errors_of([own for own, one in zip(entries, labels, strict=True) if one == label], weights)
     return found
 
 
-def errors_of(entries: Sequence[Sequence[Entry]]) -> dict[str, Any]:
-    """How many rows there are, how many have a prediction, and errors by metric."""
+def errors_of(entries: Sequence[Sequence[Entry]], weights: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """How many rows there are, how many have a prediction, and errors by metric; rows weigh 1 unless said."""
     metrics = dict.fromkeys(entry.metric for own in entries for entry in own)
     return {
         "rows": len(entries),
         "answered": sum(any(entry.predicted is not None for entry in own) for own in entries),
         "metrics": {
-            metric: _errors(entry for own in entries for entry in own if entry.metric == metric) for metric in metrics
+            metric: _errors((entry for own in entries for entry in own if entry.metric == metric), weights or {})
+            for metric in metrics
         },
     }
 
 
-def _errors(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Values measured and answered, median and 90th percentile of |error|, and bias: the median signed error."""
+def _errors(entries: Iterable[Entry], weights: Mapping[str, float]) -> dict[str, Any]:
+    """Values measured and answered, median, mean and 90th percentile of |error|, and bias: the median signed error.
+
+    Where rows weigh differently, the same three with their weights too.
+    """
     own = list(entries)
-    errors = np.array([entry.error for entry in own if entry.error is not None], dtype=np.float64)
+    scored = [(entry.error, weights.get(entry.id, 1.0)) for entry in own if entry.error is not None]
+    errors = np.array([error for error, _ in scored], dtype=np.float64)
     counts = {"n": sum(entry.measured is not None for entry in own), "answered": int(errors.size)}
     absolute = _absolute(np.abs(errors))
     del absolute["n"]
+    if len({weight for _, weight in scored}) > 1:
+        absolute["weighted"] = _weighted(np.abs(errors), np.array([weight for _, weight in scored]))
     return {
         **counts,
         **absolute,
@@ -96,7 +109,22 @@ def _inside(entries: Iterable[Entry]) -> dict[str, Any]:
 
 def _absolute(errors: Array) -> dict[str, Any]:
     median, p90 = np.percentile(errors, (50, 90)).tolist() if errors.size else (None, None)
-    return {"n": int(errors.size), "median_abs_error_frac": median, "p90_abs_error_frac": p90}
+    mean = float(errors.mean()) if errors.size else None
+    return {
+        "n": int(errors.size),
+        "median_abs_error_frac": median,
+        "mean_abs_error_frac": mean,
+        "p90_abs_error_frac": p90,
+    }
+
+
+def _weighted(errors: Array, weights: Array) -> dict[str, float]:
+    """Median, mean and 90th percentile of |error| where row i counts `weights[i]` times."""
+    order = np.argsort(errors)
+    middle = np.cumsum(weights[order]) - 0.5 * weights[order]
+    median, p90 = np.interp((0.5, 0.9), middle / weights.sum(), errors[order]).tolist()
+    mean = float(np.average(errors, weights=weights))
+    return {"median_abs_error_frac": median, "mean_abs_error_frac": mean, "p90_abs_error_frac": p90}
 
 
 def _reasons(entries: Sequence[Sequence[Entry]]) -> dict[str, int]:

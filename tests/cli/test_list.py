@@ -21,6 +21,7 @@ FILES = {
     "prices": "hardware_profiles/prices",
     "kernels": "hardware_profiles/kernels",
     "engines": "hardware_profiles/engines",
+    "training_engines": "hardware_profiles/training_engines",
     "models": "workloads/models",
     "traffic": "workloads/traffic",
     "scenarios": "scenarios",

@@ -18,6 +18,8 @@ FOLDERS = {
     "cluster": "hardware_profiles/clusters",
     "price": "hardware_profiles/prices",
     "engine": "hardware_profiles/engines",
+    "training_engine": "hardware_profiles/training_engines",
+    "sustained": "hardware_profiles/sustained",
     "model": "workloads/models",
     "traffic": "workloads/traffic",
 }

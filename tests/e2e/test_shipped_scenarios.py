@@ -11,6 +11,7 @@ from sim.core import data_names
 from tests.conftest import Command
 
 FEW = "workload.requests=60"
+SERVING = [name for name in data_names("scenarios") if not sim.load(name).is_training]
 SUMMARIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
 SUMMARY = {"mean", "p50", "p90", "p95", "p99"}
 REQUESTS = {"in", "finished", "running", "queued", "rejected", "failed"}
@@ -73,7 +74,7 @@ def check_plan(entry: Mapping[str, Any]) -> None:
     assert shape(entry["intervals"]) == shape(metrics)
 
 
-@pytest.mark.parametrize("name", data_names("scenarios"))
+@pytest.mark.parametrize("name", SERVING)
 def test_run_gives_the_document_of_the_contract(name: str, plansim: Command) -> None:
     done = plansim("run", name, "--set", FEW, "--seed", 3, "--json")
     assert (done.code, done.err) == (0, "")
@@ -93,7 +94,7 @@ def test_run_gives_the_document_of_the_contract(name: str, plansim: Command) -> 
     assert plain(found.to_json()) == document, "from Python come the same numbers"
 
 
-@pytest.mark.parametrize("name", data_names("scenarios"))
+@pytest.mark.parametrize("name", SERVING)
 def test_run_prints_tables_for_people(name: str, plansim: Command) -> None:
     done = plansim("run", name, "--set", FEW)
     assert (done.code, done.err) == (0, "")

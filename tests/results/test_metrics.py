@@ -7,6 +7,7 @@ import pytest
 from sim.core import InputError
 from sim.results import (
     METRICS,
+    TRAINING_ONLY,
     get_metric,
     metric_paths,
     metric_title,
@@ -49,7 +50,8 @@ def test_docs_are_fresh() -> None:
 
 def test_every_metric_of_the_design_is_defined_and_computed() -> None:
     assert set(DESIGN_KEYS) <= set(METRICS)
-    assert list(synthetic_run(goodput=0.5).metrics) == list(METRICS)
+    serving = [name for name in METRICS if name not in TRAINING_ONLY]
+    assert list(synthetic_run(goodput=0.5).metrics) == serving
     assert list(synthetic_run().metrics["requests"]) == ["in", "finished", "running", "queued", "rejected", "failed"]
     assert list(synthetic_run().metrics["ttft_s"]) == ["mean", "p50", "p90", "p95", "p99"]
 
@@ -99,7 +101,8 @@ def test_wrong_objectives(name: str, said: str) -> None:
 def test_paths_lead_to_numbers() -> None:
     metrics = synthetic_run(goodput=0.5).metrics
     flat = metric_paths(metrics)
-    assert set(flat) == {path for metric in METRICS.values() for path in metric.paths}
+    serving = [metric for metric in METRICS.values() if metric.name not in TRAINING_ONLY]
+    assert set(flat) == {path for metric in serving for path in metric.paths}
     assert all(get_metric(metrics, path) == pytest.approx(value) for path, value in flat.items())
     assert get_metric(metrics, "ttft_s") == metrics["ttft_s"]["mean"]
     assert get_metric(metrics, "nothing.p99") is None

@@ -41,9 +41,9 @@ def test_quantities_become_si_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", data_names("scenarios"))
 def test_shipped_scenarios_load_by_name_and_by_path(name: str) -> None:
     by_name = load(name)
-    assert by_name.spec == load(data_root() / "scenarios" / f"{name}.yaml").spec
-    assert by_name.spec.name == name
-    assert by_name.spec.description
+    assert by_name.root == load(data_root() / "scenarios" / f"{name}.yaml").root
+    assert by_name.root.name == name
+    assert by_name.root.description
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,15 @@ def test_first_token_comes_after_prompt_and_transfer_and_the_rest_decodes_alone(
     np.testing.assert_allclose(finish - first, np.asarray(alone.finish_s) - np.asarray(alone.first_s))
 
 
+@given(tokens=st.integers(1, 10_000), window=st.integers(1, 4096))
+def test_windows_and_states_travel_as_far_as_they_are_kept(tokens: int, window: int) -> None:
+    """A window travels with its latest tokens, a state once; a window as long as the prompt is no window."""
+    windowed = KvTransfer(10.0, 1.0, 1.0, windows=((window, 3.0),), state_bytes=7.0)
+    assert windowed.size_bytes(tokens) == 10.0 * tokens + 3.0 * min(tokens, window) + 7.0
+    whole = KvTransfer(13.0, 1.0, 1.0, state_bytes=7.0)
+    assert (windowed.size_bytes(tokens) == whole.size_bytes(tokens)) == (window >= tokens)
+
+
 def test_a_single_token_needs_no_transfer() -> None:
     log, load = one_by_one(2, prompt=300, output=1)
     cost, slow = AffineCost(), KvTransfer(1e9, 1.0, 1.0)

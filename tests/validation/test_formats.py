@@ -10,7 +10,7 @@ import sim
 from sim.core import InputError
 from sim.scenario import assemble, load
 from sim.validation import MEASUREMENTS, ClosedPoint, MeasuredRow, read_rows
-from tests.validation.samples import OPEN_RUN, OWN, POINT, RUN_019, RUN_060, write
+from tests.validation.samples import OPEN_RUN, OWN, POINT, RUN_019, RUN_060, TRAINING, write
 
 SAMPLES = {
     "serving_points": POINT,
@@ -18,6 +18,7 @@ SAMPLES = {
     "vllm019_runs": RUN_019,
     "vllm060_runs": RUN_060,
     "plansim_rows": OWN,
+    "training_runs": TRAINING,
 }
 
 

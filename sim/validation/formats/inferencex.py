@@ -12,6 +12,7 @@ from typing import Any, Final
 from sim.validation.formats.base import Line
 
 DEEPSEEK: Final = ("deepseek-ai/DeepSeek-V3", "nvidia/DeepSeek-R1-NVFP4")
+QWEN_HYBRID: Final = "Qwen/Qwen3.5-397B-A17B"
 GPT_OSS: Final = "openai/gpt-oss-120b"
 
 _FEWEST_TOKENS: Final = 8192
@@ -28,8 +29,8 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     if not line.text("measured_on") or line.text("mode") == "disagg":
         return {}
     engine, model = line.text("backend"), line.text("arch")
-    if engine == "sglang" and model in DEEPSEEK:
-        return _sglang_deepseek(line)
+    if engine == "sglang" and model in (*DEEPSEEK, QWEN_HYBRID):
+        return _sglang(line)
     if engine == "trtllm" and model in DEEPSEEK:
         return _trtllm_deepseek(line, plan)
     if engine == "trtllm" and model == GPT_OSS:
@@ -38,13 +39,14 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _sglang_deepseek(line: Line) -> dict[str, Any]:
-    """`dsr1_fp8_b200_docker.sh`, `dsr1_fp4_b200_docker.sh`, `dsr1_fp8_h200_slurm.sh`."""
+def _sglang(line: Line) -> dict[str, Any]:
+    """`dsr1_fp8_b200`, `dsr1_fp4_b200`, `dsr1_fp8_h200`, `qwen3.5_bf16_b200` and `qwen3.5_fp8_b200`."""
+    deepseek = line.text("arch") in DEEPSEEK
     if line.text("system") != "b200_sxm":
-        return {"max_num_batched_tokens": 32768}
+        return {"max_num_batched_tokens": 32768} if deepseek else {}
     return {
         "kv_dtype": "fp8",
-        "max_num_batched_tokens": 16384 if line.text("precision") == "fp4" else 32768,
+        "max_num_batched_tokens": 16384 if deepseek and line.text("precision") == "fp4" else 32768,
         "queue_interval": 30 if (line.whole("concurrency") or 0) >= 16 else 10,
     }
 

@@ -1,0 +1,58 @@
+"""CPU-seconds of one pipelined step: its graph compiled, and replayed with new times.
+
+Budget: 0.3 CPU-seconds for 16 devices, 8 chunks and 128 micro-batches (Llama 3 405B's pipeline, with more chunks).
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from sim.hardware import ClusterSpec, load_cluster
+from sim.models import load_model
+from sim.plans import TrainingPlanSpec, load_training_engine
+from sim.testing.training import equal_times
+from sim.training import SCHEDULES, Screen, TrainingWorkload, pass_graph, replay, resolve_training
+
+LAYOUTS = [("1f1b", 16, 1, 128), ("interleaved", 16, 8, 128), ("zb_v", 16, 2, 128), ("dualpipe", 16, 1, 128)]
+
+
+@pytest.mark.parametrize(("name", "stages", "chunks", "microbatches"), LAYOUTS)
+@pytest.mark.parametrize("fresh", [True, False], ids=["compiled", "again"])
+def test_step(cpu: BenchmarkFixture, name: str, stages: int, chunks: int, microbatches: int, fresh: bool) -> None:
+    """A step whose layout is new, or met before."""
+    schedule = SCHEDULES.get(name)()
+    times = equal_times(stages * chunks, send_s=0.1)
+
+    def run() -> float:
+        if fresh:
+            pass_graph.cache_clear()
+        return replay(schedule, times, stages=stages, chunks=chunks, microbatches=microbatches).end_s
+
+    cpu.pedantic(run, rounds=5, warmup_rounds=1)
+    graph = pass_graph(schedule, stages=stages, chunks=chunks, microbatches=microbatches)
+    cpu.extra_info["passes"] = graph.count
+    cpu.extra_info["passes_per_cpu_s"] = graph.count / cpu.stats.stats.min
+
+
+def test_screen(cpu: BenchmarkFixture) -> None:
+    """Analytic estimates of plans of a 70B model on 1,024 GPUs; budget: 100,000 plans per CPU-second."""
+    things = {
+        "model": load_model("llama-3-70b"),
+        "workload": TrainingWorkload(kind="training", global_batch=1024, sequence_length=8192),
+        "engine": load_training_engine("megatron-lm"),
+        "cluster": load_cluster(ClusterSpec(node="dgx-h100", nodes=128)),
+    }
+    choices = product((1, 2, 4, 8), (1, 2, 4, 8, 16), (1, 2, 4), ("none", "selective", "full"), (0, 1, 2), (1, 5))
+    specs = [
+        TrainingPlanSpec(tp=tp, pp=pp, micro_batch=size, recompute=kind, zero=zero, vpp=vpp if pp > 1 else 1)
+        for tp, pp, size, kind, zero, vpp in choices
+    ]
+    found = [resolve_training(spec, **things) for spec in specs]
+    plans = [plan for plan in found if not isinstance(plan, tuple)] * 200
+    screen = Screen(**things)
+    cpu.pedantic(lambda: screen.estimate(plans), rounds=3, warmup_rounds=1)
+    cpu.extra_info["plans"] = len(plans)
+    cpu.extra_info["plans_per_cpu_s"] = len(plans) / cpu.stats.stats.min

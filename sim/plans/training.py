@@ -1,0 +1,83 @@
+"""What a user may say about a training plan: how a model, its states and its micro-batches are laid out. Data only.
+
+Whatever is left open takes the engine's default in `sim.training.plan`, which also says why a plan cannot run.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sim.core import Frac, Spec
+
+Count = Annotated[int, Field(ge=1)]
+Recompute = Literal["none", "selective", "operators", "full"]
+ZeroStage = Annotated[int, Field(ge=0, le=3)]
+WideDtype = Literal["bf16", "fp32"]
+
+
+class TrainingPlanSpec(Spec):
+    """A training plan; a field left open takes the engine's default.
+
+    The job has `dp x tp x pp x cp` GPUs; ranks are numbered with `tp` fastest, then `cp`, `dp` and `pp`.
+
+    Attributes:
+        dp: Data-parallel ranks; all GPUs of the cluster that the other degrees leave.
+        tp: Tensor-parallel ranks; 1.
+        sp: Sequence parallelism: norms and residuals divided over the tensor-parallel ranks.
+        pp: Pipeline stages; 1.
+        vpp: Model chunks per stage (virtual stages); 1.
+        cp: Context-parallel ranks; 1.
+        cp_zigzag: Whether each context-parallel rank has a slice from either end of the sequence, so that all attend to
+            as many keys; otherwise the last rank has the most work.
+        ep: Ranks that experts are spread over, a divisor of `dp`; 1.
+        zero: What data-parallel ranks share: 0 nothing, 1 optimizer states, 2 also gradients, 3 also parameters
+            (fully sharded data parallel).
+        recompute: Activations computed again in the backward pass: none, those of the attention core (selective), every
+            second product and all that moves only memory (operators, as TorchTitan selects them), or all of a layer but
+            its input (full).
+        recompute_every: With full recomputation, only one layer in so many keeps nothing but its input; 1 is all.
+        micro_batch: Sequences of one micro-batch per data-parallel rank; 1.
+        schedule: Name of the pipeline schedule.
+        layers_per_stage: Layers of every virtual stage, first to last; absent, divided as evenly as they go, with the
+            extra ones in the middle stages.
+        grad_dtype: Format in which gradients are accumulated and reduced.
+        overlap_dp: Whether gradient and parameter collectives run beside compute.
+        overlap_p2p: Whether a stage computes while it sends.
+        overlap_tp: Whether tensor-parallel collectives are split in chunks that run beside their products.
+        compiled: Whether a compiler fuses element-wise kernels.
+        clock: GPU clock over the highest; 1.
+    """
+
+    dp: Count | None = None
+    tp: Count | None = None
+    sp: bool | None = None
+    pp: Count | None = None
+    vpp: Count | None = None
+    cp: Count | None = None
+    cp_zigzag: bool | None = None
+    ep: Count | None = None
+    zero: ZeroStage | None = None
+    recompute: Recompute | None = None
+    recompute_every: Count | None = None
+    micro_batch: Count | None = None
+    schedule: str | None = None
+    layers_per_stage: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    grad_dtype: WideDtype | None = None
+    overlap_dp: bool | None = None
+    overlap_p2p: bool | None = None
+    overlap_tp: bool | None = None
+    compiled: bool | None = None
+    clock: Annotated[Frac, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingPlanSpec:
+        if self.recompute_every is not None and self.recompute not in (None, "full"):
+            raise ValueError(f"`recompute_every` goes with `recompute: full`, not {self.recompute}")
+        stages = (self.pp or 1) * (self.vpp or 1)
+        if self.layers_per_stage is not None and len(self.layers_per_stage) != stages:
+            raise ValueError(
+                f"`layers_per_stage` names {len(self.layers_per_stage)} stages, but pp x vpp is {stages}: give {stages}"
+            )
+        return self

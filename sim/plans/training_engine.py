@@ -1,0 +1,123 @@
+"""What a training engine's profile says: kernels, host overheads, defaults of a plan, states and overlap. Data only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
+from sim.plans.training import Recompute, WideDtype, ZeroStage
+
+FOLDER = "hardware_profiles/training_engines"
+
+
+class LayerKernels(Spec):
+    """Kernels that the host launches for one layer.
+
+    Attributes:
+        forward: In the forward pass.
+        backward: In the backward pass, gradients of inputs and weights together.
+    """
+
+    forward: Sourced[float]
+    backward: Sourced[float]
+
+
+class TrainingDefaults(Spec):
+    """What a plan takes where it says nothing; see `TrainingPlanSpec`.
+
+    Attributes:
+        zero: Sharding of states.
+        recompute: Recomputation.
+        sp: Sequence parallelism where there is tensor parallelism.
+        cp_zigzag: Balanced slices of the sequence.
+        schedule: Pipeline schedule without virtual stages.
+        interleaved_schedule: Pipeline schedule with virtual stages.
+        grad_dtype: Format of gradients.
+        overlap_dp: Data-parallel collectives beside compute.
+        overlap_p2p: Sends beside compute.
+        overlap_tp: Tensor-parallel collectives beside compute.
+        compiled: Whether kernels are fused by a compiler.
+        fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
+        attention: Attention kernel.
+        dropout: Whether layers have dropout.
+    """
+
+    zero: ZeroStage = 0
+    recompute: Recompute = "none"
+    sp: bool = False
+    cp_zigzag: bool = True
+    schedule: str = "1f1b"
+    interleaved_schedule: str = "interleaved"
+    grad_dtype: WideDtype = "fp32"
+    overlap_dp: bool = False
+    overlap_p2p: bool = False
+    overlap_tp: bool = False
+    compiled: bool = False
+    fused_accumulation: bool = True
+    attention: Literal["flash", "plain"] = "flash"
+    dropout: bool = False
+
+
+class TrainingEngineSpec(Spec):
+    """A training engine's profile.
+
+    Attributes:
+        name: Short name, equal to the file's.
+        title: Name for people.
+        version: Version that it describes.
+        defaults: What a plan takes where it says nothing.
+        stream_passes: Memory traffic of norms, activations and residuals over that of one fused kernel each.
+        compiled_stream_passes: The same where a compiler fuses them.
+        kernels: Kernels launched per layer.
+        compiled_kernels_frac: Kernels that remain of them where a compiler fuses them.
+        attention_frac: Rate of the engine's flash attention over that of FlashAttention-2.
+        network_frac: Share of a node's network adapters that its collectives keep busy.
+        launch_s: Host time per kernel.
+        step_s: Host time per step: data, logging, synchronisation.
+        micro_batch_s: Host time per micro-batch and pipeline stage that no kernel hides: data, loss, schedule.
+        optimizer_bytes: Memory traffic of the optimizer per parameter, gradient scaling and clipping included.
+        comm_units_frac: Share of the device's multiprocessors that a collective takes from compute beside it.
+        tp_hidden_frac: Share of tensor-parallel communication that chunked overlap hides.
+        bucket_bytes: Gradients that are reduced together.
+        param_master: Whether 16-bit parameters have a copy in 32 bits beside the optimizer's moments.
+        gather_dtype: Format in which sharded parameters are gathered.
+        logit_bytes: Bytes per logit alive at the peak of the loss.
+        context_bytes: Memory outside the framework's allocator.
+        refs: Sources by key.
+        note: What a reader must know.
+    """
+
+    name: str
+    title: str
+    version: str
+    defaults: TrainingDefaults
+    stream_passes: Sourced[float]
+    compiled_stream_passes: Sourced[float]
+    kernels: LayerKernels
+    compiled_kernels_frac: Sourced[Frac]
+    attention_frac: Sourced[Frac]
+    network_frac: Sourced[Frac]
+    launch_s: Sourced[TimeS]
+    step_s: Sourced[TimeS]
+    micro_batch_s: Sourced[TimeS]
+    optimizer_bytes: Sourced[float]
+    comm_units_frac: Sourced[Frac]
+    tp_hidden_frac: Sourced[Frac]
+    bucket_bytes: Sourced[DataBytes]
+    param_master: bool = True
+    gather_dtype: Literal["bf16", "fp32"] = "bf16"
+    logit_bytes: Sourced[float]
+    context_bytes: Sourced[DataBytes]
+    refs: dict[str, str] = Field(default_factory=dict)
+    note: str = ""
+
+
+def load_training_engine(name: str) -> TrainingEngineSpec:
+    """The training engine's profile with this name, or in this YAML file.
+
+    Raises:
+        InputError: if there is none.
+    """
+    return load_data(FOLDER, name, TrainingEngineSpec, kind="training_engine")

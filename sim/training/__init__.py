@@ -1,0 +1,57 @@
+"""Training: the work and time of a step, its memory, pipeline schedules and their replay.
+
+Start in `spec` and `plan` (what is trained and how it is laid out), then `layer`, `attention` and `vocabulary` (work of
+one rank), `costing` and `stages` (seconds of a micro-batch per virtual stage), `step` (the whole step) and `job`
+(metrics); `analytic` estimates many plans at once. `memory` says what fits. `schedules` hold who runs what in which
+order, `replay` when; `overlap` has the streams of one device, and `overlap_patterns` the usual ways to hide
+communication behind them.
+"""
+
+from sim.training.analytic import Estimates, Screen
+from sim.training.job import goodput_frac, job_metrics
+from sim.training.memory import RankMemory, layer_activation_bytes
+from sim.training.overlap import Operation, OverlapTimes, overlap
+from sim.training.overlap_patterns import Load, chunked, gradient_buckets, sent_behind, sharded_layers
+from sim.training.passgraph import PassGraph, pass_graph
+from sim.training.plan import TrainingPlan, resolve_training
+from sim.training.replay import PipelineTimes, StageTimes, replay
+from sim.training.schedules import SCHEDULES, Pass, PassKind, Schedule
+from sim.training.spec import CheckpointSpec, TrainingWorkload
+from sim.training.step import COMM_CAUSES, StepTimes, TrainingStep
+from sim.training.sustained import Sustained, SustainedSpec, sustained_of
+
+__all__ = [
+    "COMM_CAUSES",
+    "SCHEDULES",
+    "CheckpointSpec",
+    "Estimates",
+    "Load",
+    "Operation",
+    "OverlapTimes",
+    "Pass",
+    "PassGraph",
+    "PassKind",
+    "PipelineTimes",
+    "RankMemory",
+    "Schedule",
+    "Screen",
+    "StageTimes",
+    "StepTimes",
+    "Sustained",
+    "SustainedSpec",
+    "TrainingPlan",
+    "TrainingStep",
+    "TrainingWorkload",
+    "chunked",
+    "goodput_frac",
+    "gradient_buckets",
+    "job_metrics",
+    "layer_activation_bytes",
+    "overlap",
+    "pass_graph",
+    "replay",
+    "resolve_training",
+    "sent_behind",
+    "sharded_layers",
+    "sustained_of",
+]

@@ -1,0 +1,59 @@
+"""FLOPs of a training step by the definitions in use: closed forms of a model's shape."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sim.models import ModelSpec, attention_flops_per_key, model_flops_per_token, parameter_counts
+from sim.training.blocks import blocks_of
+
+AttentionCount = Literal["full", "causal"]
+
+
+def forward_flops(model: ModelSpec, *, sequence: float, attention: AttentionCount = "full") -> float:
+    """Matrix FLOPs of one sequence through the model, LM head included, embedding look-up not.
+
+    Two FLOPs per active weight and token, plus `4 h d` per layer, token and attended key; a query attends to the
+    whole sequence (`full`, as most sources count) or to half of it (`causal`), and to its window at most.
+    """
+    per_token, per_logit = model_flops_per_token(model)
+    return sequence * (per_token + per_logit) + attention_forward_flops(model, sequence=sequence, attention=attention)
+
+
+def attention_forward_flops(model: ModelSpec, *, sequence: float, attention: AttentionCount = "full") -> float:
+    """Matrix FLOPs of scores and weighted values of one sequence, all layers."""
+    share = 1.0 if attention == "full" else 0.5
+    windows = [(group.count, blocks_of(group).attention.window) for group in model.layers]
+    if all(window is None for _, window in windows):
+        return attention_flops_per_key(model) * sequence * sequence * share
+    total = 0.0
+    for group in model.layers:
+        window = blocks_of(group).attention.window
+        keys = sequence * share if window is None else min(sequence * share, float(window))
+        one = model.model_copy(update={"layers": (group,)})
+        total += attention_flops_per_key(one) * sequence * keys
+    return total
+
+
+def training_flops(model: ModelSpec, *, sequence: float, attention: AttentionCount = "full") -> float:
+    """Model FLOPs of one sequence: forward, and twice that backward; no recomputation (PaLM, arXiv 2204.02311)."""
+    return 3.0 * forward_flops(model, sequence=sequence, attention=attention)
+
+
+def palm_flops_per_token(model: ModelSpec, *, sequence: float, parameters: float | None = None) -> float:
+    """`6N + 12 L H Q T` FLOPs per token (PaLM, arXiv 2204.02311, appendix B) for N active parameters."""
+    count = float(parameter_counts(model).active) if parameters is None else parameters
+    return 6.0 * count + 3.0 * attention_flops_per_key(model) * sequence
+
+
+def megatron_flops(
+    *, batch: float, sequence: float, layers: float, hidden: float, vocab: float, recompute: bool
+) -> float:
+    """FLOPs of a step of a GPT by Megatron-LM's formula (Narayanan et al., SC'21, arXiv 2104.04473, equation 3).
+
+    `96 B s l h^2 (1 + s/6h + V/16lh)` with full recomputation; without, `72 B s l h^2 (1 + s/6h + V/12lh)` (Korthikanti
+    et al., arXiv 2205.05198, appendix A).
+    """
+    base, head = (96.0, 16.0) if recompute else (72.0, 12.0)
+    terms = 1.0 + sequence / (6.0 * hidden) + vocab / (head * layers * hidden)
+    return base * batch * sequence * layers * hidden * hidden * terms

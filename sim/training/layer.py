@@ -1,0 +1,218 @@
+"""Work of one transformer layer: forward, backward by input and by weight, and what recomputation adds.
+
+Kernels are those of Megatron-LM: fused bias, dropout and residual; fused activation; one projection for queries, keys
+and values. Collectives follow Megatron-LM too (arXiv 1909.08053, 2205.05198): two all-reduces forward and two backward
+over the tensor-parallel ranks, or with sequence parallelism an all-gather and a reduce-scatter in the place of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from sim.models import GQA, MLA, Collective, Dense, Elementwise, Gemm, GroupedGemm, LayerGroup, ModelSpec, MoE
+from sim.training.attention import core_backward, core_forward, head_dims, heads_per_rank
+from sim.training.blocks import blocks_of, products
+from sim.training.operators import TrainingOperator, WeightGradient
+from sim.training.shape import WorkShape
+
+_BYTES = 2.0
+_NORM_BYTES = 4.0
+"""Read and written once in 16 bits."""
+_NORM_BACKWARD_BYTES = 6.0
+"""Input and gradient read, gradient written."""
+_MASK_BYTES = 1.0
+
+
+class LayerWork(NamedTuple):
+    """Operators of one layer on one rank.
+
+    Attributes:
+        forward: The forward pass.
+        backward_input: Gradients of inputs, with collectives and element-wise kernels.
+        backward_weight: Gradients of weights.
+        core: What selective recomputation repeats: the attention core.
+    """
+
+    forward: list[TrainingOperator]
+    backward_input: list[TrainingOperator]
+    backward_weight: list[TrainingOperator]
+    core: list[TrainingOperator]
+
+
+def layer_work(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> LayerWork:
+    """The work of one layer of `group` on one rank."""
+    own = blocks_of(group)
+    blocks = [_attention_block(model, own.attention, shape), _feed_forward_block(model, own.ffn, shape)]
+    streams = _residual_streams(model, shape)
+    forward, backward_input, backward_weight = _joined(blocks)
+    return LayerWork(
+        [*forward, *streams[0]],
+        [*backward_input, *streams[1]],
+        backward_weight,
+        core_forward(own.attention, shape),
+    )
+
+
+_Block = tuple[list[TrainingOperator], list[TrainingOperator], list[TrainingOperator]]
+
+
+def _residual_streams(model: ModelSpec, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
+    """Norms and the two residual additions (with bias and dropout), forward and backward."""
+    rows = shape.residual_tokens * model.hidden_size
+    mask = _MASK_BYTES if shape.dropout else 0.0
+    return (
+        [
+            _stream("norm", _NORM_BYTES * rows, model.norms_per_layer),
+            _stream("residual", (6.0 + mask) * rows, 2.0),
+        ],
+        [
+            _stream("norm_backward", _NORM_BACKWARD_BYTES * rows, model.norms_per_layer),
+            _stream("residual_backward", (4.0 + mask) * rows, 2.0),
+        ],
+    )
+
+
+def _attention_block(model: ModelSpec, attention: GQA | MLA, shape: WorkShape) -> _Block:
+    linears = _attention_linears(model, attention, shape)
+    (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
+    elements = shape.tokens * (heads * width + kv_heads * (width + v_width))
+    prepare = 2.0 * _BYTES * elements  # position and layout of queries, keys and values: read and written
+    context = _context(attention, shape)
+    forward: list[TrainingOperator] = [
+        *linears[0],
+        _stream("attention_prepare", prepare),
+        *context[0],
+        *core_forward(attention, shape),
+        *tensor_collectives(model, shape)[0],
+    ]
+    backward: list[TrainingOperator] = [
+        *linears[1],
+        _stream("attention_prepare_backward", prepare),
+        *context[1],
+        *core_backward(attention, shape),
+        *tensor_collectives(model, shape)[1],
+    ]
+    return forward, backward, linears[2]
+
+
+def _attention_linears(model: ModelSpec, attention: GQA | MLA, shape: WorkShape) -> _Block:
+    """Projections of the attention block; those into heads are divided by columns, the output by rows."""
+    found = products(attention, model.hidden_size, tp=shape.tp)
+    return _joined([linear(name, rows, columns, shape) for name, (rows, columns) in found.items()])
+
+
+def _context(attention: GQA | MLA, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
+    """Keys and values passed around the context-parallel ring; backward also their gradients (arXiv 2310.01889)."""
+    if shape.cp == 1:
+        return [], []
+    _, kv_heads = heads_per_rank(attention, shape.tp)
+    own = _BYTES * shape.tokens * kv_heads * sum(head_dims(attention))
+
+    def ring(name: str, passes: float) -> Collective:
+        return Collective(
+            name=name, cause="cp_comm", kind="all_gather", buffer_bytes=passes * own * shape.cp, group="cp"
+        )
+
+    return [ring("context", 1.0)], [ring("context_backward", 2.0)]
+
+
+def _feed_forward_block(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> _Block:
+    if isinstance(ffn, Dense):
+        block = _dense(model, ffn.intermediate, shape, gated=ffn.gated)
+    else:
+        block = _experts(model, ffn, shape)
+    collectives = tensor_collectives(model, shape)
+    return [*block[0], *collectives[0]], [*block[1], *collectives[1]], block[2]
+
+
+def _dense(model: ModelSpec, width: float, shape: WorkShape, *, gated: bool) -> _Block:
+    """Input projections, activation and output projection of a dense block."""
+    inputs, own = (2.0 if gated else 1.0), width / shape.tp
+    into = linear("ffn_in", model.hidden_size, inputs * own, shape)
+    out = linear("ffn_out", own, model.hidden_size, shape)
+    elements = shape.tokens * own
+    forward, backward, weight = _joined([into, out])
+    return (
+        [*forward, _stream("activation", _BYTES * (inputs + 1.0) * elements)],
+        [*backward, _stream("activation_backward", _BYTES * (2.0 * inputs + 1.0) * elements)],
+        weight,
+    )
+
+
+def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
+    """Router, dispatch, routed and shared experts, combination.
+
+    Experts are spread over `ep` data-parallel ranks and divided over the tensor-parallel ones. The grouped product
+    backward is as much work again by input, and by weight.
+    """
+    hidden, pairs = model.hidden_size, shape.tokens * ffn.top_k
+    grouped = GroupedGemm(
+        name="experts",
+        cause="experts",
+        tokens=shape.tokens * shape.ep,
+        experts=ffn.experts / shape.ep,
+        total_experts=ffn.experts,
+        top_k=ffn.top_k,
+        hidden=hidden,
+        intermediate=ffn.intermediate / shape.tp,
+        gated=ffn.gated,
+        weights_dtype=shape.linear_dtype,
+    )
+    router = linear("router", hidden, ffn.experts, shape, dtype="bf16")
+    moves: list[TrainingOperator] = [_stream("permute", 2.0 * _BYTES * pairs * hidden, 2.0)]
+    if shape.ep > 1:
+        moves.append(
+            Collective(
+                name="dispatch",
+                cause="ep_comm",
+                kind="all_to_all",
+                buffer_bytes=_BYTES * pairs * hidden,
+                group="ep",
+                count=2.0,
+            )
+        )
+    parts: _Block = [*router[0], *moves, grouped], [*router[1], *moves, grouped], [*router[2], grouped]
+    if not ffn.shared_intermediate:
+        return parts
+    shared = _dense(model, ffn.shared_intermediate, shape, gated=ffn.gated)
+    return _joined([parts, shared])
+
+
+def linear(name: str, rows: float, columns: float, shape: WorkShape, *, dtype: str | None = None) -> _Block:
+    """A linear layer with `rows x columns` weights on this rank: product, gradient of the input, of the weights.
+
+    The last is added to what earlier micro-batches left: in the same kernel, or in one of its own that reads both.
+    """
+    used, tokens = dtype or shape.linear_dtype, shape.tokens
+    forward = Gemm(name=name, cause="linear", m=tokens, n=columns, k=rows, weights_dtype=used)
+    by_input = Gemm(name=f"{name}_dgrad", cause="linear", m=tokens, n=rows, k=columns, weights_dtype=used)
+    width = 4.0 if shape.grad_dtype == "fp32" else 2.0
+    by_weight = WeightGradient(name=f"{name}_wgrad", m=rows, n=columns, k=tokens, dtype=used, sum_bytes=width)
+    if shape.fused_accumulation:
+        return [forward], [by_input], [by_weight]
+    added = _stream("grad_accumulation", (_BYTES + 2.0 * width) * rows * columns)
+    return [forward], [by_input], [replace(by_weight, sum_bytes=0.5 * _BYTES), added]
+
+
+def tensor_collectives(model: ModelSpec, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
+    """Communication of one attention or feed-forward block over the tensor-parallel ranks, forward and backward."""
+    if shape.tp == 1:
+        return [], []
+    size = _BYTES * shape.tokens * model.hidden_size
+    if not shape.sp:
+        reduce = Collective(name="tp_all_reduce", cause="tp_comm", kind="all_reduce", buffer_bytes=size, group="tp")
+        return [reduce], [reduce]
+    gather = Collective(name="tp_gather", cause="tp_comm", kind="all_gather", buffer_bytes=size, group="tp")
+    scatter = Collective(name="tp_scatter", cause="tp_comm", kind="reduce_scatter", buffer_bytes=size, group="tp")
+    # The input of a block is not kept whole: it is gathered again for the gradient of the weights (arXiv 2205.05198).
+    return [gather, scatter], [gather, scatter, gather]
+
+
+def _joined(parts: list[_Block]) -> _Block:
+    forward, backward, weight = ([o for part in parts for o in part[i]] for i in range(3))
+    return forward, backward, weight
+
+
+def _stream(name: str, moved_bytes: float, count: float = 1.0) -> Elementwise:
+    return Elementwise(name=name, cause="norm_activation", moved_bytes=moved_bytes, count=count)

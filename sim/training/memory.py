@@ -1,0 +1,176 @@
+"""Memory of a training rank: states, activations by recomputation and schedule, buffers; it fits or not, with numbers.
+
+Activations follow Korthikanti et al. (arXiv 2205.05198): what the backward pass of each operator needs, in 16 bits,
+with one byte per dropout mask. For a GPT layer that is `s b h (34 + 5 a s/h)` bytes, as a test proves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from sim.core import Reason
+from sim.hardware import Device
+from sim.models import GQA, MLA, Dense, LayerGroup, ModelSpec, MoE
+from sim.plans import TrainingEngineSpec
+from sim.training.attention import head_dims, heads_per_rank
+from sim.training.blocks import blocks_of
+from sim.training.plan import TrainingPlan
+from sim.training.shape import WorkShape
+from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, RankParameters, grad_bytes
+from sim.training.vocabulary import padded_vocab
+
+_BYTES = 2.0
+
+
+def layer_activation_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
+    """Bytes that one layer keeps of a micro-batch for its backward pass, without recomputation [B].
+
+    Per token of width h: the input of each norm and of each first product (4h each pair), masks of dropout (h each);
+    divided over `tp`: queries, keys, values and the input of the output product, the input of the activation and of
+    the last product; for plain attention also `s^2` scores: softmax output, dropout mask and dropout output, 5 bytes.
+    """
+    attention, ffn = blocks_of(group)
+    return _outside_bytes(model, shape) + _attention_bytes(attention, shape) + _ffn_bytes(model, ffn, shape)
+
+
+def _outside_bytes(model: ModelSpec, shape: WorkShape) -> float:
+    """What is divided only by sequence parallelism: inputs of norms and products, masks of residual dropout."""
+    masks = 2.0 if shape.dropout else 0.0
+    return shape.residual_tokens * model.hidden_size * (2.0 * _BYTES + 2.0 * _BYTES + masks)
+
+
+def score_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
+    """Bytes that plain attention keeps of its scores; zero for flash attention [B]."""
+    if shape.attention == "flash":
+        return 0.0
+    heads, _ = heads_per_rank(attention, shape.tp)
+    each = _BYTES + ((_BYTES + 1.0) if shape.dropout else 0.0)
+    return each * shape.micro_batch * heads * shape.sequence * shape.sequence / shape.cp
+
+
+def _attention_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
+    (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
+    kept = heads * width + kv_heads * (width + v_width) + heads * v_width
+    return _BYTES * shape.tokens * kept + score_bytes(attention, shape)
+
+
+def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> float:
+    """Input of the activation and its result, which the last product needs; experts also keep their input rows."""
+    copies = _BYTES * ((3.0 if ffn.gated else 1.0) + (0.0 if ffn.gated else 1.0))
+    if isinstance(ffn, Dense):
+        return copies * shape.tokens * ffn.intermediate / shape.tp
+    pairs = shape.tokens * ffn.top_k
+    routed = pairs * (copies * ffn.intermediate / shape.tp + 2.0 * _BYTES * model.hidden_size)
+    return routed + copies * shape.tokens * ffn.shared_intermediate / shape.tp
+
+
+def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan: TrainingPlan) -> float:
+    """Bytes that one layer keeps of a micro-batch under the plan's recomputation [B].
+
+    Full: the input of every `recompute_every`-th layer, everything of the others. Selective: all but the attention
+    core's scores (flash attention never keeps them). Operators: about half of that, the results of every second product
+    and of attention.
+    """
+    everything = layer_activation_bytes(model, group, shape)
+    if plan.recompute == "full":
+        own = _BYTES * shape.residual_tokens * model.hidden_size
+        share = 1.0 / plan.recompute_every
+        return share * own + (1.0 - share) * everything
+    if plan.recompute == "operators":
+        return 0.5 * (everything - score_bytes(blocks_of(group).attention, shape))
+    if plan.recompute == "selective":
+        return everything - score_bytes(blocks_of(group).attention, shape)
+    return everything
+
+
+def end_activation_bytes(model: ModelSpec, shape: WorkShape, *, first: bool, last: bool) -> float:
+    """Bytes kept by the embedding (its dropout mask), and by final norm and LM head (their inputs) [B]."""
+    rows = shape.residual_tokens * model.hidden_size
+    kept = rows if first and shape.dropout else 0.0
+    return kept + (2.0 * _BYTES * rows if last else 0.0)
+
+
+def loss_bytes(model: ModelSpec, shape: WorkShape, *, logit_bytes: float) -> float:
+    """Logits alive at the peak of the loss on a rank [B]."""
+    return shape.tokens * padded_vocab(model, shape.tp) / shape.tp * logit_bytes
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """Memory of one rank by class [B].
+
+    Attributes:
+        parameters_bytes: 16-bit parameters, or the shard of them.
+        gradients_bytes: Accumulated gradients, or the shard.
+        optimizer_bytes: fp32 copy and moments, or the shard.
+        activations_bytes: What the micro-batches in flight keep, at its peak.
+        working_bytes: What the pass in progress needs on top: a recomputed layer, or logits of the loss.
+        buffers_bytes: Gathered parameters and full gradients of the layers in use, buckets of reduction.
+    """
+
+    parameters_bytes: float
+    gradients_bytes: float
+    optimizer_bytes: float
+    activations_bytes: float
+    working_bytes: float
+    buffers_bytes: float
+
+    @property
+    def allocated_bytes(self) -> float:
+        """All of it: what the framework's allocator hands out at the peak."""
+        return float(sum(asdict(self).values()))
+
+    def to_dict(self) -> dict[str, float]:
+        """Bytes by class."""
+        return asdict(self)
+
+
+def state_bytes(
+    parameters: RankParameters, plan: TrainingPlan, engine: TrainingEngineSpec, optimizer: str
+) -> tuple[float, float, float]:
+    """Parameters, gradients and optimizer states of a rank [B] (ZeRO, arXiv 1910.02054, section 3).
+
+    16-bit parameters (2 B), gradients, and for Adam an fp32 copy and two moments (12 B): ZeRO-1 divides the last over
+    the data-parallel ranks, ZeRO-2 also the gradients, ZeRO-3 also the parameters. Context-parallel ranks share too;
+    experts have fewer copies to share. Sharded parameters live in fp32 alone where the engine gathers from them.
+    """
+    copies, expert_copies = plan.dp * plan.cp, plan.dp * plan.cp // plan.ep
+
+    def divided(each: float, sharded: bool) -> float:
+        if not sharded:
+            return each * parameters.total
+        return each * (parameters.shared / copies + parameters.expert / expert_copies)
+
+    master = MASTER_BYTES if engine.param_master else 0.0
+    only_master = plan.zero == 3 and engine.param_master
+    return (
+        0.0 if only_master else divided(PARAM_BYTES, plan.zero >= 3),
+        divided(grad_bytes(plan), plan.zero >= 2),
+        divided(MOMENT_BYTES[optimizer] + master, plan.zero >= 1),
+    )
+
+
+def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: TrainingEngineSpec) -> float:
+    """Gathered parameters of two layers and the gradients of one (ZeRO-3), or one bucket of gradients (ZeRO-2) [B]."""
+    if plan.zero == 3:
+        return parameters.largest_layer * (2.0 * PARAM_BYTES + grad_bytes(plan))
+    return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.total) if plan.zero == 2 else 0.0
+
+
+def memory_reasons(memory: RankMemory, engine: TrainingEngineSpec, device: Device, *, stage: int) -> list[Reason]:
+    """Why the rank's memory does not fit its device; empty if it does."""
+    available = device.memory_bytes - engine.context_bytes.value
+    if memory.allocated_bytes <= available:
+        return []
+    parts = ", ".join(
+        f"{name.removesuffix('_bytes')} {size / 2**30:.1f}" for name, size in memory.to_dict().items() if size
+    )
+    return [
+        Reason(
+            "memory",
+            f"stage {stage} needs {memory.allocated_bytes / 2**30:.1f} GiB ({parts}), a {device.name} has "
+            f"{available / 2**30:.1f} GiB besides the runtime; more of tp, pp, zero or recompute, or a smaller "
+            "micro_batch, need less",
+            {**memory.to_dict(), "available_bytes": available},
+        )
+    ]

@@ -1,0 +1,330 @@
+"""A training plan with every field filled in, where its ranks stand, or the reasons why it cannot run.
+
+Start at `resolve_training`. Memory is judged in `sim.training.memory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sim.core import Reason
+from sim.hardware import Cluster, CommGroup
+from sim.models import GQA, LayerGroup, ModelSpec, MoE
+from sim.plans import TrainingEngineSpec, TrainingPlanSpec
+from sim.plans.training import Recompute, WideDtype
+from sim.training.blocks import Blocks, blocks_of, unmodelled
+from sim.training.shape import WorkShape
+from sim.training.spec import TrainingWorkload
+
+_LABELLED = ("tp", "cp", "pp", "vpp", "ep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """A training plan; see `TrainingPlanSpec` for the fields it shares.
+
+    Attributes:
+        n_gpus: GPUs in all.
+        microbatches: Micro-batches of a step on each data-parallel rank.
+        attention: Attention kernel.
+        dropout: Whether there is dropout.
+        fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
+        precision: Format of the linear layers' products.
+        layers_per_stage: Layers of every virtual stage.
+    """
+
+    n_gpus: int
+    dp: int
+    tp: int
+    sp: bool
+    pp: int
+    vpp: int
+    cp: int
+    cp_zigzag: bool
+    ep: int
+    zero: int
+    recompute: Recompute
+    recompute_every: int
+    micro_batch: int
+    microbatches: int
+    schedule: str
+    layers_per_stage: tuple[int, ...]
+    grad_dtype: WideDtype
+    overlap_dp: bool
+    overlap_p2p: bool
+    overlap_tp: bool
+    compiled: bool
+    clock: float
+    attention: Literal["flash", "plain"]
+    dropout: bool
+    fused_accumulation: bool
+    precision: str
+
+    @property
+    def stages(self) -> int:
+        """Virtual stages."""
+        return self.pp * self.vpp
+
+    @property
+    def label(self) -> str:
+        """Short text, such as `dp8 tp8 pp16 vpp4 zero1 selective mb1`."""
+        degrees = [f"{name}{getattr(self, name)}" for name in _LABELLED if getattr(self, name) > 1]
+        parts = [f"dp{self.dp}", *degrees, *([f"zero{self.zero}"] if self.zero else [])]
+        parts += [self.recompute] if self.recompute != "none" else []
+        return " ".join([*parts, f"mb{self.micro_batch}"])
+
+    def shape(self, sequence: int) -> WorkShape:
+        """What a rank works on at this sequence length."""
+        return WorkShape(
+            micro_batch=self.micro_batch,
+            sequence=sequence,
+            tp=self.tp,
+            cp=self.cp,
+            cp_zigzag=self.cp_zigzag,
+            ep=self.ep,
+            sp=self.sp,
+            attention=self.attention,
+            dropout=self.dropout,
+            linear_dtype=self.precision,
+            grad_dtype=self.grad_dtype,
+            fused_accumulation=self.fused_accumulation,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, for a result."""
+        return {**asdict(self), "layers_per_stage": list(self.layers_per_stage)}
+
+
+def resolve_training(
+    spec: TrainingPlanSpec,
+    *,
+    workload: TrainingWorkload,
+    model: ModelSpec,
+    engine: TrainingEngineSpec,
+    cluster: Cluster,
+) -> TrainingPlan | tuple[Reason, ...]:
+    """The plan that `spec` means on this cluster, or why it cannot run."""
+    reasons = list(_degree_reasons(spec, workload, model, cluster))
+    if reasons:
+        return tuple(reasons)
+    plan = _filled(spec, workload, model, engine, cluster)
+    reasons = [*_model_reasons(plan, model), *_placement_reasons(plan, cluster)]
+    return tuple(reasons) if reasons else plan
+
+
+def _filled(
+    spec: TrainingPlanSpec, workload: TrainingWorkload, model: ModelSpec, engine: TrainingEngineSpec, cluster: Cluster
+) -> TrainingPlan:
+    default = engine.defaults
+    given = {name: value for name, value in spec if value is not None}
+    tp, pp, cp, vpp = (int(given.get(name, 1)) for name in ("tp", "pp", "cp", "vpp"))
+    dp = int(given.get("dp", cluster.n_devices // (tp * pp * cp)))
+    micro_batch = int(given.get("micro_batch", 1))
+    interleaved = default.interleaved_schedule if vpp > 1 else default.schedule
+    switches = ("zero", "recompute", "grad_dtype", "overlap_dp", "overlap_p2p", "overlap_tp", "compiled", "cp_zigzag")
+    layers = spec.layers_per_stage or even_layers(model.n_layers, pp * vpp)
+    return TrainingPlan(
+        **{name: given.get(name, getattr(default, name)) for name in switches},
+        n_gpus=dp * tp * pp * cp,
+        dp=dp,
+        tp=tp,
+        sp=bool(given.get("sp", default.sp and tp > 1)),
+        pp=pp,
+        vpp=vpp,
+        cp=cp,
+        ep=int(given.get("ep", 1)),
+        recompute_every=int(given.get("recompute_every", 1)),
+        micro_batch=micro_batch,
+        microbatches=workload.global_batch // (dp * micro_batch),
+        schedule=str(given.get("schedule", interleaved)),
+        layers_per_stage=layers,
+        clock=float(given.get("clock", 1.0)),
+        attention=workload.attention or default.attention,
+        dropout=default.dropout if workload.dropout is None else workload.dropout,
+        fused_accumulation=default.fused_accumulation,
+        precision=workload.precision,
+    )
+
+
+def even_layers(layers: int, stages: int) -> tuple[int, ...]:
+    """Layers per virtual stage, as even as they go; what is left over goes to stages from the middle outwards.
+
+    So the first and the last stage, which also hold embedding and LM head, are the ones with one less.
+    """
+    base, extra = divmod(layers, stages)
+    middle = sorted(range(stages), key=lambda i: (abs(2 * i - (stages - 1)), i))
+    counts = [base] * stages
+    for i in middle[:extra]:
+        counts[i] += 1
+    return tuple(counts)
+
+
+def layers_of_stage(model: ModelSpec, layers_per_stage: tuple[int, ...], stage: int) -> list[tuple[LayerGroup, int]]:
+    """Layer groups of a virtual stage and how many layers of each it has."""
+    start = sum(layers_per_stage[:stage])
+    stop, passed, found = start + layers_per_stage[stage], 0, []
+    for group in model.layers:
+        count = min(stop, passed + group.count) - max(start, passed)
+        if count > 0:
+            found.append((group, count))
+        passed += group.count
+    return found
+
+
+# ---- why a plan cannot run ----
+
+
+def _degree_reasons(
+    spec: TrainingPlanSpec, workload: TrainingWorkload, model: ModelSpec, cluster: Cluster
+) -> Iterator[Reason]:
+    tp, pp, cp = spec.tp or 1, spec.pp or 1, spec.cp or 1
+    inner, devices = tp * pp * cp, cluster.n_devices
+    numbers = {"tp": tp, "pp": pp, "cp": cp, "devices": devices}
+    if spec.dp is None and devices % inner:
+        near = _nearest_divisors(devices, inner)
+        yield Reason(
+            "ranks",
+            f"tp {tp} x cp {cp} x pp {pp} = {inner} does not divide the {devices} GPUs of the cluster; the nearest "
+            f"products that do are {near}",
+            numbers,
+        )
+        return
+    dp = spec.dp or devices // inner
+    if dp * inner != devices:
+        right = f"dp {devices // inner} would" if devices % inner == 0 else f"no dp does with tp x cp x pp = {inner}"
+        yield Reason(
+            "ranks",
+            f"dp {dp} x tp {tp} x cp {cp} x pp {pp} = {dp * inner} is not the {devices} GPUs of the cluster; {right}",
+            {**numbers, "dp": dp},
+        )
+        return
+    batch, micro = workload.global_batch, spec.micro_batch or 1
+    if batch % (dp * micro):
+        unit = dp * micro
+        near = " or ".join(
+            str(value) for value in sorted({max(unit, batch // unit * unit), (batch // unit + 1) * unit})
+        )
+        yield Reason(
+            "batch",
+            f"global batch {batch} does not divide by dp {dp} x micro_batch {micro} = {unit}; the nearest that do are "
+            f"{near}",
+            {"global_batch": batch, "dp": dp, "micro_batch": micro},
+        )
+    if spec.layers_per_stage is not None and sum(spec.layers_per_stage) != model.n_layers:
+        yield Reason(
+            "layers",
+            f"layers_per_stage adds up to {sum(spec.layers_per_stage)}, the model has {model.n_layers} layers",
+            {"given": sum(spec.layers_per_stage), "layers": model.n_layers},
+        )
+
+
+def _nearest_divisors(total: int, wanted: int) -> str:
+    divisors = [n for n in range(1, min(total, 100_000) + 1) if total % n == 0]
+    below = [n for n in divisors if n < wanted][-1:]
+    above = [n for n in divisors if n > wanted][:1]
+    return " and ".join(map(str, below + above))
+
+
+def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
+    if 0 in plan.layers_per_stage[1:-1]:
+        yield Reason(
+            "layers",
+            f"pp {plan.pp} x vpp {plan.vpp} = {plan.stages} virtual stages for {model.n_layers} layers: only the first "
+            f"and the last, with embedding and LM head, can be without one; at most {model.n_layers + 2} stages are",
+            {"stages": plan.stages, "layers": model.n_layers},
+        )
+    if plan.vpp > 1 and plan.pp == 1:
+        yield Reason("schedule", f"vpp {plan.vpp} needs pipeline stages, but pp is 1", {"vpp": plan.vpp})
+    if plan.sp and plan.tp == 1:
+        yield Reason("sequence_parallel", "sp divides norms over tensor-parallel ranks, but tp is 1", {"tp": 1})
+    if plan.ep > 1 and not model.is_moe:
+        yield Reason("experts", f"ep {plan.ep}, but {model.name} has no experts", {"ep": plan.ep})
+    for group in model.layers:
+        if what := unmodelled(group):
+            yield Reason("model", f"training of {model.name} is not modelled: {what}")
+        else:
+            yield from _layer_reasons(plan, blocks_of(group))
+
+
+def _layer_reasons(plan: TrainingPlan, blocks: Blocks) -> Iterator[Reason]:
+    (attention, ffn), tp = blocks, plan.tp
+    if attention.heads % tp:
+        yield Reason(
+            "heads",
+            f"{attention.heads} query heads do not divide by tp {tp}; the nearest tp are "
+            f"{_nearest_divisors(attention.heads, tp)}",
+            {"heads": attention.heads, "tp": tp},
+        )
+    if isinstance(attention, GQA) and attention.kv_heads % tp and tp % attention.kv_heads:
+        yield Reason(
+            "kv_heads",
+            f"{attention.kv_heads} KV heads neither divide by tp {tp} nor can be copied evenly",
+            {"kv_heads": attention.kv_heads, "tp": tp},
+        )
+    width = ffn.intermediate
+    if width % tp:
+        yield Reason("width", f"feed-forward width {width} does not divide by tp {tp}", {"width": width, "tp": tp})
+    if isinstance(ffn, MoE) and ffn.experts % plan.ep:
+        near = _nearest_divisors(ffn.experts, plan.ep)
+        yield Reason(
+            "experts",
+            f"{ffn.experts} experts do not divide by ep {plan.ep}; the nearest ep are {near}",
+            {"experts": ffn.experts, "ep": plan.ep},
+        )
+
+
+def _placement_reasons(plan: TrainingPlan, cluster: Cluster) -> Iterator[Reason]:
+    if plan.dp % plan.ep:
+        yield Reason(
+            "expert_ranks",
+            f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {_nearest_divisors(plan.dp, plan.ep)}",
+            {"ep": plan.ep, "dp": plan.dp},
+        )
+    domain = min(cluster.domain, cluster.n_devices)
+    if plan.tp > domain and plan.tp % domain:
+        yield Reason(
+            "placement",
+            f"tp {plan.tp} neither fits in a domain of {domain} GPUs nor fills whole ones",
+            {"tp": plan.tp, "domain": domain},
+        )
+    if plan.n_gpus > domain and cluster.node.nic is None:
+        yield Reason(
+            "network",
+            f"{plan.n_gpus} GPUs span several {cluster.node.name}, which have no network",
+            {"gpus": plan.n_gpus},
+        )
+
+
+# ---- where ranks stand ----
+
+
+def communication_groups(plan: TrainingPlan, cluster: Cluster) -> Mapping[str, CommGroup]:
+    """Communication groups of rank 0 by name: all ranks of a kind see the same links.
+
+    Ranks are numbered with `tp` fastest, then `cp`, `dp`, `pp` (Megatron-LM's default order), so tensor parallelism
+    gets the fastest links and pipeline stages the slowest. `dp_shard` are the ranks that share states: context-parallel
+    ranks hold the same parameters, so they share them too. Expert-parallel ranks are neighbours among the
+    data-parallel ones, and the gradients of experts are reduced over `expert_dp`.
+    """
+    tp, cp, dp = plan.tp, plan.cp, plan.dp
+    inner = tp * cp
+    stage = inner * dp
+    return {
+        "tp": cluster.group(range(tp)),
+        "cp": cluster.group(range(0, inner, tp)),
+        "ep": cluster.group(range(0, inner * plan.ep, inner)),
+        "dp": cluster.group(range(0, stage, tp)),
+        "expert_dp": cluster.group(range(0, stage, inner * plan.ep)),
+        "stages": cluster.group(range(0, stage * plan.pp, stage)),
+        "ends": cluster.group((0, stage * (plan.pp - 1)) if plan.pp > 1 else (0,)),
+    }
+
+
+def boundary_groups(plan: TrainingPlan, cluster: Cluster) -> list[CommGroup]:
+    """The two ranks on either side of each stage's end, last stage to first included; empty without stages."""
+    if plan.pp == 1:
+        return []
+    stage = plan.tp * plan.cp * plan.dp
+    return [cluster.group(sorted((i * stage, (i + 1) % plan.pp * stage))) for i in range(plan.pp)]

@@ -1,0 +1,160 @@
+"""The contract of a pipeline schedule: which passes each device runs, in which order, without any time in it.
+
+A model is cut into `stages * chunks` virtual stages in model order. A micro-batch goes forward through all of them and
+backward again; a schedule says which device holds which virtual stage and in what order a device runs its passes.
+When they run follows from the replay (`sim.training.replay`) with the times of the passes.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, TypeAlias
+
+from sim.core import InputError, Reason, Registry
+
+
+class PassKind(enum.IntEnum):
+    """What a device does in one pass over a virtual stage with one micro-batch."""
+
+    FORWARD = 0
+    """F."""
+    BACKWARD = 1
+    """B: gradients of inputs and weights in one go."""
+    BACKWARD_INPUT = 2
+    """I: gradients of the inputs alone (called B in the zero-bubble papers)."""
+    BACKWARD_WEIGHT = 3
+    """W: gradients of the weights, any time after I."""
+    VOCABULARY_S = 4
+    """S: output-layer scores of this device's slice of the vocabulary, after the last F of the micro-batch."""
+    VOCABULARY_T = 5
+    """T: gradients of this device's slice of the output layer."""
+    EXCHANGE = 6
+    """A collective over all devices between such passes; schedules leave it to the replay."""
+
+
+SYMBOLS = ("F", "B", "I", "W", "S", "T", "X")
+"""Letter of each kind, in the order of `PassKind`."""
+
+
+class Pass(NamedTuple):
+    """One pass.
+
+    Attributes:
+        kind: What it does.
+        stage: Virtual stage in model order; for S and T the device.
+        microbatch: Number of the micro-batch, from 0.
+        with_next: Runs at the same time as the next pass of the device, where the two can share it (DualPipe).
+    """
+
+    kind: PassKind
+    stage: int
+    microbatch: int
+    with_next: bool = False
+
+
+Orders: TypeAlias = list[list[Pass]]
+"""The passes of each device in the order in which it runs them."""
+
+Route: TypeAlias = tuple[int, ...]
+"""The device of each virtual stage, in model order."""
+
+
+def loop_route(stages: int, chunks: int) -> Route:
+    """Virtual stages dealt to devices in turn: device d holds stages d, d + p, d + 2p, ... (Narayanan et al. 2021)."""
+    return tuple(range(stages)) * chunks
+
+
+def v_route(stages: int, chunks: int) -> Route:
+    """Virtual stages down the devices and up again, so that stages p-1 and p share a device (Qi et al. 2024)."""
+    down = tuple(range(stages))
+    return sum((down if chunk % 2 == 0 else down[::-1] for chunk in range(chunks)), ())
+
+
+@dataclass(frozen=True)
+class Schedule(ABC):
+    """A pipeline schedule. Frozen: equal schedules give equal orders, so what follows from them is kept.
+
+    Attributes:
+        splits_backward: Whether it runs I and W apart instead of one B.
+        model_copies: How many times the pipeline holds the parameters: 2 where it is bidirectional.
+        forward_only: No backward passes at all.
+    """
+
+    splits_backward: ClassVar[bool] = False
+    model_copies: ClassVar[int] = 1
+    forward_only: ClassVar[bool] = False
+
+    @property
+    def barriers(self) -> int:
+        """Exchanges over all devices between the last F of a micro-batch and its first B: the vocabulary passes'."""
+        return 0
+
+    def reasons(self, *, stages: int, chunks: int, microbatches: int) -> list[Reason]:
+        """Why this layout breaks the schedule's own rules; empty where it is valid."""
+        return one_chunk(chunks)
+
+    def routes(self, *, stages: int, chunks: int) -> Sequence[Route]:
+        """The paths through the devices; more than one in a bidirectional pipeline."""
+        return (loop_route(stages, chunks),)
+
+    def route_of(self, microbatch: int, microbatches: int) -> int:
+        """Which of the routes a micro-batch takes."""
+        return 0
+
+    @abstractmethod
+    def orders(self, *, stages: int, chunks: int, microbatches: int) -> Orders:
+        """The passes of each of the `stages` devices, in order.
+
+        Called with layouts for which `reasons` is empty.
+        """
+
+    def check(self, *, stages: int, chunks: int, microbatches: int) -> None:
+        """Nothing where the layout is valid.
+
+        Raises:
+            InputError: if it breaks a rule of the schedule; names the numbers and the nearest valid values.
+        """
+        for name, value in (("stages", stages), ("chunks", chunks), ("microbatches", microbatches)):
+            if value < 1:
+                raise InputError(
+                    f"a pipeline needs at least one of {name}", path=name, value=value, allowed="1 or more"
+                )
+        reasons = self.reasons(stages=stages, chunks=chunks, microbatches=microbatches)
+        if reasons:
+            raise InputError("; ".join(reason.message for reason in reasons), path="schedule")
+
+
+SCHEDULES: Registry[type[Schedule]] = Registry("schedule", package="sim.training.schedules")
+
+
+def one_chunk(chunks: int) -> list[Reason]:
+    """The reason against more than one virtual stage per device."""
+    return exact_chunks(chunks, 1)
+
+
+def exact_chunks(chunks: int, wanted: int) -> list[Reason]:
+    """The reason against any other number of virtual stages per device than `wanted`."""
+    if chunks == wanted:
+        return []
+    message = f"the schedule runs {wanted} virtual stage{'s' * (wanted > 1)} per device, not {chunks}"
+    return [Reason("chunks", message, {"chunks": chunks, "allowed": wanted})]
+
+
+def multiple_of(what: str, value: int, unit: int) -> list[Reason]:
+    """The reason against a `value` that is no multiple of `unit`, with the multiples around it."""
+    if value % unit == 0:
+        return []
+    below, above = value // unit * unit, (value // unit + 1) * unit
+    nearest = " or ".join(str(n) for n in (below, above) if n > 0)
+    message = f"{what} must be a multiple of {unit}, not {value}; nearest: {nearest}"
+    return [Reason("multiple", message, {"value": value, "unit": unit, "nearest": above})]
+
+
+def at_least(what: str, value: int, least: int) -> list[Reason]:
+    """The reason against a `value` below `least`."""
+    if value >= least:
+        return []
+    return [Reason("too_few", f"{what} must be at least {least}, not {value}", {"value": value, "least": least})]

@@ -1,0 +1,49 @@
+"""What one rank works on: its micro-batch, its slice of every layer, and how attention and norms are divided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkShape:
+    """Sizes that the work of a layer depends on, beside the model.
+
+    Attributes:
+        micro_batch: Sequences of a micro-batch on a data-parallel rank.
+        sequence: Tokens of a sequence.
+        tp: Tensor-parallel ranks.
+        cp: Context-parallel ranks.
+        cp_zigzag: Whether they have balanced slices of the sequence.
+        ep: Ranks that experts are spread over.
+        sp: Whether norms and residuals are divided over the tensor-parallel ranks.
+        attention: Attention kernel.
+        dropout: Whether residuals and scores have dropout.
+        linear_dtype: Format of the linear layers' products.
+        grad_dtype: Format in which weight gradients are accumulated.
+        fused_accumulation: Whether the product that makes them also adds them.
+    """
+
+    micro_batch: int
+    sequence: int
+    tp: int = 1
+    cp: int = 1
+    cp_zigzag: bool = True
+    ep: int = 1
+    sp: bool = False
+    attention: Literal["flash", "plain"] = "flash"
+    dropout: bool = False
+    linear_dtype: str = "bf16"
+    grad_dtype: Literal["bf16", "fp32"] = "fp32"
+    fused_accumulation: bool = True
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of the micro-batch on a rank, before sequence parallelism."""
+        return self.micro_batch * self.sequence / self.cp
+
+    @property
+    def residual_tokens(self) -> float:
+        """Tokens whose norms and residuals a rank works on."""
+        return self.tokens / self.tp if self.sp else self.tokens

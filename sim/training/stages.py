@@ -1,0 +1,226 @@
+"""Time of one micro-batch in each virtual stage: device work by cause, sharded parameters gathered, host waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
+from sim.plans import TrainingEngineSpec
+from sim.training.costing import PassCost, TrainingCosts
+from sim.training.layer import LayerWork, layer_work
+from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.shape import WorkShape
+from sim.training.states import PARAM_BYTES, grad_bytes, layer_parameters
+from sim.training.vocabulary import embedding_work, head_work
+
+_END_KERNELS = 12.0
+"""Kernels of embedding, final norm, LM head and loss, one pass (order of magnitude; they are few among a stage's)."""
+
+
+@dataclass(frozen=True)
+class StagePasses:
+    """One micro-batch in one virtual stage.
+
+    Attributes:
+        forward: Forward pass.
+        backward_input: Gradients of inputs, recomputation included.
+        backward_weight: Gradients of weights.
+        recomputed_flops: Matrix FLOPs that recomputation adds.
+        hidden_comm_s: Communication that runs beside compute and so is not in the passes [s].
+    """
+
+    forward: PassCost
+    backward_input: PassCost
+    backward_weight: PassCost
+    recomputed_flops: float
+    hidden_comm_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of all passes."""
+        return self.forward.total_s + self.backward_input.total_s + self.backward_weight.total_s
+
+
+class StageModel:
+    """Costs of the virtual stages of a plan.
+
+    Args:
+        model: The model.
+        plan: The plan.
+        sequence: Tokens of a sequence.
+        engine: The engine's profile.
+        costs: Costs of operators.
+        spread_vocabulary: Whether the LM head is divided over the stages, in passes of its own.
+    """
+
+    def __init__(
+        self,
+        model: ModelSpec,
+        plan: TrainingPlan,
+        *,
+        sequence: int,
+        engine: TrainingEngineSpec,
+        costs: TrainingCosts,
+        spread_vocabulary: bool = False,
+    ) -> None:
+        self.model = model
+        self.plan = plan
+        self.shape: WorkShape = plan.shape(sequence)
+        self.engine = engine
+        self.costs = costs
+        self.spread_vocabulary = spread_vocabulary
+        self._layers: dict[LayerGroup, StagePasses] = {}
+
+    @cached_property
+    def stages(self) -> list[StagePasses]:
+        """Passes of every virtual stage, in model order; stages alike share one."""
+        kinds: dict[object, StagePasses] = {}
+        found = []
+        for stage in range(self.plan.stages):
+            layers = layers_of_stage(self.model, self.plan.layers_per_stage, stage)
+            key = (tuple(layers), stage == 0, stage == self.plan.stages - 1)
+            if key not in kinds:
+                kinds[key] = self._stage(layers, first=stage == 0, last=stage == self.plan.stages - 1)
+            found.append(kinds[key])
+        return found
+
+    @cached_property
+    def head(self) -> tuple[PassCost, PassCost]:
+        """One stage's slice of the LM head and loss, forward (S) and backward (T)."""
+        work = head_work(self.model, self.shape, slices=self.plan.pp)
+        forward, by_input, by_weight = self._work_cost(work)
+        return forward, by_input.add(by_weight)
+
+    def _stage(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> StagePasses:
+        forward, by_input, by_weight, again, hidden = PassCost(), PassCost(), PassCost(), 0.0, 0.0
+        for group, count in layers:
+            one = self.layer(group)
+            forward.add(one.forward, count)
+            by_input.add(one.backward_input, count)
+            by_weight.add(one.backward_weight, count)
+            again += count * one.recomputed_flops
+            hidden += count * one.hidden_comm_s
+        ends = [embedding_work(self.model, self.shape)] if first else []
+        ends += [head_work(self.model, self.shape)] if last and not self.spread_vocabulary else []
+        for work in ends:
+            for total, part in zip((forward, by_input, by_weight), self._work_cost(work), strict=True):
+                total.add(part)
+        self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends))
+        self._add_first_gather(layers, forward, by_weight)
+        return StagePasses(forward, by_input, by_weight, again, hidden)
+
+    def ends(self, *, first: bool, last: bool) -> PassCost:
+        """All passes of the embedding, of the LM head and loss, or of both."""
+        found = PassCost()
+        for wanted, work in ((first, embedding_work), (last, head_work)):
+            if wanted:
+                for part in self._work_cost(work(self.model, self.shape)):
+                    found.add(part)
+        return found
+
+    def _work_cost(self, work: LayerWork) -> tuple[PassCost, PassCost, PassCost]:
+        forward, by_input, by_weight = (
+            self.costs.pass_cost(part) for part in (work.forward, work.backward_input, work.backward_weight)
+        )
+        if self.plan.overlap_tp:
+            shown = 1.0 - self.engine.tp_hidden_frac.value
+            for part in (forward, by_input):
+                if "tp_comm" in part.parts_s:
+                    part.parts_s["tp_comm"] *= shown
+        return forward, by_input, by_weight
+
+    def layer(self, group: LayerGroup) -> StagePasses:
+        """Passes of one layer of `group`, sharded parameters gathered, host waits left out."""
+        if group not in self._layers:
+            work = layer_work(self.model, group, self.shape)
+            forward, by_input, by_weight = self._work_cost(work)
+            again = self._recomputed(forward, work)
+            by_input.add(again)
+            hidden = self._sharded(group, forward, by_input, by_weight)
+            self._layers[group] = StagePasses(forward, by_input, by_weight, again.flops, hidden)
+        return self._layers[group]
+
+    def _recomputed(self, forward: PassCost, work: LayerWork) -> PassCost:
+        """What the backward pass computes again of a layer; with `recompute_every` k, in the mean of k layers."""
+        if self.plan.recompute == "full":
+            return PassCost().add(forward, 1.0 / self.plan.recompute_every)
+        if self.plan.recompute == "selective":
+            return self.costs.pass_cost(work.core)
+        if self.plan.recompute == "operators":
+            again = self.costs.pass_cost(o for o in work.forward if isinstance(o, Elementwise))
+            return again.add(self.costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
+        return PassCost()
+
+    # ---- parameters that are gathered for use (ZeRO-3) ----
+
+    def _sharded(self, group: LayerGroup, forward: PassCost, by_input: PassCost, by_weight: PassCost) -> float:
+        """Adds what gathering a layer's parameters and scattering its gradients leaves exposed; returns the rest.
+
+        Each micro-batch gathers the layer forward and again backward, and reduce-scatters its gradients (PyTorch FSDP,
+        arXiv 2304.11277). Beside compute, the collective takes a share of the multiprocessors.
+        """
+        if self.plan.zero < 3:
+            return 0.0
+        gather_s, scatter_s = self._gather_s(group), self._scatter_s(group)
+        backward_s = by_input.total_s + by_weight.total_s
+        shown_forward = self.exposed_s(gather_s, beside_s=forward.total_s)
+        shown_backward = self.exposed_s(gather_s + scatter_s, beside_s=backward_s)
+        forward.parts_s["dp_comm"] = shown_forward
+        by_input.parts_s["dp_comm"] = shown_backward
+        return max(0.0, 2.0 * gather_s + scatter_s - shown_forward - shown_backward)
+
+    def exposed_s(self, comm_s: float, *, beside_s: float) -> float:
+        """Time [s] that communication of `comm_s` adds to compute of `beside_s` that could hide it.
+
+        All of it without overlap. With overlap, compute runs at `1 - k` of its speed while the collective runs, k the
+        multiprocessors that it takes: `k comm` if compute lasts longer, and what sticks out beyond it otherwise.
+        """
+        if not self.plan.overlap_dp:
+            return comm_s
+        taken = self.engine.comm_units_frac.value
+        return max(taken * comm_s, comm_s - beside_s)
+
+    def _gather_s(self, group: LayerGroup) -> float:
+        width = 4.0 if self.engine.gather_dtype == "fp32" else PARAM_BYTES
+        shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
+        return self._over_groups("all_gather", shared * width, expert * width)
+
+    def _scatter_s(self, group: LayerGroup) -> float:
+        shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
+        width = grad_bytes(self.plan)
+        return self._over_groups("reduce_scatter", shared * width, expert * width)
+
+    def _over_groups(self, kind: str, shared_bytes: float, expert_bytes: float) -> float:
+        return self.costs.collective_s(kind, shared_bytes, "dp") + self.costs.collective_s(
+            kind, expert_bytes, "expert_dp"
+        )
+
+    def _add_first_gather(self, layers: list[tuple[LayerGroup, int]], forward: PassCost, by_weight: PassCost) -> None:
+        """The first gather of a micro-batch and the last scatter have nothing to hide behind."""
+        if self.plan.zero == 3 and self.plan.overlap_dp and layers:
+            forward.parts_s["dp_comm"] += self._gather_s(layers[0][0])
+            by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + self._scatter_s(layers[-1][0])
+
+    # ---- the host ----
+
+    def _add_host_waits(self, layers: int, passes: tuple[PassCost, PassCost, PassCost], *, ends: int) -> None:
+        """Adds the time that the device waits for the host, which launches kernel after kernel ahead of it.
+
+        The host runs ahead while kernels are long, so a pass lasts as long as the slower of the two, over the whole
+        stage; recomputation launches the forward kernels again.
+        """
+        engine, plan = self.engine, self.plan
+        kept = engine.compiled_kernels_frac.value if plan.compiled else 1.0
+        one = engine.launch_s.value * kept
+        forward, by_input, by_weight = passes
+        kernels_forward = layers * engine.kernels.forward.value + ends * _END_KERNELS
+        kernels_backward = layers * engine.kernels.backward.value + 2.0 * ends * _END_KERNELS
+        if plan.recompute in ("full", "operators"):
+            kernels_backward += layers * engine.kernels.forward.value / plan.recompute_every
+        waits = max(0.0, kernels_forward * one - forward.total_s)
+        forward.parts_s["host"] = waits + engine.micro_batch_s.value / plan.vpp
+        device_s = by_input.total_s + by_weight.total_s
+        waits = max(0.0, kernels_backward * one - device_s)
+        for part in (by_input, by_weight):
+            part.parts_s["host"] = waits * (part.total_s / device_s if device_s else 0.5)

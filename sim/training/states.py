@@ -1,0 +1,95 @@
+"""Parameters that a rank of each virtual stage holds, and the bytes of their states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sim.models import Dense, LayerGroup, ModelSpec
+from sim.models.matrices import matrices as attention_matrices
+from sim.models.matrices import small_parameters
+from sim.models.parameters import (
+    dense_parameters,
+    expert_parameters,
+    router_parameters,
+)
+from sim.plans import TrainingEngineSpec
+from sim.training.blocks import blocks_of
+from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.vocabulary import padded_vocab
+
+PARAM_BYTES: Final = 2.0
+MOMENT_BYTES: Final = {"adam": 8.0, "adam_8bit": 2.0, "sgd_momentum": 4.0}
+"""Optimizer moments per parameter [B]: two in fp32, two in 8 bits (block scales aside), or one in fp32."""
+MASTER_BYTES: Final = 4.0
+
+
+@dataclass(frozen=True)
+class RankParameters:
+    """Parameters on one rank of a virtual stage.
+
+    Attributes:
+        shared: Those that all data-parallel ranks hold alike.
+        expert: Those of routed experts, which differ between expert-parallel ranks.
+        largest_layer: Those of the largest layer, the unit that sharded parameters are gathered in.
+        embedding: Rows of the vocabulary among `shared`: embedding and LM head.
+    """
+
+    shared: float
+    expert: float
+    largest_layer: float
+    embedding: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.shared + self.expert
+
+
+def layer_parameters(model: ModelSpec, group: LayerGroup, *, tp: int, ep: int) -> tuple[float, float]:
+    """Parameters of one layer on a rank: without routed experts, and those of routed experts.
+
+    Matrices and their biases divide over the tensor-parallel ranks, norms and routers do not.
+    """
+    hidden, (attention, ffn) = model.hidden_size, blocks_of(group)
+    matrices = sum(matrix.k * matrix.n for matrix in attention_matrices(attention, hidden))
+    small = small_parameters(attention, hidden)
+    norms = model.norms_per_layer * hidden * (2 if model.norm_bias else 1)
+    if isinstance(ffn, Dense):
+        block = dense_parameters(hidden, ffn.intermediate, gated=ffn.gated, bias=ffn.bias)
+        return (matrices + small + block) / tp + norms, 0.0
+    routed = ffn.experts * sum(expert_parameters(ffn, hidden)) / tp / ep
+    shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated)
+    return (matrices + small + shared) / tp + norms + router_parameters(ffn, hidden), routed
+
+
+def rank_parameters(
+    model: ModelSpec, plan: TrainingPlan, stage: int, *, spread_vocabulary: bool = False
+) -> RankParameters:
+    """Parameters on a rank of virtual stage `stage`.
+
+    With tied embeddings and several stages, the last stage has a copy of the embedding (Megatron-LM). With
+    `spread_vocabulary`, embedding and LM head are divided over the stages instead (arXiv 2411.05288).
+    """
+    shared = expert = largest = 0.0
+    for group, count in layers_of_stage(model, plan.layers_per_stage, stage):
+        one, routed = layer_parameters(model, group, tp=plan.tp, ep=plan.ep)
+        shared, expert, largest = shared + count * one, expert + count * routed, max(largest, one + routed)
+    rows = padded_vocab(model, plan.tp) * model.hidden_size / plan.tp
+    first, last = stage == 0, stage == plan.stages - 1
+    embedding = rows * (float(first) + float(last and not (first and model.tied_embeddings)))
+    if spread_vocabulary:
+        embedding = rows * (1.0 if model.tied_embeddings else 2.0) / plan.stages
+    positions = model.learned_positions * model.hidden_size if first else 0.0
+    final = model.hidden_size * (2 if model.norm_bias else 1) if last else 0.0
+    return RankParameters(shared + embedding + positions + final, expert, max(largest, embedding), embedding)
+
+
+def update_bytes(engine: TrainingEngineSpec, optimizer: str) -> float:
+    """Memory traffic of the optimizer per parameter [B]: the engine's for Adam, less the moments that are smaller."""
+    return engine.optimizer_bytes.value - 2.0 * (MOMENT_BYTES["adam"] - MOMENT_BYTES[optimizer])
+
+
+def grad_bytes(plan: TrainingPlan) -> float:
+    """Bytes of one accumulated gradient."""
+    return 4.0 if plan.grad_dtype == "fp32" else 2.0

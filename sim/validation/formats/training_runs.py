@@ -1,0 +1,393 @@
+"""Training runs with their full parallel layout: step times, rates, memory, from many sources and stacks.
+
+A row gives the shape of the model, the layout, and one measured figure (`metric`, `value`, `unit`) with others beside
+it in `extra_metrics` (`k=v;k=v`). Times, tokens/s and samples/s are compared as they are; a FLOP rate or utilisation is
+turned into seconds by `flops_definition`, and a row without one is not answered. Assumed where a row does not say:
+
+- `micro_batch` 1, or without pipeline stages the largest divisor of a rank's batch up to 8, except for the runs whose
+  published scripts fix it (Megatron-LM, SC'21);
+- chunks of two layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
+- a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
+- no recomputation where it is not stated; the engine's own format of gradients;
+- the engine by the source: the profile that describes the stack it names.
+
+Half of the rows, chosen by a hash of their `id`, may be used to fit what devices and engines sustain (`half: fit`); the
+scores that count are those of the other half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sim.models import ModelSpec, load_model
+from sim.validation.flop_rates import PEAKS, Counted, flops_per_step, published_parameters
+from sim.validation.formats.base import MEASUREMENTS, Line, MeasurementFile, MeasurementFormat
+from sim.validation.rows import MeasuredRow
+
+_NODES: Final = (
+    ("A100-40", "dgx-a100-40"),
+    ("A100", "dgx-a100"),
+    ("H100-96GB HBM2e", "8x-h100-96-500w"),
+    ("H100", "dgx-h100"),
+    ("H200", "dgx-h200"),
+    ("H800", "hgx-h800"),
+    ("MI250X", "frontier"),
+    ("V100-32GB (DGX-2)", "dgx-2"),
+    ("GB200", "gb200-nvl72"),
+    ("B200", "dgx-b200"),
+)
+_PARTS: Final = (("A100", "A100"), ("H100-96GB HBM2e", "H100 500 W"), ("H100", "H100 700 W"))
+"""Devices that have a profile of what they sustain, by the beginning of their name in the table."""
+_FOUR_ADAPTERS: Final = ("4x200Gb/s HDR", "8x-a100-80-4nic")
+_ENGINES: Final = (
+    ("MosaicML", "fsdp"),
+    ("TorchTitan", "torchtitan"),
+    ("PyTorch FSDP", "fsdp"),
+    ("OPT-175B", "fsdp"),
+    ("PTD-P vs ZeRO-3", "megatron-lm-2021"),
+    ("SC21", "megatron-lm-2021"),
+    ("Korthikanti", "megatron-lm-2022"),
+    ("vTrain", "megatron-deepspeed"),
+    ("MT-NLG", "megatron-deepspeed"),
+    ("GLM-130B", "megatron-deepspeed"),
+    ("Frontier", "megatron-deepspeed"),
+    ("Zero Bubble", "megatron-lm-2022"),
+    ("FlashAttention-2", "megatron-lm-2021"),
+)
+"""Engine profile by a part of the source's name; `megatron-lm` for all others."""
+
+_SCRIPTS: Final = {
+    "GPT 1.7B": {"micro_batch": 16},
+    "GPT 39.1B": {"micro_batch": 4},
+    "GPT 145.6B": {"micro_batch": 2, "vpp": 2},
+    "GPT 1T": {"micro_batch": 1},
+    "GPT 1008B": {"micro_batch": 1},
+}
+"""What the published scripts of Megatron-LM's SC'21 runs fix (examples/sc21)."""
+
+_SHIPPED: Final = {"DeepSeek-V3": "deepseek-v3", "Mixtral-8x7B": "mixtral-8x7b"}
+"""Models whose shape a row cannot hold: latent attention, dense first layers, experts."""
+
+_SCHEDULES: Final = (
+    ("ZB-1p", "zb_h1"),
+    ("ZB-2p", "zb_h2"),
+    ("DualPipe", "dualpipe"),
+    ("1F1B + vocab-1", "1f1b_vocab_1"),
+    ("1F1B + vocab-2", "1f1b_vocab_2"),
+)
+_NOT_MODELLED: Final = {"interlaced": "interlaced vocabulary passes", "redis": "layers redistributed by cost"}
+_CHUNK_LAYERS: Final = 2
+_MOST_SEQUENCES: Final = 8
+_OFFLOADS: Final = ("offload", "Infinity", "CPU", "NVMe", "pods")
+_BYTES: Final = {"peak_mem_GB": 1e9, "peak_mem_GiB": 2.0**30}
+_GIB_SOURCES: Final = ("Zero Bubble",)
+"""Sources that write GB for what their framework prints in GiB."""
+
+_Scenario = dict[str, Any]
+
+
+@MEASUREMENTS.register("training_runs")
+class TrainingRuns(MeasurementFormat):
+    """Training runs with their full parallel layout: step times, rates and memory of many stacks and devices."""
+
+    columns = frozenset({"id", "source", "layers", "hidden", "global_batch", "tp", "pp", "metric", "value", "unit"})
+    assumptions = (
+        "micro-batch 1 where not stated, or without stages a divisor of the batch up to 8; 2 layers per chunk",
+        "gated feed-forward blocks where the width is not four times the model's; embeddings then not tied",
+        "no recomputation where not stated; gradients in the engine profile's own format",
+        "FLOP rates are turned into seconds by the row's definition; utilisations are of the dense 16-bit peak",
+    )
+
+    @staticmethod
+    def read(file: MeasurementFile) -> list[MeasuredRow]:
+        """One measured row per run."""
+        return [_row(line, file.name) for line in file.lines]
+
+
+def half_of(row_id: str) -> str:
+    """Which half of the rows this one is in: `fit` or `held out`, by the first byte of the id's SHA-256."""
+    return "fit" if hashlib.sha256(row_id.encode()).digest()[0] % 2 == 0 else "held out"
+
+
+def _row(line: Line, dataset: str) -> MeasuredRow:
+    scenario: _Scenario | None = None
+    measured: dict[str, float | None] = {"step_time_s": None}
+    cannot, why = "", ""
+    try:
+        scenario = _scenario(line)
+        measured, cannot = _measured(line, scenario)
+        if cannot and len(measured) == 1:  # nothing else to compare
+            scenario, why = None, cannot
+    except _UnusableError as found:
+        scenario, why = None, str(found)
+    source = line.text("source")
+    return MeasuredRow(
+        id=line.text("id"),
+        dataset=dataset,
+        groups={
+            "half": half_of(line.text("id")),
+            "device": next((part for name, part in _PARTS if line.text("gpu").startswith(name)), line.text("gpu")),
+            "system": line.text("gpu"),
+            "source": source,
+            "model": line.text("model"),
+            "engine": _engine(source, line),
+            "precision": line.text("precision"),
+            "mode": "training",
+            "engine version": _engine(source, line),
+            "load": f"{line.text('n_gpus')} GPUs",
+        },
+        scenario=scenario,
+        measured=measured,
+        cannot={"step_time_s": cannot} if cannot else {},
+        weight=line.number_of("weight") or 1.0,
+        reason=why,
+    )
+
+
+class _UnusableError(Exception):
+    """Why a row cannot be set up."""
+
+
+# ---- what was measured ----
+
+
+def _measured(line: Line, scenario: _Scenario) -> tuple[dict[str, float | None], str]:
+    """Measured values by metric, and why the step time cannot be told."""
+    metric, value, found = line.text("metric"), line.number_of("value"), dict[str, float | None]()
+    why = ""
+    extra = dict(part.split("=", 1) for part in line.text("extra_metrics").split(";") if "=" in part)
+    if metric == "iteration_time":
+        found["step_time_s"] = value
+    elif metric in ("tokens_per_s_per_gpu", "samples_per_s_per_gpu"):
+        found[metric] = value
+    elif metric.endswith("TFLOPs_per_GPU") or metric in ("MFU", "HFU"):
+        seconds = _seconds_of_rate(line, scenario, metric)
+        why, found["step_time_s"] = (seconds, None) if isinstance(seconds, str) else ("", seconds)
+    else:
+        return {"step_time_s": None}, f"{metric or 'no metric'} is no figure of a whole training step"
+    for name, unit in _BYTES.items():
+        if name in extra:
+            factor = 2.0**30 if any(source in line.text("source") for source in _GIB_SOURCES) else unit
+            found["peak_memory_bytes"] = float(extra[name]) * factor
+    return found, why
+
+
+def _seconds_of_rate(line: Line, scenario: _Scenario, metric: str) -> float | str:
+    """Step time [s] behind a FLOP rate or utilisation, or why it cannot be told."""
+    definition, value = line.text("flops_definition"), line.number_of("value")
+    model = _model_of(scenario)
+    batch, sequence = scenario["workload"]["global_batch"], scenario["workload"]["sequence_length"]
+    counted = Counted(model, batch, sequence, published_parameters(line.number_of("n_params"), model))
+    flops = flops_per_step(definition, counted) if definition else None
+    if flops is None or value is None:
+        return f"a FLOP rate without a known definition of FLOPs can't be evaluated ({definition or 'none given'})"
+    rate = value * 1e12
+    if metric in ("MFU", "HFU"):
+        peak = next((peak for name, peak in PEAKS.items() if line.text("gpu").startswith(name)), None)
+        if peak is None:
+            return f"no peak is known for {line.text('gpu')}"
+        rate = value / 100.0 * peak
+    return flops / rate / _count(line, "n_gpus")
+
+
+def _model_of(scenario: _Scenario) -> ModelSpec:
+    model = scenario["model"]
+    return load_model(model) if isinstance(model, str) else ModelSpec.model_validate(model)
+
+
+# ---- how it is simulated ----
+
+
+def _scenario(line: Line) -> _Scenario:
+    """The scenario of a run.
+
+    Raises:
+        _UnusableError: saying why there is none.
+    """
+    gpus, source = _count(line, "n_gpus"), line.text("source")
+    if line.text("usable") == "no":
+        raise _UnusableError("the table marks the row as unusable: an anomaly, or not enough to set it up")
+    if "rowwise" in line.text("precision"):
+        raise _UnusableError("float8 with scales per row is not modelled: its products and passes are others")
+    if line.text("usable") == "RL":
+        raise _UnusableError("a step of reinforcement learning holds generation too")
+    if line.text("schedule") == "layer microbenchmark":
+        raise _UnusableError("a single layer is no training step")
+    sharding = line.text("sharding_offload").replace("no offload", "")
+    if any(word in sharding for word in _OFFLOADS) and "EMA" not in sharding:
+        raise _UnusableError(f"offload is not modelled: {sharding}")
+    if "LoRA" in line.text("model"):
+        raise _UnusableError("adapters (LoRA) are not modelled")
+    if "MegaScale" in line.text("model") or "+" in line.text("model"):
+        raise _UnusableError("parallel blocks and sliding windows of MegaScale's own model are not in the row")
+    micro_batch, plan = _plan(line, gpus)
+    precision = line.text("precision").lower()
+    workload: _Scenario = {
+        "kind": "training",
+        "global_batch": _count(line, "global_batch"),
+        "sequence_length": _count(line, "seq_len"),
+        "precision": "fp8" if "fp8" in precision or "float8" in precision else "bf16",
+    }
+    if "no FlashAttention" in line.text("model"):
+        workload["attention"] = "plain"
+    return {
+        "name": "measured",
+        "model": _model(line),
+        "cluster": _cluster(line, gpus),
+        "engine": _engine(source, line),
+        "workload": workload,
+        "plan": {"micro_batch": micro_batch, **plan},
+    }
+
+
+def _count(line: Line, column: str) -> int:
+    found = line.whole(column)
+    if found is None or found < 1:
+        raise _UnusableError(f"{column} is not recorded as a number: {line.text(column) or 'empty'}")
+    return found
+
+
+def _engine(source: str, line: Line) -> str:
+    if "DeepSpeed" in line.text("sharding_offload"):
+        return "deepspeed"
+    return next((engine for part, engine in _ENGINES if part in source), "megatron-lm")
+
+
+def _cluster(line: Line, gpus: int) -> _Scenario:
+    gpu = line.text("gpu")
+    node = next((node for name, node in _NODES if gpu.startswith(name)), None)
+    if node is None:
+        raise _UnusableError(f"no node stands for {gpu!r}")
+    if _FOUR_ADAPTERS[0] in line.text("interconnect"):
+        node = _FOUR_ADAPTERS[1]
+    size = {"dgx-2": 16, "gb200-nvl72": 4}.get(node, 8)
+    if gpus > size and gpus % size:
+        raise _UnusableError(f"{gpus} GPUs do not fill nodes of {size}")
+    return {"node": node, "nodes": max(1, gpus // size), "devices_per_node": min(gpus, size)}
+
+
+def _model(line: Line) -> str | _Scenario:
+    name = line.text("model")
+    for known, shipped in _SHIPPED.items():
+        if name.startswith(known):
+            return shipped
+    layers, hidden, heads = (_count(line, column) for column in ("layers", "hidden", "heads"))
+    if hidden % heads:
+        raise _UnusableError(f"{heads} heads do not divide a width of {hidden}")
+    ffn = _count(line, "ffn")
+    gated = ffn != 4 * hidden
+    attention = {
+        "kind": "gqa",
+        "heads": heads,
+        "kv_heads": line.whole("kv_heads") or heads,
+        "head_dim": hidden // heads,
+    }
+    block: _Scenario = {"kind": "dense", "intermediate": ffn, "gated": gated}
+    if line.whole("n_experts"):
+        block = {
+            "kind": "moe",
+            "experts": _count(line, "n_experts"),
+            "top_k": _count(line, "moe_topk"),
+            "intermediate": _count(line, "moe_ffn"),
+        }
+    return {
+        "name": "measured",
+        "hidden_size": hidden,
+        "vocab_size": _count(line, "vocab"),
+        "max_position_embeddings": _count(line, "seq_len"),
+        "tied_embeddings": not gated,
+        "norm_bias": not gated,
+        "layers": [{"count": layers, "attention": attention, "ffn": block}],
+    }
+
+
+def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
+    """Micro-batch and the other fields of the plan."""
+    tp, pp, cp = _count(line, "tp"), _count(line, "pp"), line.whole("cp") or 1
+    if gpus % (tp * pp * cp):
+        raise _UnusableError(f"tp {tp} x pp {pp} x cp {cp} does not divide {gpus} GPUs")
+    scripts = {"vpp": 1, **_SCRIPTS.get(line.text("model"), {})} if "SC21" in line.text("source") else {}
+    dp = gpus // (tp * pp * cp)
+    micro_batch = line.whole("micro_batch") or scripts.get("micro_batch") or _assumed_micro_batch(line, dp, pp)
+    if line.text("micro_batch") and "." in line.text("micro_batch"):
+        raise _UnusableError(f"a micro-batch of {line.text('micro_batch')} sequences is a mean of several")
+    plan: _Scenario = {"tp": tp, "pp": pp, "cp": cp, "ep": line.whole("ep") or 1}
+    stated = re.search(r"(\d+) chunks", line.text("vpp"))
+    vpp = line.whole("vpp") or (int(stated[1]) if stated else scripts.get("vpp", 1))
+    if line.text("vpp").startswith("max"):
+        vpp = -(-_count(line, "layers") // pp)
+    elif "interleaved" in line.text("schedule") + line.text("vpp") and not (
+        line.whole("vpp") or stated or scripts or pp == 1
+    ):
+        vpp = _assumed_chunks(line, pp, dp * micro_batch)
+    plan["vpp"] = vpp if pp > 1 else 1
+    plan.update(_recompute(line.text("recompute")))
+    plan.update(_sharding(line.text("sharding_offload")))
+    if pp > 1 and "FSDP2" in line.text("sharding_offload"):
+        plan["zero"] = 2  # with pipeline stages TorchTitan keeps gathered parameters until the step ends
+    plan.update(_schedule(line, plan))
+    precision = line.text("precision")
+    if "compile" in precision:
+        plan["compiled"] = True
+    if "AsyncTP" in precision or "async TP" in line.text("model"):
+        plan["overlap_tp"] = True
+    return micro_batch, plan
+
+
+def _assumed_micro_batch(line: Line, dp: int, pp: int) -> int:
+    """Sequences of a micro-batch where a source does not say: 1, or without stages the largest divisor up to 8."""
+    own = _count(line, "global_batch") // dp
+    return max((size for size in range(1, _MOST_SEQUENCES + 1) if own % size == 0), default=1) if pp == 1 else 1
+
+
+def _assumed_chunks(line: Line, pp: int, unit: int) -> int:
+    """Chunks per stage where a source interleaves and does not say how finely: `_CHUNK_LAYERS` layers each.
+
+    The schedule's own rule still holds: micro-batches are a multiple of the stages.
+    """
+    per_stage, microbatches = _count(line, "layers") // pp, _count(line, "global_batch") // unit
+    return max(1, per_stage // _CHUNK_LAYERS) if microbatches % pp == 0 else 1
+
+
+def _recompute(text: str) -> _Scenario:
+    found: _Scenario = {"recompute": "none"}
+    if text.startswith("full"):
+        found = {"recompute": "full"}
+    elif text == "selective layer":
+        found = {"recompute": "full", "recompute_every": 2}
+    elif text == "selective op":
+        found = {"recompute": "operators"}
+    elif text.startswith("selective"):
+        found = {"recompute": "selective"}
+    return {**found, "sp": True} if text.endswith("+ SP") else found
+
+
+def _sharding(text: str) -> _Scenario:
+    if "ZeRO-3" in text or "FULL_SHARD" in text:
+        return {"zero": 3}
+    if "ZeRO-2" in text or text.startswith("FSDP (shard opt+grads"):
+        return {"zero": 2}
+    if "ZeRO-1" in text or "distributed optimizer" in text:
+        return {"zero": 1}
+    return {"zero": 0} if text.startswith("none") else {}
+
+
+def _schedule(line: Line, plan: _Scenario) -> _Scenario:
+    text = line.text("schedule")
+    for word, what in _NOT_MODELLED.items():
+        if text.endswith(word):
+            raise _UnusableError(f"not modelled: {what}")
+    for beginning, schedule in _SCHEDULES:
+        if text.startswith(beginning):
+            return {"schedule": schedule}
+    if plan["vpp"] > 1 and plan["pp"] > 1:
+        return {"schedule": "interleaved"}
+    return {}
+
+
+def fit_rows(rows: list[MeasuredRow]) -> Iterator[MeasuredRow]:
+    """The rows that may be used to fit anything."""
+    return (row for row in rows if row.scenario is not None and row.groups["half"] == "fit")

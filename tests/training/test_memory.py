@@ -1,0 +1,111 @@
+"""Memory of a training rank against the closed forms of Korthikanti et al. and of ZeRO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sim.models import parameter_counts
+from sim.training import layer_activation_bytes
+from sim.training.memory import kept_layer_bytes
+from sim.training.shape import WorkShape
+from tests.training.builders import SMALL, gpt, resolved, step_of
+
+GPT = gpt(layers=4, hidden=6144, heads=64)
+S, B, H, A = 2048, 4, 6144, 64
+GIB = 2.0**30
+
+
+def shape(**changes: Any) -> WorkShape:
+    return WorkShape(micro_batch=B, sequence=S, attention="plain", dropout=True, **changes)
+
+
+def kept(**changes: Any) -> float:
+    return layer_activation_bytes(GPT, GPT.layers[0], shape(**changes))
+
+
+def test_a_layer_keeps_34_sbh_and_the_scores() -> None:
+    """s b h (34 + 5 a s/h) (arXiv 2205.05198, equation 1)."""
+    assert kept() == pytest.approx(S * B * H * (34 + 5 * A * S / H))
+
+
+@pytest.mark.parametrize("tp", [2, 4, 8])
+def test_tensor_parallelism_divides_all_but_10_sbh(tp: int) -> None:
+    """s b h (10 + 24/t + 5 a s/(h t)) (equation 2)."""
+    assert kept(tp=tp) == pytest.approx(S * B * H * (10 + 24 / tp + 5 * A * S / (H * tp)))
+
+
+@pytest.mark.parametrize("tp", [2, 4, 8])
+def test_sequence_parallelism_divides_everything(tp: int) -> None:
+    """s b h/t (34 + 5 a s/h) (equation 4)."""
+    assert kept(tp=tp, sp=True) == pytest.approx(kept() / tp)
+
+
+@pytest.mark.parametrize(("recompute", "factor"), [("selective", 34.0), ("full", 2.0)])
+def test_recomputation_keeps_34_or_2_sbh(recompute: str, factor: float) -> None:
+    """Selective s b h 34/t (equation 6); full the input alone, 2 s b h."""
+    plan, things = resolved({"recompute": recompute, "micro_batch": B}, model=GPT, sequence=S, gpus=8)
+    found = kept_layer_bytes(things["model"], GPT.layers[0], shape(), plan)
+    assert found == pytest.approx(S * B * H * factor)
+
+
+def test_every_second_layer_keeps_half_of_each() -> None:
+    plan, _ = resolved({"recompute": "full", "recompute_every": 2}, model=GPT, sequence=S)
+    found = kept_layer_bytes(GPT, GPT.layers[0], shape(), plan)
+    assert found == pytest.approx((kept() + 2.0 * S * B * H) / 2.0)
+
+
+def test_flash_attention_keeps_no_scores() -> None:
+    flash = layer_activation_bytes(GPT, GPT.layers[0], WorkShape(micro_batch=B, sequence=S))
+    double = layer_activation_bytes(GPT, GPT.layers[0], WorkShape(micro_batch=B, sequence=2 * S))
+    assert double == pytest.approx(2.0 * flash)
+
+
+@pytest.mark.parametrize(("zero", "expected"), [(0, 18.0), (1, 6.0 + 12.0 / 8), (2, 2.0 + 16.0 / 8), (3, 16.0 / 8)])
+def test_states_of_zero(zero: int, expected: float) -> None:
+    """2 + 4 + 12 bytes a parameter with fp32 gradients, of which ZeRO-1, 2 and 3 share 12, 16 and all (arXiv
+    1910.02054, section 3); with ZeRO-3 the 16-bit copy is only gathered, not kept."""
+    step = step_of({"zero": zero, "tp": 1}, gpus=8)
+    states = step.memory[0].parameters_bytes + step.memory[0].gradients_bytes + step.memory[0].optimizer_bytes
+    assert states / step.parameters[0].total == pytest.approx(expected)
+
+
+def test_stages_hold_all_parameters_together() -> None:
+    """With stages, the tied embedding is held twice."""
+    held = sum(own.total for own in step_of({"pp": 4, "tp": 2}).parameters) * 2
+    counts = parameter_counts(SMALL)
+    assert held == pytest.approx(counts.total + counts.embedding, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ({"micro_batch": 1}, {"micro_batch": 4}),
+        ({"recompute": "full"}, {"recompute": "selective"}),
+        ({"recompute": "selective"}, {"recompute": "none"}),
+        ({"zero": 1}, {"zero": 0}),
+        ({"zero": 2}, {"zero": 1}),
+        ({"tp": 4}, {"tp": 2}),
+        ({"tp": 4, "sp": True}, {"tp": 4, "sp": False}),
+    ],
+)
+def test_memory_is_monotone(less: dict[str, Any], more: dict[str, Any]) -> None:
+    small, large = (step_of(plan).peak_memory.allocated_bytes for plan in (less, more))
+    assert small < large
+
+
+def test_activations_in_flight_follow_the_schedule() -> None:
+    """1F1B: stage i of p holds p - i micro-batches (Narayanan et al., SC'21, section 2.2)."""
+    step = step_of({"pp": 4, "tp": 2, "micro_batch": 1}, batch=32)
+    middle = step.memory[1].activations_bytes / 3.0
+    assert step.memory[2].activations_bytes == pytest.approx(2.0 * middle)
+
+
+def test_what_does_not_fit_says_so_with_numbers() -> None:
+    huge = gpt(layers=96, hidden=12288, heads=96)
+    reasons = step_of({"tp": 8}, model=huge, gpus=8).memory_reasons()
+    assert [reason.code for reason in reasons] == ["memory"]
+    assert reasons[0].numbers["available_bytes"] < 80 * GIB
+    assert reasons[0].numbers["optimizer_bytes"] > 200 * GIB
+    assert step_of({"tp": 8}).memory_reasons() == []

@@ -1,0 +1,197 @@
+"""Laws of a training step: parts sum up, more of a resource never hurts, recomputation adds one forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.models import load_model
+from sim.training import Sustained, TrainingStep, job_metrics
+from sim.training.step import COMM_CAUSES
+from tests.training.builders import SMALL, gpt, resolved, step_of
+
+PLANS: tuple[dict[str, Any], ...] = (
+    {"tp": 1},
+    {"tp": 2, "pp": 2, "micro_batch": 2},
+    {"tp": 2, "pp": 2, "vpp": 2, "micro_batch": 1},
+    {"tp": 4, "sp": True, "recompute": "selective"},
+    {"tp": 2, "cp": 2, "zero": 1, "overlap_dp": True},
+    {"tp": 1, "zero": 3, "overlap_dp": True, "recompute": "full"},
+    {"tp": 2, "zero": 2, "pp": 2, "schedule": "zb_h1"},
+)
+every_plan = pytest.mark.parametrize("plan", PLANS, ids=str)
+BASE = Sustained()
+
+
+@every_plan
+def test_parts_sum_to_the_step(plan: dict[str, Any]) -> None:
+    times = step_of(plan).times
+    assert sum(times.parts_s.values()) == pytest.approx(times.step_s, rel=1e-12)
+    assert min(times.parts_s.values()) >= 0.0
+
+
+@every_plan
+def test_no_step_beats_the_peak_of_its_devices(plan: dict[str, Any]) -> None:
+    step = step_of(plan)
+    metrics = job_metrics(step)
+    assert metrics["hfu_frac"] is not None
+    assert 0.0 < metrics["hfu_frac"] < 1.0
+    assert 0.0 <= metrics["exposed_comm_frac"] < 1.0
+    by_dimension = sum(metrics[f"exposed_{cause}_frac"] for cause in COMM_CAUSES)
+    assert by_dimension == pytest.approx(metrics["exposed_comm_frac"])
+
+
+@every_plan
+@pytest.mark.parametrize("field", ["linear", "attention", "stream", "local_comm", "network"])
+def test_nothing_gets_slower_when_the_device_sustains_more(plan: dict[str, Any], field: str) -> None:
+    slow = step_of(plan, sustained=replace(BASE, **{field: 0.5})).times.step_s
+    fast = step_of(plan, sustained=BASE).times.step_s
+    assert fast <= slow * (1 + 1e-12)
+
+
+def test_a_faster_network_shortens_gradients_across_nodes() -> None:
+    plan = {"tp": 8}
+    slow, fast = (step_of(plan, gpus=32, sustained=replace(BASE, network=f)).times for f in (0.25, 1.0))
+    assert fast.parts_s["dp_comm"] < 0.5 * slow.parts_s["dp_comm"]
+    assert fast.parts_s["linear"] == slow.parts_s["linear"]
+
+
+def test_full_recomputation_adds_one_forward_pass() -> None:
+    """Of the layers, collectives included: nothing of embedding, head, loss or optimizer."""
+    plan = {"tp": 2, "micro_batch": 8}
+    none, full = (step_of({**plan, "recompute": kind}) for kind in ("none", "full"))
+    forward = full.stages[0].forward
+    vocabulary = forward.parts_s["vocabulary"] + forward.parts_s["host"]
+    layers_s = forward.total_s - vocabulary
+    added = full.stages[0].backward_input.total_s - none.stages[0].backward_input.total_s
+    loss_s = sum(full.costs.time_s(o) for o in full.costs.raw_s if o.name in ("loss_reduce", "vocabulary_reduce"))
+    assert added == pytest.approx(layers_s, abs=2.0 * loss_s)
+    again = full.times.hardware_flops - none.times.hardware_flops
+    heads = 2.0 * SMALL.hidden_size * 51200 * 32 * 1024
+    forward_flops = none.stages[0].forward.flops * none.plan.microbatches * none.plan.dp * none.plan.tp
+    assert again == pytest.approx(forward_flops - heads, rel=1e-9)
+
+
+def test_every_second_layer_adds_half_of_it() -> None:
+    flops = [step_of({"recompute": "full", "recompute_every": every}).times.hardware_flops for every in (1, 2)]
+    none = step_of({}).times.hardware_flops
+    assert flops[1] - none == pytest.approx(0.5 * (flops[0] - none))
+
+
+@pytest.mark.parametrize("microbatches", [4, 8, 32])
+def test_the_bubble_of_equal_stages_is_p_minus_1_over_m(microbatches: int) -> None:
+    """With 1F1B, of the time that stages work; embedding and head make the last stage longer here, so a bit more."""
+    deep = gpt(layers=64, hidden=2048, heads=16, vocab=1024)
+    step = step_of({"pp": 4, "tp": 2, "micro_batch": 1}, model=deep, batch=microbatches)
+    assert step.times.bubble_s / step.times.busy_s == pytest.approx(3 / microbatches, rel=0.12)
+
+
+def test_weak_scaling_of_pipelines_and_replicas() -> None:
+    """Twice the replicas with twice the batch take the same time but for the reduction of gradients."""
+    one, two = (step_of({"tp": 8, "overlap_dp": True, "zero": 1}, gpus=gpus, batch=gpus * 4).times for gpus in (16, 32))
+    states = ("dp_comm", "optimizer")  # with ZeRO-1 twice the ranks also share the optimizer's work
+    gradients = sum(two.parts_s[cause] - one.parts_s[cause] for cause in states)
+    assert two.step_s - one.step_s == pytest.approx(gradients, abs=1e-9)
+    assert two.step_s < 1.05 * one.step_s
+
+
+@given(micro=st.sampled_from([1, 2, 4, 8]), tp=st.sampled_from([1, 2, 4, 8]))
+def test_flops_depend_on_the_batch_not_on_the_layout(micro: int, tp: int) -> None:
+    base = step_of({"tp": 1, "micro_batch": 1}, batch=64).times.hardware_flops
+    assert step_of({"tp": tp, "micro_batch": micro}, batch=64).times.hardware_flops == pytest.approx(base, rel=1e-9)
+
+
+@pytest.mark.parametrize("layers", [(1, 3, 2, 2), (2, 3, 2, 1), (1, 2, 3, 2)])
+def test_uneven_stages_are_valid_and_cost_time(layers: tuple[int, ...]) -> None:
+    deep = gpt(layers=8, hidden=4096, heads=32, vocab=1024)
+    even, uneven = (
+        step_of({"pp": 4, "tp": 2, "layers_per_stage": counts}, model=deep).times for counts in ((2, 2, 2, 2), layers)
+    )
+    assert uneven.step_s > even.step_s
+    assert uneven.busy_s == pytest.approx(even.busy_s, rel=1e-6)
+
+
+def test_a_lighter_last_stage_makes_room_for_a_large_vocabulary() -> None:
+    wide = gpt(layers=8, hidden=2048, heads=16, vocab=256_000)
+    even, lighter = (
+        step_of({"pp": 4, "tp": 2, "layers_per_stage": counts}, model=wide).times.step_s
+        for counts in ((2, 2, 2, 2), (3, 3, 2, 0))
+    )
+    assert lighter < even
+
+
+def test_fewer_micro_batches_than_stages_are_valid() -> None:
+    step = step_of({"pp": 4, "tp": 2, "micro_batch": 16}, batch=32)
+    assert step.plan.microbatches < step.plan.pp
+    assert step.times.bubble_s > step.times.busy_s
+
+
+def test_plain_attention_grows_with_the_square_of_the_sequence() -> None:
+    def attention_s(sequence: int, attention: str) -> float:
+        return float(step_of({"tp": 1}, sequence=sequence, attention=attention).times.parts_s["attention"])
+
+    assert attention_s(8192, "plain") / attention_s(2048, "plain") == pytest.approx(16.0, rel=0.15)
+    assert attention_s(8192, "plain") > 2.0 * attention_s(8192, "flash")
+
+
+def test_experts_are_spread_and_exchanged() -> None:
+    mixtral = load_model("mixtral-8x7b")
+    given: dict[str, Any] = {"model": mixtral, "engine": "megatron-lm", "node": "dgx-h100", "gpus": 32, "batch": 64}
+    alone, spread = (step_of({"tp": 2, "pp": 2, "ep": ep}, **given) for ep in (1, 8))
+    assert spread.parameters[0].expert == pytest.approx(alone.parameters[0].expert / 8)
+    assert spread.times.parts_s["ep_comm"] > 0.0
+    assert "ep_comm" not in alone.times.parts_s
+    assert spread.peak_memory.allocated_bytes < alone.peak_memory.allocated_bytes
+
+
+def test_two_steps_that_share_operator_times_agree() -> None:
+    found, things = resolved({"tp": 2, "pp": 2})
+    model = things.pop("model")
+    shared: dict[Any, float] = {}
+    first, second = (TrainingStep(model, found, raw_s=shared, **things).times.step_s for _ in range(2))
+    assert first == second == TrainingStep(model, found, **things).times.step_s
+
+
+@pytest.mark.parametrize("schedule", ["1f1b_vocab_1", "1f1b_vocab_2"])
+def test_spread_vocabularies_balance_the_stages(schedule: str) -> None:
+    """Same work in all, but none waits for the last stage (arXiv 2411.05288)."""
+    wide = gpt(layers=8, hidden=2048, heads=16, vocab=256_000)
+    plan = {"pp": 8, "tp": 1, "micro_batch": 1}
+    last, spread = (step_of({**plan, "schedule": name}, model=wide) for name in ("1f1b", schedule))
+    assert spread.times.hardware_flops == pytest.approx(last.times.hardware_flops, rel=1e-6)
+    assert sum(spread.times.parts_s.values()) == pytest.approx(spread.times.step_s, rel=1e-12)
+    assert spread.times.step_s < 0.6 * last.times.step_s
+    assert spread.peak_memory.parameters_bytes < last.peak_memory.parameters_bytes
+
+
+def test_gradients_added_by_a_kernel_of_their_own_cost_memory_traffic() -> None:
+    """Per micro-batch and parameter: the new gradient read (2 B), the sum read and written (4 B each)."""
+    plan, deep = {"tp": 2, "micro_batch": 2}, gpt(layers=4, hidden=8192, heads=64, vocab=1024)
+    apart, fused = (step_of(plan, engine=f"megatron-lm-{year}", model=deep, sustained=BASE) for year in (2021, 2022))
+    added = apart.times.parts_s["norm_activation"] - fused.times.parts_s["norm_activation"]
+    streamed_s = 10.0 * 4 * 12 * deep.hidden_size**2 / 2 / apart.device.memory_bytes_per_s * apart.plan.microbatches
+    assert streamed_s < added < 1.6 * streamed_s
+    assert apart.times.parts_s["linear"] < fused.times.parts_s["linear"]
+
+
+def test_balanced_slices_of_a_sequence_shorten_the_last_rank() -> None:
+    """By 2 - 1/cp of the attention, which rules at long sequences."""
+    given: dict[str, Any] = {"sequence": 65536, "batch": 8, "engine": "megatron-lm", "node": "dgx-h100"}
+    attention_s = [
+        step_of({"cp": 4, "cp_zigzag": zigzag}, **given).times.parts_s["attention"] for zigzag in (True, False)
+    ]
+    assert attention_s[1] / attention_s[0] == pytest.approx(2.0 - 1.0 / 4.0, rel=0.03)
+
+
+def test_two_way_pipelines_hide_the_exchange_of_experts() -> None:
+    """DualPipe runs one direction's communication beside the other's compute; the rest of the step sums up."""
+    mixtral = load_model("mixtral-8x7b")
+    given: dict[str, Any] = {"model": mixtral, "engine": "megatron-lm", "node": "dgx-h100", "gpus": 64, "batch": 512}
+    one_way, two_way = (step_of({"pp": 4, "ep": 8, "schedule": name}, **given).times for name in ("zb_h1", "dualpipe"))
+    assert two_way.parts_s["ep_comm"] < 0.5 * one_way.parts_s["ep_comm"]
+    assert sum(two_way.parts_s.values()) == pytest.approx(two_way.step_s, rel=1e-12)
+    assert two_way.hardware_flops == pytest.approx(one_way.hardware_flops, rel=1e-9)
