@@ -458,6 +458,7 @@ KINDS: dict[str, Catalogue] = {
     "lengths": _plugins("laws of prompt and output lengths", "sim.workloads", "LENGTHS"),
     "traces": _plugins("formats of recorded traces", "sim.workloads", "TRACES"),
     "algorithms": _plugins("which screened plans a search simulates", "sim.explore", "ALGORITHMS"),
+    "cost-sources": _plugins("measured kernel times; `analytic` needs none", "sim.costs", "TABLES"),
     "measurements": _plugins("kinds of tables that validate reads", "sim.validation", "MEASUREMENTS"),
     "benchmarks": _plugins("benchmark tools whose results are read", "sim.validation.benchmarks", "BENCHMARKS"),
     "datasets": Catalogue(

@@ -29,6 +29,7 @@ DATA_FOLDERS = (
     "scenarios",
 )
 OPTIONAL = {
+    "aiconfigurator-core": "measured kernel times, the extra `measured`",
     "torch": "profiles this machine",
     "playwright": "looks at reports in tests",
     "jupyterlab": "opens the notebooks",

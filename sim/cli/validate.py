@@ -71,14 +71,23 @@ def validate(
         raise InputError("--requests needs the table it belongs to", hint="add --dataset NAME or --rows FILE")
     if bands is not None and dataset is None and rows is None:
         raise InputError("--bands needs the rows to fit to", hint="add --dataset NAME or --rows FILE")
+    if set_ and scenario is None:
+        if dataset is None and rows is None:
+            raise InputError(
+                "--set changes every row's scenario, or the deployment", hint="add --dataset, --rows or --scenario"
+            )
+        if cross or bands is not None:
+            raise InputError("--set excludes --cross-validate and --bands: profiles stand for the rows as they are")
     from sim.validation import score, write_bands
 
     before = None if against is None else read_digest(against)
     folder = None if out is None else writable_folder(out)
     with progress(quiet=quiet) as advance:
-        tables = _tables(dataset, rows, requests, deployment(scenario, set_, rows=rows))
+        deployed = deployment(scenario, set_ if scenario is not None else None, rows=rows)
+        tables = _tables(dataset, rows, requests, deployed)
         processes = workers_or_cores(workers)
-        board = score(tables, seed=seed or 0, workers=processes, progress=advance)
+        overrides = () if scenario is not None else set_ or ()
+        board = score(tables, seed=seed or 0, workers=processes, overrides=overrides, progress=advance)
         if cross:
             from sim.calibration import cross_validate_all
 

@@ -2,7 +2,8 @@
 
 Start with `CostModel` (in `model`), which picks for each operator a form (`gemm`, `attention`, `moe`, `elementwise`,
 `collectives`), the device's fitted parameters (`curves`) and the arithmetic (`precision`). The forms are pure
-functions of numbers and arrays and can be used alone. `launch` holds what launches without CUDA graphs add.
+functions of numbers and arrays and can be used alone. `launch` holds what launches without CUDA graphs add, `tables`
+measured kernel times, and `choice` which of the two a scenario asks for.
 """
 
 from sim.costs.attention import (
@@ -17,6 +18,7 @@ from sim.costs.attention import (
     prefill_attention_terms,
     prefill_attention_time_s,
 )
+from sim.costs.choice import ANALYTIC, CostsSpec, measured_kernels
 from sim.costs.collectives import (
     COLLECTIVES,
     BoundCollective,
@@ -39,16 +41,22 @@ from sim.costs.moe import (
 )
 from sim.costs.numeric import p_norm
 from sim.costs.precision import Precision, precision_of
+from sim.costs.tables import TABLES, MeasuredKernels
+from sim.costs.usage import Use, merged
 
 __all__ = [
+    "ANALYTIC",
     "BOUNDS",
     "COLLECTIVES",
     "EAGER_LAUNCH_S",
     "QUERY_ROWS_PER_TILE",
+    "TABLES",
     "BoundCollective",
     "CostModel",
+    "CostsSpec",
     "DecodeCurve",
     "GemmCurve",
+    "MeasuredKernels",
     "MoeCurve",
     "OpCost",
     "Precision",
@@ -56,6 +64,7 @@ __all__ = [
     "PrefillTerms",
     "Routing",
     "StreamCurve",
+    "Use",
     "bind_collective",
     "busiest_rank_pairs",
     "decode_attention_terms",
@@ -68,6 +77,8 @@ __all__ = [
     "join_chunks",
     "lower_bound_s_per_byte",
     "mean_attended_keys",
+    "measured_kernels",
+    "merged",
     "p_norm",
     "precision_of",
     "prefill_attention_terms",

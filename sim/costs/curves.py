@@ -15,13 +15,13 @@ from sim.hardware import Device
 from sim.models import AttentionKind, attention_dtype, bytes_per_element
 
 INFINITE = float("inf")
-_DECODE_KERNELS: Final = {
+DECODE_KERNELS: Final[Mapping[AttentionKind, str]] = {
     "gqa": "decode_attention",
     "mla": "mla_decode",
     "sparse": "mla_decode",
     "indexer": "indexer_decode",
 }
-_PREFILL_KERNELS: Final = {
+PREFILL_KERNELS: Final[Mapping[AttentionKind, str]] = {
     "gqa": "prefill_attention",
     "mla": "mla_prefill",
     "sparse": "sparse_prefill",
@@ -100,7 +100,7 @@ class Curves:
         """Curve of decode attention over a cache of this format, or of an indexer's scores."""
         key = (kv_dtype, kind)
         if key not in self._decode:
-            raw = self._read(_DECODE_KERNELS[kind], _cache_kernel(kv_dtype))
+            raw = self._read(DECODE_KERNELS[kind], cache_kernel(kv_dtype))
             self._decode[key] = DecodeCurve(
                 t0_s=raw["t0_s"],
                 f=raw["f"],
@@ -117,7 +117,7 @@ class Curves:
         """Curve of prefill attention, products in 16 bit or fp32 by the cache, or of an indexer's 8-bit scores."""
         key = ("fp8" if kind == "indexer" else attention_dtype(kv_dtype), kind)
         if key not in self._prefill:
-            raw = self._read(_PREFILL_KERNELS[kind], key[0])
+            raw = self._read(PREFILL_KERNELS[kind], key[0])
             self._prefill[key] = PrefillCurve(
                 t0_s=raw["t0_s"],
                 e_128=raw["e_128"] if kind == "gqa" else raw["e"],
@@ -182,5 +182,6 @@ class Curves:
         return self._device.vector_flops
 
 
-def _cache_kernel(kv_dtype: str) -> str:
+def cache_kernel(kv_dtype: str) -> str:
+    """Number format of the kernels that read a cache of this format."""
     return attention_dtype(kv_dtype) if bytes_per_element(kv_dtype) >= 2.0 else "fp8"

@@ -1,14 +1,15 @@
 """The cost of an operator on one device: picks the form, the curve and the rate, and keeps the parts apart.
 
 Start at `CostModel.cost`. Curves and collectives are looked up once per dtype or group and kept, so that a call costs
-a handful of numpy operations whatever the number of points.
+a handful of numpy operations whatever the number of points. With measured tables the form's time is scaled by what was
+measured over what the form says, see `sim.costs.tables`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,17 @@ from sim.costs.attention import (
     prefill_attention_time_s,
 )
 from sim.costs.collectives import BoundCollective, bind_collective
-from sim.costs.curves import Curves
+from sim.costs.curves import Curves, cache_kernel
 from sim.costs.elementwise import stream_time_s
 from sim.costs.gemm import gemm_terms, gemm_time_s
 from sim.costs.launch import eager_time_s
 from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
-from sim.costs.numeric import p_norm, where_positive
+from sim.costs.numeric import Value, p_norm, where_positive
+from sim.costs.precision import precision_of
 from sim.costs.recurrent import state_scan_terms, state_update_terms, state_update_time_s
+from sim.costs.tables.lookup import Analytic, Measured, MeasuredKernels
+from sim.costs.tables.shapes import kernel_of
+from sim.costs.usage import Use, merged
 from sim.hardware import CommGroup, Device
 from sim.models import (
     Collective,
@@ -46,6 +51,7 @@ from sim.models import (
     StateScan,
     StateUpdate,
     activation_bytes,
+    attention_dtype,
     bytes_per_element,
 )
 
@@ -73,11 +79,39 @@ class OpCost:
     network_s: Array
     overhead_s: Array
 
+    def scaled(self, factor: Value) -> OpCost:
+        """Time and parts times `factor`."""
+        parts = (self.time_s, self.compute_s, self.memory_s, self.network_s, self.overhead_s)
+        return OpCost(*(np.asarray(part * factor) for part in parts))
+
     def bound(self) -> NDArray[np.str_]:
         """The largest part of each point, one of `BOUNDS`."""
         parts = (self.compute_s, self.memory_s, self.network_s, self.overhead_s)
         stacked = np.stack(np.broadcast_arrays(*parts))
         return np.asarray(np.asarray(BOUNDS)[np.argmax(stacked, axis=0)])
+
+
+class _Form(NamedTuple):
+    """What a form says about one execution.
+
+    Attributes:
+        cost: Time and parts [s].
+        floor_s: Least time by FLOPs and bytes [s].
+        launches: Kernels launched.
+        fixed_s: Fixed latency that measured ratios leave alone [s].
+        cold_read_s: Time to read the operands where a benchmark that repeats the call finds them in a cache [s].
+        cold_fixed_s: Fixed latency of the same calls [s].
+    """
+
+    cost: OpCost
+    floor_s: Array
+    launches: float = 1.0
+    fixed_s: float = 0.0
+    cold_read_s: Value = 0.0
+    cold_fixed_s: Value = 0.0
+
+
+_NONE = np.asarray(0.0)
 
 
 class CostModel:
@@ -89,6 +123,7 @@ class CostModel:
         groups: Communication groups by name (`tp`, `ep`, `dp`, `pp`).
         routing: How tokens spread over experts.
         eager_launch_s: Host time per kernel without CUDA graphs [s]; None with graphs.
+        measured: Measured tables for some kernels; None for closed forms alone.
     """
 
     def __init__(
@@ -99,17 +134,20 @@ class CostModel:
         groups: Mapping[str, CommGroup] | None = None,
         routing: Routing = "uniform",
         eager_launch_s: float | None = None,
+        measured: MeasuredKernels | None = None,
     ) -> None:
         self.device = device
         self.engine = engine
         self.groups = dict(groups or {})
         self.routing: Routing = routing
         self.eager_launch_s = eager_launch_s
-        self.sources: dict[str, str] = {}
-        self._curves = Curves(device, engine, self.sources)
+        self._measured = measured
+        self._looked_up: dict[tuple[str, str, bool], Use] = {}
+        self._curve_sources: dict[str, str] = {}
+        self._curves = Curves(device, engine, self._curve_sources)
         self._units = block_units(device.kind, device.units)
         self._collectives: dict[tuple[str, str], BoundCollective] = {}
-        self._forms: dict[type, Callable[[Any], OpCost]] = {
+        self._forms: dict[type, Callable[[Any], _Form]] = {
             Gemm: self._gemm,
             GroupedGemm: self._grouped_gemm,
             DecodeAttention: self._decode_attention,
@@ -130,7 +168,24 @@ class CostModel:
         Raises:
             InputError: if a collective names a group that the model was not given.
         """
-        return self._forms[type(operator)](operator)
+        form = self._forms[type(operator)](operator)
+        one = form.cost
+        if self._measured is not None and not isinstance(operator, PrefillAttention):
+            found = self._look_up(operator)
+            if found is not None:
+                time_s = np.maximum(one.time_s * found.at.ratio, np.where(one.time_s > 0.0, form.floor_s, 0.0))
+                one = one.scaled(np.divide(time_s, one.time_s, out=np.ones_like(time_s), where=one.time_s > 0.0))
+        if self.eager_launch_s is not None:
+            launch_s = eager_time_s(
+                0.0, launches=where_positive(one.time_s, form.launches), launch_s=self.eager_launch_s
+            )
+            one = replace(one, time_s=np.maximum(one.time_s, launch_s), overhead_s=np.maximum(one.overhead_s, launch_s))
+        return one.scaled(operator.count)
+
+    def price(self, operator: Operator) -> Analytic:
+        """What the closed forms say about one execution, for tables to be anchored to."""
+        form = self._forms[type(operator)](operator)
+        return Analytic(form.cost.time_s, form.floor_s, form.fixed_s, form.cold_read_s, form.cold_fixed_s)
 
     def total_s(self, operators: Iterable[Operator]) -> Array:
         """Time [s] of all operators, one after the other."""
@@ -146,17 +201,30 @@ class CostModel:
         return causes
 
     def prefill_terms(self, operator: PrefillAttention | StateScan) -> PrefillTerms:
-        """Parts of one launch over each prompt chunk by itself [s]; `join_chunks` makes them one launch."""
-        if isinstance(operator, StateScan):
-            return state_scan_terms(
-                operator.chunk,
-                flops_per_token=operator.flops_per_token,
-                bytes_per_row=operator.row_bytes(),
-                state_bytes=operator.state_bytes,
-                flops_per_s=self._curves.matrix_rate(operator.dtype),
-                bytes_per_s=self.device.memory_bytes_per_s,
-                curve=self._curves.scan(operator.dtype),
-            )
+        """Parts of one launch over each prompt chunk by itself [s]; `join_chunks` makes them one launch.
+
+        Measured ratios go by the length of the chunk: no table has prompts with a prefix.
+        """
+        terms = self._scan_terms(operator) if isinstance(operator, StateScan) else self._chunk_terms(operator)
+        found = self._look_up(operator)
+        if found is None or isinstance(operator, StateScan):
+            return terms
+        work_s, walk_s, moved_s = (part * found.at.ratio for part in terms)
+        least_s = operator.flops() / self._attention_rate(operator)
+        return PrefillTerms(np.maximum(work_s, least_s), walk_s, moved_s)
+
+    def _scan_terms(self, operator: StateScan) -> PrefillTerms:
+        return state_scan_terms(
+            operator.chunk,
+            flops_per_token=operator.flops_per_token,
+            bytes_per_row=operator.row_bytes(),
+            state_bytes=operator.state_bytes,
+            flops_per_s=self._curves.matrix_rate(operator.dtype),
+            bytes_per_s=self.device.memory_bytes_per_s,
+            curve=self._curves.scan(operator.dtype),
+        )
+
+    def _chunk_terms(self, operator: PrefillAttention) -> PrefillTerms:
         width = operator.head_dim + operator.v_dim
         keys = operator.kv_heads * operator.keys_per_token
         ends = activation_bytes(operator.kv_dtype) * operator.q_heads
@@ -184,11 +252,53 @@ class CostModel:
             scan = self._curves.scan(operator.dtype)
             return scan.t0_s, scan.p
         curve = self._curves.prefill(operator.kv_dtype, operator.kind)
-        return curve.t0_s, curve.p
+        found = self._look_up(operator)
+        return curve.t0_s if found is None else found.anchor.fixed_s, curve.p
+
+    # ---- where times came from ----
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each curve, table and collective that was used comes from, by kernel and number format."""
+        return {label: str(use) for label, use in self.uses.items()}
+
+    @property
+    def uses(self) -> dict[str, Use]:
+        """Source of each kernel that was used, by kernel and number format, with its look-ups."""
+        curves = {label: Use("analytic", text) for label, text in self._curve_sources.items()}
+        return merged([curves, *({label: use} for (label, *_), use in self._looked_up.items())])
+
+    def _look_up(self, op: Operator) -> Measured | None:
+        """What measured tables say about an operator; None where they say nothing and the form stands."""
+        if self._measured is None:
+            return None
+        found = self._look_up_collective(op) if isinstance(op, Collective) else self._measured.ratio(op)
+        if found is None:
+            return None
+        label = f"{op.kind} over {op.group}" if isinstance(op, Collective) else self._label(op)
+        key = (label, op.name, isinstance(found, str))
+        if isinstance(found, str):
+            self._looked_up[key] = Use("analytic", self._curve_sources.get(label, ""), found)
+            return None
+        look_ups, outside = found.at.inside.size, int(np.sum(~found.at.inside))
+        known = self._looked_up.get(key)
+        if known is None or known.look_ups < look_ups:
+            self._looked_up[key] = Use("measured", found.anchor.table, found.anchor.note, look_ups, outside)
+        return found
+
+    def _look_up_collective(self, op: Collective) -> Measured | str | None:
+        assert self._measured is not None
+        group, bound = self.groups.get(op.group), self._bound_collective(op.kind, op.group)
+        if group is None or group.ranks < 2:
+            return None
+        if group.intra is None or group.nodes > 1:
+            return f"tables hold one scale-up domain, not {group.nodes}"
+        known_as = (group.ranks, group.intra.name, group.bytes_per_s)
+        return self._measured.ratio(op, price=lambda rows: self.price(rows), group=known_as) if bound.timers else None
 
     # ---- one method per kind of operator ----
 
-    def _gemm(self, op: Gemm) -> OpCost:
+    def _gemm(self, op: Gemm) -> _Form:
         setup = self._curves.gemm(op.weights_dtype)
         terms = gemm_terms(
             op.m,
@@ -201,11 +311,10 @@ class CostModel:
             dequantise_ops_per_s=setup.dequantise_ops_per_s,
         )
         time_s = gemm_time_s(op.m, terms, setup.curve)
-        return self._assemble(
-            op.count, time_s, terms.compute_s, terms.memory_s + terms.quantise_s, overhead_s=terms.overhead_s
-        )
+        cost = OpCost(time_s, terms.compute_s, terms.memory_s + terms.quantise_s, _NONE, terms.overhead_s)
+        return _Form(cost, self._roofline_s(op, setup.flops_per_s))
 
-    def _grouped_gemm(self, op: GroupedGemm) -> OpCost:
+    def _grouped_gemm(self, op: GroupedGemm) -> _Form:
         setup = self._curves.moe(op.weights_dtype)
         ep = op.total_experts / op.experts
         pairs = busiest_rank_pairs(op.tokens, top_k=op.top_k, ep=ep, routing=self.routing)
@@ -225,23 +334,18 @@ class CostModel:
         )
         floor_s = op.bytes() / self.device.memory_bytes_per_s
         time_s = np.maximum(grouped_gemm_time_s(pairs, terms, setup.curve), floor_s)
-        return self._assemble(
-            op.count,
-            time_s,
-            terms.compute_s,
-            terms.memory_s + terms.gather_s,
-            overhead_s=terms.overhead_s,
-            launches=4.0,
-        )
+        cost = OpCost(time_s, terms.compute_s, terms.memory_s + terms.gather_s, _NONE, terms.overhead_s)
+        return _Form(cost, self._roofline_s(op, setup.flops_per_s), launches=4.0)
 
-    def _decode_attention(self, op: DecodeAttention) -> OpCost:
+    def _decode_attention(self, op: DecodeAttention) -> _Form:
         curve: DecodeCurve = self._curves.decode(op.kv_dtype, op.kind)
         blocks = np.ceil(op.q_heads / MLA_HEADS_PER_BLOCK) if op.kind == "mla" else op.kv_heads
+        moved_bytes = op.bytes()
         terms = decode_attention_terms(
             op.sequences,
             op.context,
             flops=op.flops(),
-            moved_bytes=op.bytes(),
+            moved_bytes=moved_bytes,
             blocks=np.asarray(op.sequences) * blocks,
             head_dim=op.head_dim,
             units=self._units,
@@ -251,17 +355,23 @@ class CostModel:
         )
         time_s = decode_attention_time_s(op.sequences, terms, curve)
         compute_s = np.maximum(terms.compute_s, terms.blocks_s)
-        return self._assemble(op.count, time_s, compute_s, terms.memory_s, overhead_s=terms.overhead_s)
+        cost = OpCost(time_s, compute_s, terms.memory_s, _NONE, terms.overhead_s)
+        cold_read_s, cold_fixed_s = np.where(
+            moved_bytes < self.device.llc_bytes, np.broadcast_arrays(terms.memory_s, terms.overhead_s), 0.0
+        )
+        floor_s = self._roofline_s(op, self._attention_rate(op))
+        return _Form(cost, floor_s, cold_read_s=cold_read_s, cold_fixed_s=cold_fixed_s)
 
-    def _prefill_attention(self, op: PrefillAttention) -> OpCost:
-        curve = self._curves.prefill(op.kv_dtype, op.kind)
+    def _prefill_attention(self, op: PrefillAttention) -> _Form:
+        curve = replace(self._curves.prefill(op.kv_dtype, op.kind), t0_s=self.prefill_curve(op)[0])
         terms = self.prefill_terms(op)
         memory_s = np.maximum(terms.moved_s, op.bytes() / self.device.memory_bytes_per_s)
         time_s = np.maximum(prefill_attention_time_s(terms, curve), where_positive(op.chunk, memory_s))
         compute_s = p_norm(terms.work_s, terms.walk_s, curve.p)
-        return self._assemble(op.count, time_s, compute_s, memory_s, overhead_s=np.asarray(curve.t0_s))
+        cost = OpCost(time_s, compute_s, memory_s, _NONE, np.asarray(curve.t0_s))
+        return _Form(cost, self._roofline_s(op, self._attention_rate(op)), fixed_s=curve.t0_s)
 
-    def _state_update(self, op: StateUpdate) -> OpCost:
+    def _state_update(self, op: StateUpdate) -> _Form:
         curve = self._curves.update(op.dtype)
         terms = state_update_terms(
             op.bytes(),
@@ -270,54 +380,55 @@ class CostModel:
             bytes_per_s=self.device.memory_bytes_per_s,
             curve=curve,
         )
+        floor_s = self._roofline_s(op, self.device.vector_flops)
         compute_s = np.maximum(terms.blocks_s, op.flops() / self.device.vector_flops)
         time_s = np.maximum(state_update_time_s(op.sequences, terms, curve), compute_s)
-        return self._assemble(op.count, time_s, compute_s, terms.memory_s, overhead_s=terms.overhead_s, launches=2.0)
+        return _Form(OpCost(time_s, compute_s, terms.memory_s, _NONE, terms.overhead_s), floor_s, launches=2.0)
 
-    def _state_scan(self, op: StateScan) -> OpCost:
+    def _state_scan(self, op: StateScan) -> _Form:
         t0_s, p = self.prefill_curve(op)
         terms = self.prefill_terms(op)
         compute_s = p_norm(terms.work_s, terms.walk_s, p)
         time_s = where_positive(op.chunk, t0_s + compute_s + terms.moved_s)
-        return self._assemble(op.count, time_s, compute_s, terms.moved_s, overhead_s=np.asarray(t0_s), launches=2.0)
+        cost = OpCost(time_s, compute_s, terms.moved_s, _NONE, np.asarray(t0_s))
+        return _Form(cost, self._roofline_s(op, self._curves.matrix_rate(op.dtype)), launches=2.0)
 
-    def _stream(self, op: Elementwise | Embedding | Sampling, kernel: str, dtype: str) -> OpCost:
+    def _stream(self, op: Elementwise | Embedding | Sampling, kernel: str, dtype: str) -> _Form:
         curve = self._curves.stream(kernel, dtype)
         moved = op.bytes()
         time_s = stream_time_s(moved, bytes_per_s=self.device.memory_bytes_per_s, curve=curve)
         overhead_s = np.asarray(curve.launches * curve.t0_s)
-        memory_s = np.maximum(time_s - overhead_s, 0.0)
-        return self._assemble(
-            op.count, time_s, np.asarray(0.0), memory_s, overhead_s=overhead_s, launches=curve.launches
-        )
+        cost = OpCost(time_s, _NONE, np.maximum(time_s - overhead_s, 0.0), _NONE, overhead_s)
+        return _Form(cost, moved / self.device.memory_bytes_per_s, launches=curve.launches)
 
-    def _collective(self, op: Collective) -> OpCost:
+    def _collective(self, op: Collective) -> _Form:
         bound = self._bound_collective(op.kind, op.group)
-        time_s = bound.time_s(np.asarray(op.buffer_bytes, dtype=np.float64))
+        size_bytes = np.asarray(op.buffer_bytes, dtype=np.float64)
+        time_s = bound.time_s(size_bytes)
         fixed_s = np.minimum(time_s, bound.fixed_s)
-        return self._assemble(
-            op.count, time_s, np.asarray(0.0), np.asarray(0.0), network_s=time_s - fixed_s, overhead_s=fixed_s
-        )
+        return _Form(OpCost(time_s, _NONE, _NONE, time_s - fixed_s, fixed_s), size_bytes * bound.bound_s_per_byte)
 
     # ---- helpers ----
 
-    def _assemble(
-        self,
-        count: float,
-        time_s: Array,
-        compute_s: Array,
-        memory_s: Array,
-        *,
-        overhead_s: Array,
-        network_s: Array | None = None,
-        launches: float = 1.0,
-    ) -> OpCost:
-        """The cost of `count` executions; in eager mode none is shorter than its launches."""
-        if self.eager_launch_s is not None:
-            launch_s = eager_time_s(0.0, launches=where_positive(time_s, launches), launch_s=self.eager_launch_s)
-            time_s, overhead_s = np.maximum(time_s, launch_s), np.maximum(overhead_s, launch_s)
-        none = np.asarray(0.0) if network_s is None else network_s
-        return OpCost(time_s * count, compute_s * count, memory_s * count, none * count, overhead_s * count)
+    def _roofline_s(self, op: Operator, flops_per_s: float) -> Array:
+        """Least time [s] of one execution: its FLOPs at the dense peak, its bytes at the memory bandwidth."""
+        return np.asarray(np.maximum(op.flops() / flops_per_s, op.bytes() / self.device.memory_bytes_per_s))
+
+    def _attention_rate(self, op: DecodeAttention | PrefillAttention) -> float:
+        """Dense peak [FLOP/s] that attention could use: over an 8-bit cache some kernels multiply in 8 bit."""
+        rate = self._curves.matrix_rate(op.kv_dtype)
+        wide = bytes_per_element(op.kv_dtype) >= 2.0
+        return rate if wide else max(rate, self.device.compute_rate("fp8")[0])
+
+    def _label(self, op: Operator) -> str:
+        """The kernel and number format, as the curves name them."""
+        if isinstance(op, Gemm | GroupedGemm):
+            return f"{kernel_of(op)} {precision_of(self.device, op.weights_dtype).kernel}"
+        if isinstance(op, DecodeAttention):
+            return f"{kernel_of(op)} {cache_kernel(op.kv_dtype)}"
+        if isinstance(op, PrefillAttention):
+            return f"{kernel_of(op)} {'fp8' if op.kind == 'indexer' else attention_dtype(op.kv_dtype)}"
+        return f"{kernel_of(op)} {attention_dtype(op.dtype) if isinstance(op, StateUpdate | StateScan) else 'bf16'}"
 
     def _bound_collective(self, kind: str, name: str) -> BoundCollective:
         key = (kind, name)
@@ -330,5 +441,5 @@ class CostModel:
             bound = bind_collective(kind, group, engine=self.engine)
             self._collectives[key] = bound
             if bound.names:
-                self.sources[f"{kind} over {name}"] = bound.source
+                self._curve_sources[f"{kind} over {name}"] = bound.source
         return self._collectives[key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -175,7 +176,7 @@ class _Search:
     # ---- the answer ----
 
     def result(self, space: _Space, estimates: pd.DataFrame, *, interrupted: bool) -> SearchResult:
-        things, front = self.runner.things, self.archive.items
+        front = self.archive.items
         best, why = recommend(front, self.scenario.spec.slo)
         screened = _analytic_frame(space.feasible, estimates)
         simulated = evaluations_frame(self.simulated, front=front)
@@ -194,16 +195,17 @@ class _Search:
                 drop=True
             ),
             objectives=self.objectives,
-            provenance=provenance(
-                things,
-                None,
-                seed=self.runner.seed,
-                sources=None if self.best_run is None else self.best_run.provenance["costs"],
-            ),
+            provenance=self._provenance(),
             scenario=self.scenario.resolved(),
             recommended_run=self._run_of(best, space),
             interrupted=interrupted,
         )
+
+    def _provenance(self) -> dict[str, Any]:
+        """Provenance of the search, with the cost sources and assumptions of the recommended plan's run."""
+        whole = provenance(self.runner.things, None, seed=self.runner.seed)
+        run = {} if self.best_run is None else self.best_run.provenance
+        return {**whole, **{key: run[key] for key in ("costs", "cost_sources", "assumptions") if key in run}}
 
     def _run_of(self, best: Evaluation | None, space: _Space) -> RunResult | None:
         """The run of the recommended plan; simulated again in the rare case that a later plan cleared its way."""

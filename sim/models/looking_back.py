@@ -70,7 +70,9 @@ def decode_operators(
             head_dim=width,
             v_dim=values,
             kv_dtype="fp8" if view.kind == "indexer" else shard.kv_dtype,
+            window=cls.window,
             kind=_attention_kind(cls),
+            own_keys=_has_own_keys(cls),
             count=cls.layers,
         )
     ]
@@ -80,6 +82,13 @@ def _attention_kind(cls: AttentionClass) -> AttentionKind:
     kind = cls.view.kind
     assert kind != "state"
     return kind
+
+
+def _has_own_keys(cls: AttentionClass) -> bool:
+    """Whether attention is over keys that an indexer picks or tokens were merged into."""
+    mixer = cls.attention
+    picked = isinstance(mixer, (GQA, MLA)) and mixer.top_k is not None
+    return cls.view.kind != "indexer" and (picked or isinstance(mixer, CompressedAttention))
 
 
 def _index_of(cls: AttentionClass) -> Indexer | None:
@@ -147,6 +156,7 @@ def prefill_operators(
             keys_per_token=view.keys_per_token,
             near_keys=view.near_keys,
             kind=kind,
+            own_keys=_has_own_keys(cls),
             count=cls.layers,
         )
     ]

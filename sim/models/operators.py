@@ -35,8 +35,8 @@ class Gemm(_Common):
     """`(m, k) x (k, n)` with weights of `weights_dtype`; activations and results at 2 bytes (4 in fp32)."""
 
     m: Value
-    n: float
-    k: float
+    n: Value
+    k: Value
     weights_dtype: str
 
     @property
@@ -46,12 +46,13 @@ class Gemm(_Common):
 
     def flops(self) -> Array:
         """`2 m n k`."""
-        return np.asarray(2.0 * self.m * self.n * self.k)
+        return np.asarray(2.0 * np.asarray(self.m) * self.n * self.k)
 
     def bytes(self) -> Array:
         """Input, weights and result [B]."""
-        weights = self.n * self.k * bytes_per_element(self.weights_dtype)
-        return np.asarray(weights + activation_bytes(self.weights_dtype) * (np.asarray(self.m) * (self.k + self.n)))
+        weights = np.asarray(self.n) * self.k * bytes_per_element(self.weights_dtype)
+        ends = activation_bytes(self.weights_dtype) * (np.asarray(self.m) * (np.asarray(self.k) + self.n))
+        return np.asarray(weights + ends)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,9 @@ class DecodeAttention(_Common):
         head_dim: Head dimension; for `mla` the latent's width (kv_rank + rope_dim).
         v_dim: Values per head; for `mla` the latent without position; 0 for `indexer`.
         kv_dtype: Format of the cache.
+        window: Keys a query attends to at most; `context` is already cut to it.
         kind: `gqa`, `mla` (absorbed: the latent serves as key and value) or `indexer`.
+        own_keys: Whether each query has keys of its own, picked by an indexer or merged: engines have other kernels.
     """
 
     sequences: Value
@@ -128,7 +131,9 @@ class DecodeAttention(_Common):
     head_dim: float
     v_dim: float
     kv_dtype: str
+    window: int | None = None
     kind: AttentionKind = "gqa"
+    own_keys: bool = False
 
     @property
     def compute_dtype(self) -> str:
@@ -168,6 +173,7 @@ class PrefillAttention(_Common):
         kind: `gqa`, `mla`, `sparse` or `indexer`.
         keys_per_token: Keys per token that is looked back at.
         near_keys: Keys that a query attends to besides.
+        own_keys: As for `DecodeAttention`.
     """
 
     chunk: Value
@@ -181,6 +187,7 @@ class PrefillAttention(_Common):
     kind: AttentionKind = "gqa"
     keys_per_token: float = 1.0
     near_keys: float = 0.0
+    own_keys: bool = False
 
     @property
     def compute_dtype(self) -> str:

@@ -32,7 +32,7 @@ IN_CODE = "<scenario>"
 """What stands for the file of a scenario that code has made."""
 
 _NAME_OR_FILE = ("model", "cluster", "cluster.node", "engine", "workload.traffic")
-_DATA_FILES = {".json", ".yaml", ".yml"}
+_DATA_FILES = {".csv", ".json", ".yaml", ".yml"}
 
 
 class Origin(NamedTuple):
@@ -269,17 +269,20 @@ def _absolute(path: str, value: Any) -> Any:
     """Paths given in an override start from the working directory, not from the file's folder."""
     if isinstance(value, str) and path.endswith(".path"):
         return str(Path(value).expanduser().resolve())
-    return located(value, Path.cwd()) if isinstance(value, str) and path in _NAME_OR_FILE else value
+    named = path in _NAME_OR_FILE or path.partition(".")[0] == "costs"
+    return located(value, Path.cwd()) if isinstance(value, str) and named else value
 
 
 def _set(data: dict[str, Any], change: _Change, document: YamlDocument, base: Path) -> None:
-    """Sets a nested value; a named cluster on the way is replaced by what the name stands for."""
+    """Sets a nested value; a named cluster or one source of all costs on the way is replaced by what it stands for."""
     *parents, last = change.path.split(".")
     here: dict[str, Any] = data
     for depth, key in enumerate(parents):
         following = here.get(key)
         if isinstance(following, str) and depth == 0 and key == "cluster":
             following = _cluster_data(following, document, base)
+        if isinstance(following, str) and depth == 0 and key == "costs":
+            following = {"default": following}
         if following is None:
             following = {}
         if not isinstance(following, dict):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from sim.costs import Use
 from sim.plans import ResolvedPlan
 from sim.scenario.assemble import Assembled
 from sim.scenario.bands import setting_of, strangeness
@@ -17,7 +19,7 @@ _PACKAGES = ("plansim", "numpy", "scipy", "pandas", "simpy", "networkx", "pydant
 
 
 def provenance(
-    things: Assembled, plan: ResolvedPlan | None, *, seed: int, sources: dict[str, str] | None = None
+    things: Assembled, plan: ResolvedPlan | None, *, seed: int, uses: Mapping[str, Use] | None = None
 ) -> dict[str, Any]:
     """Versions, seed, hashes of inputs, sources and assumptions of a result; no clock time, no machine.
 
@@ -25,9 +27,9 @@ def provenance(
         things: The assembled scenario.
         plan: The plan simulated; None for a whole search.
         seed: Seed used.
-        sources: Cost curve by operator kind.
+        uses: Source of the times of each kernel of the plan.
     """
-    requests = things.requests
+    requests, uses = things.requests, uses or {}
     digest = hashlib.sha256()
     blocks = () if requests.blocks is None else (requests.blocks.ids, requests.blocks.offsets)
     for column in (requests.arrival_s, requests.input_tokens, requests.output_tokens, *blocks):
@@ -46,13 +48,28 @@ def provenance(
         "device": {"name": things.cluster.device.name, "sources": list(things.cluster.device.sources)},
         "price": {"usd_per_gpu_hour": things.cluster.usd_per_device_hour, "source": things.cluster.price_source},
         "engine": {"name": things.engine.name, "version": things.engine.version},
-        "costs": dict(sorted((sources or {}).items())),
-        "assumptions": list(_assumptions(things, plan)),
-        "intervals": _intervals(things),
+        "costs": {label: str(use) for label, use in sorted(uses.items())},
+        "cost_sources": {label: use.to_json() for label, use in sorted(uses.items())},
+        "assumptions": [*_assumptions(things, plan), *_beyond(uses)],
+        "intervals": _intervals(things, measured=any(use.source == "measured" for use in uses.values())),
     }
 
 
-def _intervals(things: Assembled) -> str:
+def _beyond(uses: Mapping[str, Use]) -> list[str]:
+    """Where measured costs were asked for and the tables do not reach."""
+    notes = [
+        f"{label}: {use.outside} of {use.look_ups} points of its cost table lie outside what was measured; they follow "
+        "the analytic form, scaled as at the nearest edge"
+        for label, use in sorted(uses.items())
+        if use.outside
+    ]
+    missing = [
+        f"{label}: analytic, since {use.note}" for label, use in sorted(uses.items()) if use.source == "analytic"
+    ]
+    return [*notes, *(note for note in missing if not note.endswith("since "))]
+
+
+def _intervals(things: Assembled, *, measured: bool) -> str:
     """What the intervals rest on."""
     engine = things.engine
     if not engine.errors:
@@ -60,6 +77,7 @@ def _intervals(things: Assembled) -> str:
     band = engine.errors[0]
     strange = strangeness(engine, setting_of(things))
     wider = f"; wider here, since not among what was measured: {', '.join(strange)}" if strange else ""
+    wider += "; those runs were predicted with analytic costs" if measured else ""
     source = engine.refs.get(band.ref, band.ref)
     return (
         f"90 % of measured runs fell inside: {source}{wider}; "
@@ -82,7 +100,7 @@ def _prefix_caching(things: Assembled, plan: ResolvedPlan | None) -> str:
 def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
     notes = [
         _prefix_caching(things, plan),
-        "kernel costs are analytic curves fitted to public kernel tables, not to this deployment",
+        "kernel costs are fitted to, or taken from, public kernel tables or a profile, not from this deployment",
         "attention decodes from cold memory; prompts and decodes of an iteration share one launch per layer",
         "KV blocks are allocated for all layers alike, sliding-window layers included",
     ]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sim.core import InfeasibleError, Reason
-from sim.costs import CostModel, bind_collective
+from sim.costs import CostModel, MeasuredKernels, Use, bind_collective, measured_kernels, merged
 from sim.models import layer_caches
 from sim.plans import ResolvedPlan, launch_command, require
 from sim.results import Band, GapRuns, RunResult, SloSpec, build_result, intervals_of
@@ -168,9 +168,16 @@ class PlanRunner:
         device = self.things.cluster.device.at_clock(plan.clock)
         family = self.things.engine.family
         return [
-            StageCosts(shard, CostModel(device, engine=family, groups=groups))
+            StageCosts(shard, CostModel(device, engine=family, groups=groups, measured=self._measured))
             for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)
         ]
+
+    @cached_property
+    def _measured(self) -> MeasuredKernels | None:
+        """Measured kernel tables that the scenario asks for."""
+        scenario, family = self.things.scenario, self.things.engine.family
+        with scenario.errors_at("costs"):
+            return measured_kernels(scenario.spec.costs, self.things.cluster.device, engine=family, base=scenario.base)
 
     def _limits(self, plan: ResolvedPlan) -> EngineLimits:
         """Limits of one replica: those of a rank times data-parallel ranks, budgets also times pipeline lanes."""
@@ -368,9 +375,10 @@ class PlanRunner:
 
     # ---- results ----
 
-    def _sources(self, plan: ResolvedPlan) -> dict[str, str]:
-        """Where the costs of all engines of the plan come from, by operator kind."""
-        return {kind: text for pool in plan.pools for kind, text in self.compiled(pool).sources.items()}
+    def _uses(self, plan: ResolvedPlan) -> dict[str, Use]:
+        """Source of the times of each kernel, all engines of the plan together; pools that share a cost count once."""
+        costs = {pool.cost_key: self.compiled(pool) for pool in plan.pools}
+        return merged(cost.uses for cost in costs.values())
 
     def _result(self, plan: ResolvedPlan, outcome: ServingRun, extra: Mapping[str, float]) -> RunResult:
         things = self.things
@@ -396,7 +404,7 @@ class PlanRunner:
             memory=plan.memory.to_dict(),
             launch=launch_command(plan, model=things.model, engine=things.engine),
             scenario=things.scenario.resolved(),
-            provenance=provenance(things, plan, seed=self.seed, sources=self._sources(plan)),
+            provenance=provenance(things, plan, seed=self.seed, uses=self._uses(plan)),
         )
         result.intervals = intervals_of(result.metrics, self.bands, closed_loop=things.concurrency is not None)
         return result

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sim.core import Frac, RatePerS, Spec, TimeS
+from sim.costs import ANALYTIC, CostsSpec
 from sim.hardware import ClusterSpec
 from sim.plans import PlanSpace, PlanSpec
 from sim.results import SloSpec
@@ -105,6 +106,7 @@ class ScenarioSpec(Spec):
         model: A shipped model's name or Hugging Face id, or the path of a `config.json` or model YAML.
         cluster: Name of a cluster, or one written inline.
         engine: Name of an engine profile.
+        costs: Source of kernel times: `analytic`, `measured`, a CSV of your own, or one of these by kind of kernel.
         workload: What is served.
         plan: The execution plan for `run`.
         slo: Limits a request must keep.
@@ -119,6 +121,7 @@ class ScenarioSpec(Spec):
     model: str
     cluster: str | ClusterSpec
     engine: str = "vllm"
+    costs: str | CostsSpec = ANALYTIC
     workload: ServingWorkload
     plan: PlanSpec = PlanSpec()
     slo: SloSpec | None = None

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from sim.core import Array
-from sim.costs import CostModel
+from sim.costs import CostModel, Use, merged
 from sim.models import AttentionClass, ModelSpec, Operator, StateScan, decode_operators, prefill_operators
 from sim.serving.iteration import DecodeRow
 from sim.serving.schedulers import Chunk
@@ -333,9 +333,9 @@ class CompiledCost:
     # ---- accounting ----
 
     @property
-    def sources(self) -> dict[str, str]:
-        """Where each efficiency curve and collective that was used comes from, by kernel and dtype."""
-        return {name: text for stage in self._stages.items for name, text in stage.costs.sources.items()}
+    def uses(self) -> dict[str, Use]:
+        """Where the times of each kernel come from, by kernel and number format, all stages together."""
+        return merged(stage.costs.uses for stage in self._stages.items)
 
     def causes_s(self, leaps: pd.DataFrame) -> dict[str, float]:
         """Busy time of the leaps by cause [s]; adds up to their total duration."""

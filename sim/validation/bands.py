@@ -1,9 +1,9 @@
 """How wide the intervals of an engine must be: fitted to its errors, and checked on rows that were left out.
 
 The ratio measured / predicted of an engine's rows spreads about one. Its band is the range between the 5 % and 95 %
-quantiles, in which every pair of system and model weighs the same. It holds for what was measured. For a new model the
-band is stretched about its middle (in the logarithm) as far as needed so that rows of models that were left out of the
-fit fall inside 90 % of the time; the same for a new system and for a new class of load.
+quantiles, in which a pair of system and model with n rows weighs sqrt(n): its rows err alike in part. It holds for what
+was measured. For a new model the band is stretched about its middle (in the logarithm) as far as needed so that rows of
+models that were left out of the fit fall inside 90 % of the time; the same for a new system and a new class of load.
 
 Coverage is reported nested: band and stretch are fitted to the other models (systems, classes of load) alone, and only
 then compared with the one that was left out.
@@ -157,10 +157,10 @@ class Sample:
             yield kept & (codes != one), kept & (codes == one)
 
     def ends(self, kept: _Mask) -> tuple[float, float]:
-        """The 5 % and 95 % quantiles of the rows `kept`; every pair of system and model weighs the same."""
+        """The 5 % and 95 % quantiles of the rows `kept`; a pair of system and model with n rows weighs sqrt(n)."""
         pair = self._pair[kept]
         size = np.bincount(pair)
-        weights = size.max() / size[pair] * 1e3
+        weights = np.sqrt(size.max() / size[pair]) * 1e3
         ends = weighted_quantile(self.log_ratio[kept], weights, np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
         return float(ends[0]), float(ends[1])
 

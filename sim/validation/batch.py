@@ -27,6 +27,7 @@ def predict_all(
     values: Sequence[Sequence[Values]] | None = None,
     seed: int = 0,
     workers: int = 1,
+    overrides: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> list[tuple[Prediction, ...]]:
     """Predictions of each row, one for each set of values of its engine's parameters.
@@ -37,13 +38,14 @@ def predict_all(
             Absent, every row is predicted once, with the profile as it is.
         seed: Seed of all random streams.
         workers: Processes to use; the result does not depend on it.
+        overrides: Changes of every row's scenario, `a.b=value`.
         progress: Called with (done, total, dataset).
     """
     wanted = [_OWN] * len(rows) if values is None else values
     found = [tuple(Prediction(reason=row.reason) for _ in own) for row, own in zip(rows, wanted, strict=True)]
     jobs = _jobs(rows, wanted)
     total, done = sum(len(job.places) for job in jobs), 0
-    for job, predictions in zip(jobs, _map(jobs, seed, workers), strict=True):
+    for job, predictions in zip(jobs, _map(jobs, seed, workers, overrides), strict=True):
         for place, one in zip(job.places, predictions, strict=True):
             found[place] = one
         done += len(job.places)
@@ -79,18 +81,22 @@ def _parts(rows: Sequence[MeasuredRow], places: Sequence[int]) -> Iterator[list[
         yield order[start : start + _LARGEST_JOB]
 
 
-def _map(jobs: Sequence[_Job], seed: int, workers: int) -> Iterator[list[tuple[Prediction, ...]]]:
-    work = [(job.rows, job.values, seed) for job in jobs]
+def _map(
+    jobs: Sequence[_Job], seed: int, workers: int, overrides: tuple[str, ...]
+) -> Iterator[list[tuple[Prediction, ...]]]:
+    work = [(job.rows, job.values, seed, overrides) for job in jobs]
     if workers <= 1 or len(jobs) < 2:
         return map(_predict_job, work)
     return map_in_processes(_predict_job, work, workers=workers)
 
 
-def _predict_job(work: tuple[list[MeasuredRow], list[Sequence[Values]], int]) -> list[tuple[Prediction, ...]]:
-    rows, values, seed = work
+def _predict_job(
+    work: tuple[list[MeasuredRow], list[Sequence[Values]], int, tuple[str, ...]],
+) -> list[tuple[Prediction, ...]]:
+    rows, values, seed, overrides = work
     compiled: dict[str, Compiled] = {}
     return [
-        tuple(predict(row, seed=seed, compiled=compiled, engine=_engine(row, one)) for one in own)
+        tuple(predict(row, seed=seed, compiled=compiled, engine=_engine(row, one), overrides=overrides) for one in own)
         for row, own in zip(rows, values, strict=True)
     ]
 

@@ -47,6 +47,7 @@ class Prediction:
         reason: Why nothing could be predicted; empty where it could.
         e2e_errors: |predicted / measured - 1| of the E2E latency of each request whose times are known.
         fits: Whether a training plan is judged to fit the memory of its devices.
+        costs: Source of each kernel's times, by kernel and number format.
     """
 
     values: Mapping[str, float | None] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Prediction:
     reason: str = ""
     e2e_errors: Array | None = field(default=None, repr=False)
     fits: bool = True
+    costs: Mapping[str, str] = field(default_factory=dict)
 
 
 def predict(
@@ -63,6 +65,7 @@ def predict(
     seed: int = 0,
     compiled: dict[str, Compiled] | None = None,
     engine: EngineSpec | None = None,
+    overrides: Sequence[str] = (),
 ) -> Prediction:
     """Predicts the measured metrics of a row.
 
@@ -71,13 +74,17 @@ def predict(
         seed: Seed of all random streams.
         compiled: Compiled costs by model, cluster and engine, shared between rows.
         engine: Takes the place of the row's engine profile; may differ from it in times of host and front end.
+        overrides: Changes of the row's scenario, `a.b=value`; rows that share `compiled` must share them too.
+
+    Raises:
+        InputError: if an override is wrong, or a profile or cost source cannot be read.
     """
     if row.scenario is None:
         return Prediction(reason=row.reason)
     try:
         if row.scenario["workload"].get("kind") == "training":
-            return _predict_training(row)
-        return _predict(row, seed, {} if compiled is None else compiled, engine)
+            return _predict_training(row, overrides)
+        return _predict(row, seed, {} if compiled is None else compiled, engine, overrides)
     except InfeasibleError as error:
         return Prediction(reason=_joined([reason.message for reason in error.reasons]) or error.message)
     except InputError as error:
@@ -87,14 +94,20 @@ def predict(
 
 
 def cost_group(row: MeasuredRow) -> str:
-    """Equal for rows that may share compiled costs: same model, cluster and engine."""
+    """Equal for rows that may share compiled costs: same model, cluster, engine and sources of costs."""
     scenario = row.scenario or {}
-    return "|".join(str(scenario.get(key)) for key in ("model", "cluster", "engine"))
+    return "|".join(str(scenario.get(key)) for key in ("model", "cluster", "engine", "costs"))
 
 
-def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled], engine: EngineSpec | None) -> Prediction:
+def _predict(
+    row: MeasuredRow,
+    seed: int,
+    compiled: dict[str, Compiled],
+    engine: EngineSpec | None,
+    overrides: Sequence[str],
+) -> Prediction:
     assert row.scenario is not None
-    scenario = load(row.scenario)
+    scenario = load(row.scenario, overrides=overrides)
     things = assemble(scenario, seed=seed)
     if engine is not None:
         things = replace(things, engine=engine)
@@ -113,13 +126,19 @@ def _predict(row: MeasuredRow, seed: int, compiled: dict[str, Compiled], engine:
         metrics = runners[0].evaluate(plan).metrics
         values |= {path: get_metric(metrics, path) for path, value in values.items() if value is None}
     setting = setting_of(runners[0].things)
-    return Prediction(values, bands_for(things.engine, setting), setting, e2e_errors=_e2e_errors(row, samples))
+    return Prediction(
+        values,
+        bands_for(things.engine, setting),
+        setting,
+        e2e_errors=_e2e_errors(row, samples),
+        costs={label: use.source for label, use in runners[0].compiled(plan).uses.items()},
+    )
 
 
-def _predict_training(row: MeasuredRow) -> Prediction:
+def _predict_training(row: MeasuredRow, overrides: Sequence[str]) -> Prediction:
     """A training step; whether its memory fits is judged apart, since the run is known to have fitted."""
     assert row.scenario is not None
-    step = training_step(assemble_training(load(row.scenario)))
+    step = training_step(assemble_training(load(row.scenario, overrides=overrides)))
     if isinstance(step, tuple):
         return Prediction(reason=_joined([reason.message for reason in step]))
     metrics = job_metrics(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,12 +34,14 @@ class Scoreboard:
         predictions: One per row, by dataset, in their order.
         seed: Seed of the simulations.
         cross_validation: By dataset, errors with parameters fitted to other rows than those predicted.
+        overrides: Changes of every row's scenario.
     """
 
     datasets: tuple[Dataset, ...]
     predictions: tuple[tuple[Prediction, ...], ...]
     seed: int
     cross_validation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
 
     @cached_property
     def entries(self) -> tuple[tuple[tuple[Entry, ...], ...], ...]:
@@ -70,9 +73,19 @@ class Scoreboard:
         return {
             "versions": {name: version(name) for name in _PACKAGES},
             "seed": self.seed,
+            "set": list(self.overrides),
+            "costs": self._costs(),
             "inputs": {dataset.name: {"format": dataset.format, "sha256": dataset.sha256} for dataset in self.datasets},
             "intervals": "factors on the prediction from the engine profile's error bands; null where it has none",
         }
+
+    def _costs(self) -> dict[str, dict[str, int]]:
+        """Rows whose times came from each source, by kernel and number format."""
+        counts: dict[str, Counter[str]] = {}
+        for found in (one for predictions in self.predictions for one in predictions):
+            for label, source in found.costs.items():
+                counts.setdefault(label, Counter())[source] += 1
+        return {label: dict(sorted(one.items())) for label, one in sorted(counts.items())}
 
     def to_json(self) -> dict[str, Any]:
         """The document of `plansim validate --json`."""
@@ -102,7 +115,12 @@ class Scoreboard:
 
 
 def score(
-    datasets: Sequence[Dataset], *, seed: int = 0, workers: int = 1, progress: Progress | None = None
+    datasets: Sequence[Dataset],
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Scoreboard:
     """Predicts every row of `datasets`.
 
@@ -110,12 +128,13 @@ def score(
         datasets: Tables of measured rows.
         seed: Seed of all random streams.
         workers: Processes to use; the result does not depend on it.
+        overrides: Changes of every row's scenario, `a.b=value`, such as `costs=measured`.
         progress: Called with (done, total, what).
     """
     rows = [row for dataset in datasets for row in dataset.rows]
-    found = iter(predict_all(rows, seed=seed, workers=workers, progress=progress))
+    found = iter(predict_all(rows, seed=seed, workers=workers, overrides=tuple(overrides), progress=progress))
     predictions = [tuple(one for (one,) in islice(found, len(dataset.rows))) for dataset in datasets]
-    return Scoreboard(tuple(datasets), tuple(predictions), seed)
+    return Scoreboard(tuple(datasets), tuple(predictions), seed, overrides=tuple(overrides))
 
 
 def entries_of(row: MeasuredRow, found: Prediction) -> tuple[Entry, ...]:

@@ -39,7 +39,7 @@ GEMM = GemmCurve(t0_s=2.5e-6, e=0.82, f=0.84, p=2.9, tau_s=1.9e-9, k_s=2900.0)
 DECODE = DecodeCurve(t0_s=10.8e-6, f=0.93, p=1.3, tau_s=3.7e-6, lam_s=0.78e-6, a=0.41)
 PREFILL = PrefillCurve(t0_s=12.8e-6, e_128=0.69, a_h=33.0, d_h=41.0, tau_s=8.8e-9, p=1.5, c=1.0)
 MOE = MoeCurve(t0_s=20e-6, e=1.0, f=0.96, p=2.2, c=17.0, m_0=130.0)
-sizes = st.floats(1e-9, 1e6)
+sizes = st.floats(1e-5, 1e6)
 
 
 @given(sizes, sizes, st.floats(1.0, 50.0))

@@ -149,11 +149,16 @@ def test_no_operator_beats_the_roofline(name: str, engine: str, operator: Operat
 
 
 def peak(chip: Device, operator: Operator) -> float:
-    """Dense peak of the arithmetic an operator uses, by the device's documented fall-back [FLOP/s]."""
+    """Dense peak of the arithmetic an operator uses, by the device's documented fall-back [FLOP/s].
+
+    Devices with FP4 units take MXFP4 weights as they are and multiply at the rate of FP8.
+    """
     if not np.any(operator.flops()):
         return 1.0
     if isinstance(operator, StateUpdate):
         return chip.vector_flops
+    if getattr(operator, "weights_dtype", "") == "mxfp4" and {"fp4", "fp8"} <= chip.flops.keys():
+        return chip.flops["fp8"]
     return chip.compute_rate(operator.compute_dtype)[0]
 
 

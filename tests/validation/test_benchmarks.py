@@ -243,7 +243,8 @@ def test_validate_and_calibrate_take_them_alike(tmp_path: Path, plansim: Command
     ("arguments", "message"),
     [
         (("--scenario", "llama3-70b-azure-conv"), "add --rows FILE"),
-        (("--set", "plan.tp=1"), "add --scenario FILE"),
+        (("--set", "costs=measured"), "add --dataset, --rows or --scenario"),
+        (("--set", "costs=measured", "--dataset", "serving_points", "--cross-validate", "model"), "--set excludes"),
     ],
 )
 def test_options_that_need_each_other(arguments: tuple[str, ...], message: str, plansim: Command) -> None:

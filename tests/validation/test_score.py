@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import sim
+from sim.core import InputError
 from sim.plans import load_engine
 from sim.validation import ClosedPoint, Dataset, predict, read_rows, score
 from tests.validation.samples import OPEN_RUN, OWN, POINT, RUN_060, write
@@ -46,6 +47,18 @@ def test_the_document(tables: list[Dataset]) -> None:
     assert any(row["low"] is not None for row in document["rows"])
     assert set(document["summary"]) == {"points", "own", "open_runs"}
     assert set(document["provenance"]["inputs"]) == {"points", "own", "open_runs"}
+
+
+def test_overrides_hold_for_every_row_and_are_said(tables: list[Dataset]) -> None:
+    plain, changed = score(tables[:1]), score(tables[:1], overrides=["engine=vllm-0.6", "costs=analytic"])
+    assert changed.provenance["set"] == ["engine=vllm-0.6", "costs=analytic"]
+    assert plain.provenance["set"] == []
+    answered = sum(entry.predicted is not None for own in changed.entries[0] for entry in own) // 3
+    assert changed.provenance["costs"]["sampling"] == {"analytic": answered}
+    first = [board.entries[0][0][0].predicted for board in (plain, changed)]
+    assert first[0] != first[1]
+    with pytest.raises(InputError, match="unknown source of costs"):
+        score(tables[:1], overrides=["costs=mesured"])
 
 
 def test_rows_are_conserved_in_every_grouping(tables: list[Dataset]) -> None:

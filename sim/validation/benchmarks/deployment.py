@@ -138,6 +138,7 @@ def _row(
             "model": located(spec.model, deployment.base),
             "cluster": cluster.model_dump(exclude_unset=True),
             "engine": located(spec.engine, deployment.base),
+            "costs": _costs(deployment),
             "plan": plan,
             "workload": workload,
         },
@@ -171,3 +172,15 @@ def _workload(run: BenchmarkRun, deployment: Scenario) -> dict[str, Any]:
     if (count := run.requests or own.requests) is not None:
         found["requests"] = count
     return found
+
+
+def _costs(deployment: Scenario) -> str | dict[str, str]:
+    """The scenario's sources of kernel times, files by their full path."""
+    named = deployment.spec.costs
+    if isinstance(named, str):
+        return _cost_source(named, deployment)
+    return {kind: _cost_source(source, deployment) for kind, source in named if source is not None}
+
+
+def _cost_source(source: str, deployment: Scenario) -> str:
+    return str(deployment.base / source) if source.endswith((".csv", ".csv.gz")) else source

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from sim.calibration.local.samples import COLUMNS, KINDS, Case, Sample, Timing, read_samples, write_samples
 from sim.core import InputError
+from sim.costs import CostModel, measured_kernels
+from sim.hardware import load_device
+from sim.models import Gemm
 
 SAMPLE = Sample(
     case=Case(kind="gemm", dtype="fp32", m=4, n=512, k=256),
@@ -59,6 +62,17 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, old: str, new: str
     path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InputError, match=message):
         read_samples(path)
+
+
+def test_the_file_serves_as_measured_costs_whatever_kinds_it_has(tmp_path: Path) -> None:
+    gemms = [replace(SAMPLE, case=replace(SAMPLE.case, m=m)) for m in (1, 4)]
+    others = [replace(SAMPLE, case=Case(kind=kind, dtype="fp32")) for kind in KINDS if kind != "gemm"]  # type: ignore[arg-type]
+    write_samples([*gemms, *others], tmp_path / "a.csv")
+    device = load_device("h100-sxm")
+    costs = CostModel(device, measured=measured_kernels("a.csv", device, engine="vllm", base=tmp_path))
+    one = costs.cost(Gemm(name="g", cause="x", m=4.0, n=512, k=256, weights_dtype="fp32"))
+    assert float(one.time_s) == pytest.approx(SAMPLE.timing.time_s)
+    assert costs.uses["gemm fp32"].source == "measured"
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,318 @@
+"""Kernel tables of the optional package `aiconfigurator-core` (NVIDIA, Apache-2.0), read where it is installed.
+
+Its tables are Parquet, one per system, family of kernels, engine and version. Latencies are in milliseconds;
+`message_size` counts elements; attention rows have one new token (`isl`) after `step` cached ones. What is left out:
+
+- rows of eager launches (host-bound), and tables bound by the host altogether (`_UNUSABLE`);
+- experts spread over ranks: vLLM and SGLang rows do not scale with the tokens of a rank, TensorRT-LLM's skewed rows are
+  of the most loaded rank; and evenly loaded experts, of which two engines touched only half. Slightly skewed rows with
+  all experts on the device are closest to the uniform random choice that is simulated;
+- activation quantisation in the timed region of TensorRT-LLM's FP8 and NVFP4 GEMM, which its engine fuses into the
+  kernel before (norm or activation).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from sim.core import Array, InputError, load_yaml, require_extra
+from sim.costs.tables.base import TABLES, KernelRows, clean_rows
+from sim.costs.tables.ratios import RatioGrid
+from sim.hardware import Device
+
+PACKAGE: Final = "aiconfigurator_core"
+DISTRIBUTION: Final = "aiconfigurator-core"
+TESTED: Final = "0.12.0"
+"""Version of the package whose tables the rules of this module were made for."""
+
+_SYSTEMS: Final = {
+    "a100-80-pcie": "a100_pcie",
+    "a100-80-sxm": "a100_sxm",
+    "a30": "a30",
+    "b200-sxm": "b200_sxm",
+    "b300-sxm": "b300_sxm",
+    "gb200": "gb200",
+    "gb300": "gb300",
+    "h100-pcie": "h100_pcie",
+    "h100-sxm": "h100_sxm",
+    "h200-sxm": "h200_sxm",
+    "l4": "l4",
+    "l40s": "l40s",
+    "arc-pro-b60": "b60",
+    "rtx-pro-6000-server": "rtx_pro_6000_server",
+}
+_UNUSABLE: Final = {
+    ("gemm", "fp8_block", "vllm", ""): "its rows are bound by the host, not by the kernel",
+    ("prefill_attention", "fp8", "trtllm", "l40s"): "its rows are broken",
+}
+_GEMM_DTYPES: Final = {"bf16": "bfloat16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "nvfp4"} | {
+    "int4": "int4_wo",
+    "int8": "sq",
+}
+_EXPERT_DTYPES: Final = {
+    "bf16": ("bfloat16",),
+    "fp8": ("fp8",),
+    "fp8_block": ("fp8_block",),
+    "nvfp4": ("nvfp4",),
+    "int4": ("int4_wo",),
+    "mxfp4": ("w4a8_mxfp4_mxfp8", "w4a16_mxfp4"),
+}
+_CACHE_DTYPES: Final = {"bf16": "bfloat16", "fp8": "fp8"}
+_SKEWED: Final = "power_law_1.01"
+_COLLECTIVES: Final = {
+    "all_gather": "all_gather",
+    "all_to_all": "alltoall",
+    "reduce_scatter": "reduce_scatter",
+    "all_reduce": "all_reduce",
+}
+_OTHER_MODELS_KERNELS: Final = ("kernel_source", "!=", "triton")
+_HALF_BYTES: Final = 2.0
+_PACKING_BYTES: Final = 4.0
+"""Bytes moved to quantise an element to NVFP4: fitted to TensorRT-LLM's rows, B200 and GB200 alike."""
+
+Filters = Sequence[tuple[str, str, Any]]
+
+
+@TABLES.register("measured")
+class AiconfiguratorTables:
+    """Kernel tables of the package `aiconfigurator-core`, for ten NVIDIA systems and three engines."""
+
+    def __init__(self, *, device: Device, engine: str, path: str) -> None:
+        self._root = Path(str(require_extra(PACKAGE, "measured").__file__)).parent / "systems"
+        self._engine = engine
+        self._system = _SYSTEMS.get(device.name)
+        self._device = device.name
+        self._bytes_per_s = device.memory_bytes_per_s
+        self._readers: dict[str, Callable[[str], KernelRows | str]] = {
+            "gemm": self._gemm,
+            "moe": self._experts,
+            "decode_attention": lambda dtype: self._attention("generation", dtype),
+            "prefill_attention": lambda dtype: self._attention("context", dtype),
+            "mla_decode": lambda dtype: self._latent("generation", dtype),
+            "mla_prefill": lambda dtype: self._latent("context", dtype),
+        }
+
+    def rows(self, kernel: str, dtype: str) -> KernelRows | str:
+        """Rows of the engine's current version, or why there are none."""
+        if self._system is None:
+            return f"{DISTRIBUTION} has no tables of {self._device}"
+        for place in ((kernel, dtype, self._engine, ""), (kernel, dtype, self._engine, self._system)):
+            if place in _UNUSABLE:
+                return f"{DISTRIBUTION} has {kernel} {dtype} of {self._engine}, but {_UNUSABLE[place]}"
+        if kernel in _COLLECTIVES:
+            return self._collective(kernel)
+        return self._readers[kernel](dtype)
+
+    # ---- one reader per kernel ----
+
+    def _gemm(self, dtype: str) -> KernelRows | str:
+        if dtype not in _GEMM_DTYPES:
+            return f"{DISTRIBUTION} has no gemm in {dtype}"
+        found = self._read("gemm", "gemm_perf", ("m", "n", "k"), [("gemm_dtype", "==", _GEMM_DTYPES[dtype])])
+        if isinstance(found, str):
+            return found
+        columns, time_s, table = found
+        timed_with = {"fp8": self._scaling_s, "nvfp4": self._packing_s}
+        if dtype in timed_with and self._engine == "trtllm":
+            time_s = time_s - timed_with[dtype](columns["m"], columns["k"])
+            table = f"{table}, less the quantisation of activations in its timed region"
+        return clean_rows(columns, time_s, table)
+
+    def _scaling_s(self, m: Array, k: Array) -> Array:
+        """Time [s] to scale and convert activations of shape `(m, k)` to FP8, from the tables of those two kernels."""
+
+        total = np.zeros_like(m, dtype=np.float64)
+        for name in ("computescale_perf", "scale_matrix_perf"):
+            found = self._read("quantize", name, ("m", "k"), [("quant_dtype", "==", "fp8")])
+            if not isinstance(found, str):
+                columns, time_s, _ = found
+                kept = time_s > 0.0
+                total += RatioGrid.fit([columns["m"][kept], columns["k"][kept]], time_s[kept]).at(m, k).ratio
+        return total
+
+    def _packing_s(self, m: Array, k: Array) -> Array:
+        """Time [s] to quantise NVFP4 activations of shape `(m, k)`: the smallest rows over 16-bit ones, and a pass."""
+        floors = []
+        for dtype in ("nvfp4", "bfloat16"):
+            found = self._read("gemm", "gemm_perf", ("m",), [("gemm_dtype", "==", dtype), ("m", "==", 1)])
+            floors.append(0.0 if isinstance(found, str) else float(found[1].min()))
+        return max(0.0, floors[0] - floors[1]) + _PACKING_BYTES * m * k / self._bytes_per_s
+
+    def _experts(self, dtype: str) -> KernelRows | str:
+        wanted = _EXPERT_DTYPES.get(dtype, ())
+        names = ("num_tokens", "hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size")
+        for candidate in wanted:
+            filters = [("moe_dtype", "==", candidate), ("distribution", "==", _SKEWED), ("moe_ep_size", "==", 1)]
+            found = self._read("moe", "moe_perf", names, filters)
+            if not isinstance(found, str):
+                break
+        else:
+            return f"{DISTRIBUTION} has no experts in {dtype} for {self._engine} on {self._device}"
+        read, time_s, table = found
+        columns = {
+            "tokens": read["num_tokens"],
+            "hidden": read["hidden_size"],
+            "intermediate": read["inter_size"] / read["moe_tp_size"],
+            "experts": read["num_experts"],
+            "top_k": read["topk"],
+        }
+        return fastest(clean_rows(columns, time_s, f"{table} {candidate}"))
+
+    def _attention(self, phase: str, dtype: str) -> KernelRows | str:
+        if dtype not in _CACHE_DTYPES:
+            return f"{DISTRIBUTION} has no attention over a cache in {dtype}"
+        names = ("batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "window_size")
+        found: _Read | str = ""
+        for arithmetic in self._arithmetic(phase, dtype):
+            filters = [*_of_cache(phase, dtype), ("attn_dtype", "==", arithmetic), _OTHER_MODELS_KERNELS]
+            found = self._read("attention", f"{phase}_attention_perf", names, filters)
+            if not isinstance(found, str):
+                break
+        if isinstance(found, str):
+            return found
+        read, time_s, table = found
+        window = read["window_size"]
+        columns = {
+            "q_heads": read["num_heads"],
+            "kv_heads": read["num_key_value_heads"],
+            "head_dim": read["head_dim"],
+            "window": window,
+        }
+        if phase == "generation":
+            context = read["isl"] + read["step"]
+            attended = np.where(window > 0, np.minimum(context, np.maximum(window, 1)), context)
+            columns |= {"sequences": read["batch_size"], "context": attended}
+        else:
+            columns |= {"chunk": read["isl"]}
+        return clean_rows(columns, time_s, table)
+
+    def _arithmetic(self, phase: str, dtype: str) -> tuple[str, ...]:
+        """Number formats in which the engine multiplies: over an FP8 cache TensorRT-LLM's prompts do so in FP8."""
+        if phase == "generation" or dtype == "bf16":
+            return ("bfloat16",)
+        return ("fp8",) if self._engine == "trtllm" else ("bfloat16", "fp8")
+
+    def _latent(self, phase: str, dtype: str) -> KernelRows | str:
+        if dtype not in _CACHE_DTYPES:
+            return f"{DISTRIBUTION} has no latent attention over a cache in {dtype}"
+        names = ("batch_size", "isl", "step", "num_heads")
+        found = self._read("mla", f"{phase}_mla_perf", names, _of_cache(phase, dtype))
+        if isinstance(found, str):
+            return found
+        read, time_s, table = found
+        if phase == "generation":
+            columns = {"sequences": read["batch_size"], "context": read["isl"] + read["step"]}
+        else:
+            columns = {"chunk": read["isl"]}
+        return clean_rows({**columns, "q_heads": read["num_heads"]}, time_s, table)
+
+    def _collective(self, kernel: str) -> KernelRows | str:
+        found: _Read | str = ""
+        if kernel == "all_reduce":
+            names = ("message_size", "num_gpus", "kernel_source")
+            found = self._read("comm", "custom_allreduce_perf", names, [("allreduce_dtype", "==", "bfloat16")])
+        if isinstance(found, str):
+            filters = [("nccl_dtype", "==", "half"), ("op_name", "==", _COLLECTIVES[kernel])]
+            found = self._read("comm", "nccl_perf", ("message_size", "num_gpus"), filters, engine="nccl")
+        if isinstance(found, str):
+            return found
+        read, time_s, table = found
+        columns = {"buffer_bytes": read["message_size"] * _HALF_BYTES, "ranks": read["num_gpus"]}
+        rows = KernelRows(columns, time_s, table)
+        if "kernel_source" in read:
+            rows = rows.where(~np.char.endswith(read["kernel_source"].astype(str), "_eager"))
+        return fastest(clean_rows(rows.columns, rows.time_s, table))
+
+    # ---- files ----
+
+    def _read(
+        self, family: str, name: str, columns: Sequence[str], filters: Filters, *, engine: str | None = None
+    ) -> _Read | str:
+        """Columns, times [s] and the label of a table; the reason where there is none."""
+        engine = engine or self._engine
+        folder = self._root / "data" / str(self._system) / family / engine
+        file = self._file(folder, name)
+        if file is None:
+            return f"{DISTRIBUTION} has no {name} of {engine} for {self._device}"
+        read, time_s = _read_parquet(file, tuple(columns), tuple(filters))
+        if not len(time_s):
+            wanted = ", ".join(str(value) for _, _, value in filters)
+            return f"{DISTRIBUTION} has no rows of {wanted} in {name} of {engine} for {self._device}"
+        place = file.relative_to(self._root / "data").with_suffix("").as_posix()
+        return read, time_s, f"{DISTRIBUTION} {_installed()} {place}"
+
+    def _file(self, folder: Path, name: str) -> Path | None:
+        """The table of the version that the package calls current, else of the newest that has one."""
+        files = sorted(folder.glob(f"*/{name}.parquet"), key=lambda file: _ordered(file.parent.name))
+        current = _current_version(self._root, str(self._system), folder.name)
+        return next((file for file in files if file.parent.name == current), files[-1] if files else None)
+
+
+_Read = tuple[Mapping[str, Array], Array, str]
+
+
+def _of_cache(phase: str, dtype: str) -> Filters:
+    """Rows over a cache in this format; of prompts, those that are alone."""
+    cache = ("kv_cache_dtype", "==", _CACHE_DTYPES[dtype])
+    return [cache, ("batch_size", "==", 1)] if phase == "context" else [cache]
+
+
+@lru_cache(maxsize=256)
+def _read_parquet(
+    file: Path, columns: tuple[str, ...], filters: tuple[tuple[str, str, Any], ...]
+) -> tuple[Mapping[str, Array], Array]:
+    """Columns and times [s] of the rows that pass the filters; columns the file lacks are zero."""
+    import pyarrow.parquet as pq
+
+    has = set(pq.read_schema(file).names)
+    wanted = [name for name in columns if name in has]
+    try:
+        table = pq.read_table(file, columns=[*wanted, "latency"], filters=list(filters))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the table: {error}", file=str(file)) from None
+    read = {name: table.column(name).to_numpy() for name in wanted}
+    lacking = {name: np.zeros(table.num_rows) for name in columns if name not in has}
+    return {**read, **lacking}, np.asarray(table.column("latency").to_numpy(), dtype=np.float64) * 1e-3
+
+
+@lru_cache(maxsize=64)
+def _current_version(root: Path, system: str, engine: str) -> str | None:
+    """Version of an engine that the package queries by default for a system."""
+    file = root / "query_versions.yaml"
+    if not file.is_file():
+        return None
+    data = load_yaml(file).data
+    for part in ((data.get("overrides") or {}).get(system) or {}, data.get("defaults") or {}):
+        if engine in part:
+            return str(part[engine]["current"])
+    return None
+
+
+def _installed() -> str:
+    """Version of the package, with a remark if it is not the one these rules were made for."""
+    found = version(DISTRIBUTION)
+    return found if found == TESTED else f"{found} (not {TESTED}, for which it is read)"
+
+
+def _ordered(name: str) -> tuple[tuple[int, str], ...]:
+    """A version as something that sorts by its numbers."""
+    return tuple((int(number or 0), text) for number, text in re.findall(r"(\d*)(\D*)", name))
+
+
+def fastest(rows: KernelRows) -> KernelRows:
+    """One row per shape, the fastest: where an engine has several kernels for it, its autotuner takes that one."""
+    names = list(rows.columns)
+    shapes = np.stack([rows.columns[name] for name in names], axis=-1)
+    order = np.lexsort((rows.time_s, *(rows.columns[name] for name in names)))
+    ordered = shapes[order]
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
+    kept = order[first]
+    return KernelRows({name: rows.columns[name][kept] for name in names}, rows.time_s[kept], rows.table)

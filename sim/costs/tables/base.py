@@ -1,0 +1,83 @@
+"""What a source of measured kernel times offers: rows of shapes and seconds, or the reason why it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.core import Array, PlansimError, Registry
+from sim.hardware import Device
+
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "gemm": ("m", "n", "k"),
+    "moe": ("tokens", "hidden", "intermediate", "experts", "top_k"),
+    "decode_attention": ("sequences", "context", "q_heads", "kv_heads", "head_dim", "window"),
+    "prefill_attention": ("chunk", "q_heads", "kv_heads", "head_dim", "window"),
+    "mla_decode": ("sequences", "context", "q_heads"),
+    "mla_prefill": ("chunk", "q_heads"),
+    "all_reduce": ("buffer_bytes", "ranks"),
+    "all_gather": ("buffer_bytes", "ranks"),
+    "reduce_scatter": ("buffer_bytes", "ranks"),
+    "all_to_all": ("buffer_bytes", "ranks"),
+}
+"""Shape of a row by kernel, as one device sees it.
+
+`context` is the mean number of keys of a sequence, `window` 0 where there is none, `chunk` the tokens of one prompt
+without prefix, `intermediate` the width of an expert on the device; all `experts` are on it, under slightly skewed
+routing. `buffer_bytes` is the whole buffer of the collective [B].
+"""
+
+
+@dataclass(frozen=True)
+class KernelRows:
+    """Measured times of one kernel.
+
+    Attributes:
+        columns: Shapes: the columns of `COLUMNS`, each of shape `(rows,)`.
+        time_s: Time of one call [s], shape `(rows,)`.
+        table: Which table of which version they are from.
+    """
+
+    columns: Mapping[str, Array]
+    time_s: Array
+    table: str
+
+    def __post_init__(self) -> None:
+        if any(column.shape != self.time_s.shape for column in self.columns.values()):
+            raise PlansimError(f"{self.table}: columns differ in length")
+
+    def __len__(self) -> int:
+        return len(self.time_s)
+
+    def where(self, kept: NDArray[np.bool_]) -> KernelRows:
+        """The rows for which `kept` is true."""
+        return KernelRows({name: column[kept] for name, column in self.columns.items()}, self.time_s[kept], self.table)
+
+
+def clean_rows(columns: Mapping[str, Array], time_s: Array, table: str) -> KernelRows:
+    """Rows with a positive, finite time."""
+    times = np.asarray(time_s, dtype=np.float64)
+    shapes = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
+    return KernelRows(shapes, times, table).where(np.isfinite(times) & (times > 0.0))
+
+
+class TableSource(Protocol):
+    """Measured tables for one device and engine; made by calling the class with what `TABLES` says."""
+
+    def __init__(self, *, device: Device, engine: str, path: str) -> None:
+        """Tables of a device and family of engines; `path` names the user's file, for sources that read one.
+
+        Raises:
+            InputError: if the tables cannot be had at all.
+        """
+
+    def rows(self, kernel: str, dtype: str) -> KernelRows | str:
+        """Rows of a kernel of `COLUMNS` in a number format (of weights, or of the KV cache), or why there are none."""
+        ...
+
+
+TABLES: Registry[type[TableSource]] = Registry("cost-source", package="sim.costs.tables")

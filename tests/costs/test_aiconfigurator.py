@@ -1,0 +1,161 @@
+"""Tables of the optional package: units, what is left out, and what happens without it."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import product
+
+import numpy as np
+import pytest
+
+from sim.core import InputError
+from sim.costs import CostModel, measured_kernels
+from sim.costs.tables import KernelRows, aiconfigurator
+from sim.costs.tables.aiconfigurator import DISTRIBUTION, PACKAGE, AiconfiguratorTables, fastest
+from sim.hardware import load_device
+from sim.models import DecodeAttention, Gemm
+from sim.testing.costs import check_table_source
+
+installed = pytest.mark.skipif(
+    find_spec(PACKAGE) is None, reason=f"the package {DISTRIBUTION} is not installed: pip install 'plansim[measured]'"
+)
+DEVICES = ("a100-80-sxm", "h100-sxm", "h200-sxm", "b200-sxm", "gb200", "l40s")
+ENGINES = ("vllm", "sglang", "trtllm")
+
+
+def source(device: str, engine: str) -> AiconfiguratorTables:
+    return AiconfiguratorTables(device=load_device(device), engine=engine, path="")
+
+
+def rows(device: str, engine: str, kernel: str, dtype: str = "bf16") -> KernelRows:
+    found = source(device, engine).rows(kernel, dtype)
+    assert isinstance(found, KernelRows), found
+    return found
+
+
+def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGE, None)
+    with pytest.raises(InputError, match=PACKAGE) as caught:
+        measured_kernels("measured", load_device("a30"), engine="vllm")
+    assert caught.value.hint == "pip install 'plansim[measured]'"
+
+
+@installed
+@pytest.mark.parametrize(("device", "engine"), product(DEVICES, ENGINES))
+def test_it_keeps_the_contract(device: str, engine: str) -> None:
+    assert check_table_source(source(device, engine)) >= 7
+
+
+@installed
+@pytest.mark.parametrize(("device", "engine"), product(DEVICES, ENGINES))
+def test_large_products_reach_a_sane_share_of_the_peak(device: str, engine: str) -> None:
+    """A wrong unit of time or a wrong dtype would show as less than a third of the dense peak, or more than it."""
+    found = rows(device, engine, "gemm")
+    m, n, k = (found.columns[name] for name in ("m", "n", "k"))
+    flops = 2 * m * n * k
+    share = (flops / found.time_s / load_device(device).flops["bf16"])[flops > 5e12]
+    assert 0.35 < np.median(share) < 1.0
+
+
+@installed
+@pytest.mark.parametrize("device", ["a100-80-sxm", "h100-sxm", "h200-sxm", "b200-sxm"])
+def test_message_sizes_are_bytes(device: str) -> None:
+    """512 MB over eight ranks reach a bus bandwidth between 60 % and 110 % of a direction of NVLink (with NVLS)."""
+    nvlink = {"a100-80-sxm": 300e9, "h100-sxm": 450e9, "h200-sxm": 450e9, "b200-sxm": 900e9}[device]
+    found = rows(device, "vllm", "all_reduce")
+    big = (found.columns["ranks"] == 8) & (found.columns["buffer_bytes"] >= 5e8)
+    assert big.any()
+    bus = 2 * 7 / 8 * found.columns["buffer_bytes"][big] / found.time_s[big]
+    assert np.all((bus > 0.6 * nvlink) & (bus < 1.1 * nvlink))
+
+
+@installed
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_eager_launches_are_left_out(engine: str) -> None:
+    """They take at least 15 us whatever the size; kernels in CUDA graphs less than 10 us."""
+    found = rows("h100-sxm", engine, "all_reduce")
+    assert np.median(found.time_s[found.columns["buffer_bytes"] < 1e4]) < 10e-6
+
+
+@installed
+def test_decodes_read_their_cache_at_the_memory_bandwidth() -> None:
+    found = rows("h100-sxm", "vllm", "decode_attention")
+    c = found.columns
+    moved = c["sequences"] * c["context"] * c["kv_heads"] * 2 * c["head_dim"] * 2.0
+    big = (moved > 1e9) & (c["window"] == 0)
+    assert 0.5 < np.median(moved[big] / found.time_s[big] / 3.35e12) < 1.0
+
+
+@installed
+def test_windows_cut_the_context() -> None:
+    c = rows("h100-sxm", "vllm", "decode_attention").columns
+    cut = c["window"] > 0
+    assert cut.any()
+    assert np.all(c["context"][cut] <= c["window"][cut])
+
+
+@installed
+@pytest.mark.parametrize(
+    ("device", "engine", "kernel", "dtype", "reason"),
+    [
+        ("h100-sxm", "vllm", "gemm", "fp8_block", "bound by the host"),
+        ("l40s", "trtllm", "prefill_attention", "fp8", "broken"),
+        ("h100-sxm", "vllm", "mla_decode", "bf16", "no generation_mla_perf of vllm"),
+        ("h100-sxm", "vllm", "gemm", "mxfp4", "no gemm in mxfp4"),
+        ("h100-sxm", "vllm", "gemm", "nvfp4", "no rows of nvfp4"),
+        ("mi300x", "vllm", "gemm", "bf16", "no tables of mi300x"),
+    ],
+)
+def test_what_is_not_there_or_of_no_use_has_a_reason(
+    device: str, engine: str, kernel: str, dtype: str, reason: str
+) -> None:
+    found = source(device, engine).rows(kernel, dtype)
+    assert isinstance(found, str)
+    assert reason in found
+
+
+@installed
+def test_quantisation_is_taken_out_of_tensorrt_products() -> None:
+    """With it the smallest FP8 product takes 12 us; the product alone is no slower than twice the 16-bit one."""
+    wide, narrow = rows("h100-sxm", "trtllm", "gemm"), rows("h100-sxm", "trtllm", "gemm", "fp8")
+    assert np.median(narrow.time_s[narrow.columns["m"] == 1]) < 2.0 * np.median(wide.time_s[wide.columns["m"] == 1])
+    assert "less the quantisation" in narrow.table
+
+
+@installed
+@pytest.mark.parametrize(("device", "engine"), product(("h100-sxm", "b200-sxm"), ENGINES))
+def test_analytic_forms_are_near_the_tables_they_were_fitted_to(device: str, engine: str) -> None:
+    """Medians of the fits are 5-8 % (GEMM) and 4-10 % (decode attention); 15 % tells a wrong unit or kernel."""
+    costs = CostModel(load_device(device), engine=engine)
+    found = rows(device, engine, "gemm")
+    c = found.columns
+    gemm = Gemm(name="x", cause="x", m=c["m"], n=c["n"], k=c["k"], weights_dtype="bf16")
+    assert np.median(np.abs(costs.cost(gemm).time_s / found.time_s - 1)) < 0.15
+    found = rows(device, engine, "decode_attention")
+    heads = {"q_heads": 8.0, "kv_heads": 1.0, "head_dim": 128.0}
+    found = found.where(
+        np.all([found.columns[name] == value for name, value in {**heads, "window": 0.0}.items()], axis=0)
+    )
+    c = found.columns
+    decode = DecodeAttention(
+        name="x", cause="x", sequences=c["sequences"], context=c["sequences"] * c["context"], v_dim=128.0,
+        kv_dtype="bf16", **heads,
+    )  # fmt: skip
+    assert np.median(np.abs(costs.cost(decode).time_s / found.time_s - 1)) < 0.15
+
+
+@installed
+def test_rows_say_which_table_of_which_version_they_are_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = "h100_sxm/moe/vllm/0.24.0/moe_perf bfloat16"
+    assert rows("h100-sxm", "vllm", "moe").table == f"{DISTRIBUTION} {version(DISTRIBUTION)} {place}"
+    monkeypatch.setattr(aiconfigurator, "TESTED", "0.1")
+    assert "(not 0.1, for which it is read)" in rows("h100-sxm", "vllm", "moe").table
+
+
+def test_of_several_kernels_for_a_shape_the_fastest_is_kept() -> None:
+    columns = {"tokens": np.array([1.0, 2.0, 1.0, 2.0]), "hidden": np.array([8.0, 8.0, 8.0, 9.0])}
+    found = fastest(KernelRows(columns, np.array([4.0, 3.0, 2.0, 1.0]), "x"))
+    pairs = {(t, h): s for t, h, s in zip(*(found.columns[n] for n in columns), found.time_s, strict=True)}
+    assert pairs == {(1.0, 8.0): 2.0, (2.0, 8.0): 3.0, (2.0, 9.0): 1.0}
