@@ -16,6 +16,7 @@ from sim.cli.doctor import doctor
 from sim.cli.failures import InterruptedByUserError, report_failure
 from sim.cli.import_ import import_
 from sim.cli.list import list_
+from sim.cli.profile import profile
 from sim.cli.reproduce import reproduce
 from sim.cli.run import run
 from sim.cli.schema import schema
@@ -30,6 +31,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "validate": validate,
     "reproduce": reproduce,
     "calibrate": calibrate,
+    "profile": profile,
     "import": import_,
     "list": list_,
     "schema": schema,

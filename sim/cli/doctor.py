@@ -30,6 +30,7 @@ DATA_FOLDERS = (
 )
 OPTIONAL = {
     "aiconfigurator-core": "measured kernel times, the extra `measured`",
+    "torch": "profiles this machine",
     "playwright": "looks at reports in tests",
     "jupyterlab": "opens the notebooks",
     "nbmake": "tests them",

@@ -41,7 +41,7 @@ _HOME = {
         "TimeS",
     ),
     "yamlio": ("YamlDocument", "build_spec", "load_yaml", "parse_yaml", "to_yaml"),
-    "datafiles": ("data_names", "data_path", "data_root", "load_data", "resolve_refs"),
+    "datafiles": ("data_names", "data_path", "data_root", "load_data", "named_in", "resolve_refs"),
     "registry": ("Registry",),
     "processes": ("map_in_processes",),
     "randomness": ("stream",),
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from sim.core.datafiles import data_path as data_path
     from sim.core.datafiles import data_root as data_root
     from sim.core.datafiles import load_data as load_data
+    from sim.core.datafiles import named_in as named_in
     from sim.core.datafiles import resolve_refs as resolve_refs
     from sim.core.errors import MISSING as MISSING
     from sim.core.errors import InfeasibleError as InfeasibleError

@@ -55,6 +55,17 @@ def data_path(folder: str, name: str, *, kind: str) -> Path:
     return data_root() / folder / f"{name}.yaml"
 
 
+def named_in(file: str, name: str) -> str:
+    """`name` as the data file `file` gives it: a path of the user's own starts from the folder of that file.
+
+    Args:
+        file: Name or path of the data file that refers to `name`.
+        name: Name of another data file, or a path that ends in `.yaml`.
+    """
+    is_path = name.endswith((".yaml", ".yml")) and file.endswith((".yaml", ".yml"))
+    return str(Path(file).parent / name) if is_path else name
+
+
 def load_data(folder: str, name: str, spec: type[SpecT], *, kind: str) -> SpecT:
     """The data file `name` of `folder` as `spec`, read once per process.
 
@@ -78,7 +89,7 @@ def _extended(document: YamlDocument, folder: str, kind: str, *, seen: tuple[str
     if not isinstance(data, dict) or "extends" not in data:
         return document
     line = document.line_of(("extends",))
-    path = str(data_path(folder, str(data["extends"]), kind=kind))
+    path = str(data_path(folder, named_in(document.path, str(data["extends"])), kind=kind))
     if path in seen:
         raise InputError("files extend each other in a circle", file=document.path, line=line, path="extends")
     base = _extended(load_yaml(path), folder, kind, seen=(*seen, path)).data

@@ -19,7 +19,14 @@ from sim.costs.attention import (
     prefill_attention_time_s,
 )
 from sim.costs.choice import ANALYTIC, CostsSpec, measured_kernels
-from sim.costs.collectives import COLLECTIVES, BoundCollective, bind_collective, lower_bound_s_per_byte
+from sim.costs.collectives import (
+    COLLECTIVES,
+    BoundCollective,
+    bind_collective,
+    lower_bound_s_per_byte,
+    root_form,
+    wire_factor,
+)
 from sim.costs.elementwise import StreamCurve, stream_time_s
 from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
 from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s
@@ -76,6 +83,8 @@ __all__ = [
     "precision_of",
     "prefill_attention_terms",
     "prefill_attention_time_s",
+    "root_form",
     "stream_time_s",
     "touched_experts",
+    "wire_factor",
 ]

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from sim.costs.attention import DecodeCurve, PrefillCurve
+from sim.costs.elementwise import StreamCurve
 from sim.costs.gemm import GemmCurve
 from sim.costs.moe import MoeCurve
 from sim.costs.precision import precision_of
 from sim.costs.recurrent import ScanCurve, UpdateCurve
 from sim.hardware import Device
-from sim.models import AttentionKind, bytes_per_element
+from sim.models import AttentionKind, attention_dtype, bytes_per_element
 
 INFINITE = float("inf")
 DECODE_KERNELS: Final[Mapping[AttentionKind, str]] = {
@@ -61,11 +62,10 @@ class Curves:
         self._gemm: dict[str, GemmSetup] = {}
         self._moe: dict[str, MoeSetup] = {}
         self._decode: dict[tuple[str, AttentionKind], DecodeCurve] = {}
-        self._prefill: dict[AttentionKind, PrefillCurve] = {}
-        self._update: UpdateCurve | None = None
-        self._scan: ScanCurve | None = None
-        self.matrix_rate = device.compute_rate("bf16")[0]
-        self._index_rate = device.flops.get("fp8", self.matrix_rate)
+        self._prefill: dict[tuple[str, AttentionKind], PrefillCurve] = {}
+        self._streams: dict[tuple[str, str], StreamCurve] = {}
+        self._update: dict[str, UpdateCurve] = {}
+        self._scan: dict[str, ScanCurve] = {}
 
     def gemm(self, weights_dtype: str) -> GemmSetup:
         """Curve and rates of a dense GEMM with weights of this format."""
@@ -80,6 +80,7 @@ class Curves:
                 tau_s=raw["tau_s"],
                 k_s=raw["k_sat"],
                 c=raw["c"],
+                f_1=raw.get("f_1"),
             )
             unpack = self._unpack_rate("gemm", precision.kernel, precision.weight_only)
             self._gemm[weights_dtype] = GemmSetup(curve, precision.flops_per_s, unpack)
@@ -112,11 +113,12 @@ class Curves:
             )
         return self._decode[key]
 
-    def prefill(self, kind: AttentionKind) -> PrefillCurve:
-        """Curve of prefill attention with 16-bit products, or of an indexer's scores with 8-bit ones."""
-        if kind not in self._prefill:
-            raw = self._read(PREFILL_KERNELS[kind], "fp8" if kind == "indexer" else "bf16")
-            self._prefill[kind] = PrefillCurve(
+    def prefill(self, kv_dtype: str, kind: AttentionKind) -> PrefillCurve:
+        """Curve of prefill attention, products in 16 bit or fp32 by the cache, or of an indexer's 8-bit scores."""
+        key = ("fp8" if kind == "indexer" else attention_dtype(kv_dtype), kind)
+        if key not in self._prefill:
+            raw = self._read(PREFILL_KERNELS[kind], key[0])
+            self._prefill[key] = PrefillCurve(
                 t0_s=raw["t0_s"],
                 e_128=raw["e_128"] if kind == "gqa" else raw["e"],
                 a_h=raw.get("a_h", 0.0),
@@ -126,25 +128,43 @@ class Curves:
                 c=raw.get("c", 0.0),
                 block_heads=raw.get("block_heads", 1.0),
             )
-        return self._prefill[kind]
+        return self._prefill[key]
 
-    def attention_rate(self, kind: AttentionKind) -> float:
-        """Dense peak [FLOP/s] of the products of this kind of attention."""
-        return self._index_rate if kind == "indexer" else self.matrix_rate
+    def matrix_rate(self, dtype: str) -> float:
+        """Dense peak [FLOP/s] of products that follow a cache or activations of this format: 16 bit, or fp32."""
+        return self._device.compute_rate(attention_dtype(dtype))[0]
 
-    def update(self) -> UpdateCurve:
-        """Curve of a recurrence's update, one token per sequence."""
-        if self._update is None:
-            raw = self._read("state_update", "bf16")
-            self._update = UpdateCurve(t0_s=raw["t0_s"], f=raw["f"], p=raw["p"], tau_s=raw["tau_s"])
-        return self._update
+    def attention_rate(self, kv_dtype: str, kind: AttentionKind) -> float:
+        """Dense peak [FLOP/s] of the products of this kind of attention over a cache of this format."""
+        if kind == "indexer" and "fp8" in self._device.flops:
+            return self._device.flops["fp8"]
+        return self.matrix_rate("bf16" if kind == "indexer" else kv_dtype)
 
-    def scan(self) -> ScanCurve:
-        """Curve of a recurrence's scan over a prompt."""
-        if self._scan is None:
-            raw = self._read("state_scan", "bf16")
-            self._scan = ScanCurve(t0_s=raw["t0_s"], e=raw["e"], tau_s=raw["tau_s"], p=raw["p"], c=raw["c"])
-        return self._scan
+    def update(self, dtype: str) -> UpdateCurve:
+        """Curve of a recurrence's update, one token per sequence, in a model of this format."""
+        key = attention_dtype(dtype)
+        if key not in self._update:
+            raw = self._read("state_update", key)
+            self._update[key] = UpdateCurve(t0_s=raw["t0_s"], f=raw["f"], p=raw["p"], tau_s=raw["tau_s"])
+        return self._update[key]
+
+    def scan(self, dtype: str) -> ScanCurve:
+        """Curve of a recurrence's scan over a prompt in a model of this format."""
+        key = attention_dtype(dtype)
+        if key not in self._scan:
+            raw = self._read("state_scan", key)
+            self._scan[key] = ScanCurve(t0_s=raw["t0_s"], e=raw["e"], tau_s=raw["tau_s"], p=raw["p"], c=raw["c"])
+        return self._scan[key]
+
+    def stream(self, kernel: str, dtype: str) -> StreamCurve:
+        """Curve of a kernel that streams its operands: `elementwise`, `embedding` or `sampling`."""
+        key = (kernel, dtype)
+        if key not in self._streams:
+            raw = self._read(kernel, dtype)
+            self._streams[key] = StreamCurve(
+                t0_s=raw["t0_s"], f=raw["f"], launches=raw.get("launches", 1.0), passes=raw.get("passes", 1.0)
+            )
+        return self._streams[key]
 
     def _read(self, kernel: str, dtype: str) -> Mapping[str, float]:
         kernels = self._device.kernels
@@ -164,4 +184,4 @@ class Curves:
 
 def cache_kernel(kv_dtype: str) -> str:
     """Number format of the kernels that read a cache of this format."""
-    return "bf16" if bytes_per_element(kv_dtype) >= 2.0 else "fp8"
+    return attention_dtype(kv_dtype) if bytes_per_element(kv_dtype) >= 2.0 else "fp8"

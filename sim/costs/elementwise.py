@@ -19,38 +19,15 @@ class StreamCurve:
         f: Fraction of the memory bandwidth reached.
         launches: Kernels launched one after the other.
         passes: How often the minimal bytes are moved.
-        source: Where the figures come from.
     """
 
     t0_s: float
     f: float
     launches: float = 1.0
     passes: float = 1.0
-    source: str = "assumed"
 
 
-ELEMENTWISE = StreamCurve(
-    t0_s=2.0e-6,
-    f=0.77,
-    source="f: GELU and layer norm on A100 reach 1.54-1.56 of 2.04 TB/s (LLMCompass, ISCA 2024); t0: floor of small "
-    "kernels in CUDA graphs, 1.7-2.5 us (AIConfigurator core 0.12.0)",
-)
-"""One fused kernel."""
-
-EMBEDDING = StreamCurve(t0_s=2.0e-6, f=0.5, source="assumed: a gather of scattered rows, slower than a stream")
-"""Row gather."""
-
-SAMPLING = StreamCurve(
-    t0_s=2.0e-6,
-    f=0.7,
-    launches=8.0,
-    passes=2.5,
-    source="assumed: temperature sampling without sort, eight kernels, about 30 bytes a logit",
-)
-"""Conversion to fp32, temperature, softmax, noise and arg-max over the vocabulary."""
-
-
-def stream_time_s(moved_bytes: Value, *, bytes_per_s: float, curve: StreamCurve = ELEMENTWISE) -> Array:
+def stream_time_s(moved_bytes: Value, *, bytes_per_s: float, curve: StreamCurve) -> Array:
     """Time [s] to stream `moved_bytes` [B]: `launches t0 + passes bytes/(fB)`; zero where there are no bytes.
 
     Assumes that the arithmetic hides behind memory, which holds below some 20 FLOPs a byte on every shipped device.

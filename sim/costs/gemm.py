@@ -28,6 +28,8 @@ class GemmCurve:
         t0_s: Latency of the smallest kernel, measured inside a CUDA graph [s].
         e: Fraction of the dense peak that large shapes reach.
         f: Fraction of the memory bandwidth that a streaming shape reaches.
+        f_1: The same for a single row, where it differs: a matrix-vector kernel reads the weights as they lie, where
+            the matrix kernels of CPU libraries copy them into panels first. None: `f`.
         p: Exponent that joins compute and memory time.
         tau_s: Time of one thread block per element of its walk over k [s].
         k_s: Length of k at which split-K saturates the walk (inf: no split-K).
@@ -41,6 +43,7 @@ class GemmCurve:
     tau_s: float
     k_s: float = float("inf")
     c: float = 0.0
+    f_1: float | None = None
 
 
 class GemmTerms(NamedTuple):
@@ -86,7 +89,8 @@ def gemm_terms(
     walk_s = curve.tau_s * k / (1.0 + np.divide(k, curve.k_s))
     unpack = DEQUANTISE_OPS_PER_WEIGHT * n * k * np.maximum(1.0, np.divide(m, DEQUANTISE_TILE_ROWS))
     compute_s = 2.0 * m * n * k / (min(curve.e, 1.0) * flops_per_s) + walk_s + unpack / dequantise_ops_per_s
-    memory_s = moved_bytes / (min(curve.f, 1.0) * bytes_per_s)
+    reached = curve.f if curve.f_1 is None else np.where(np.asarray(m) <= 1.0, curve.f_1, curve.f)
+    memory_s = moved_bytes / (np.minimum(reached, 1.0) * bytes_per_s)
     quantise_s = curve.c * m * k / bytes_per_s
     overhead_s = np.broadcast_to(curve.t0_s, np.shape(compute_s))
     return GemmTerms(np.asarray(compute_s), np.asarray(memory_s), np.asarray(quantise_s), overhead_s)

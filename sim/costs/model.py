@@ -27,7 +27,7 @@ from sim.costs.attention import (
 )
 from sim.costs.collectives import BoundCollective, bind_collective
 from sim.costs.curves import Curves, cache_kernel
-from sim.costs.elementwise import ELEMENTWISE, EMBEDDING, SAMPLING, StreamCurve, stream_time_s
+from sim.costs.elementwise import stream_time_s
 from sim.costs.gemm import gemm_terms, gemm_time_s
 from sim.costs.launch import eager_time_s
 from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
@@ -50,6 +50,8 @@ from sim.models import (
     Sampling,
     StateScan,
     StateUpdate,
+    activation_bytes,
+    attention_dtype,
     bytes_per_element,
 )
 
@@ -152,9 +154,9 @@ class CostModel:
             PrefillAttention: self._prefill_attention,
             StateUpdate: self._state_update,
             StateScan: self._state_scan,
-            Elementwise: lambda op: self._stream(op, "elementwise", ELEMENTWISE),
-            Embedding: lambda op: self._stream(op, "embedding", EMBEDDING),
-            Sampling: lambda op: self._stream(op, "sampling", SAMPLING),
+            Elementwise: lambda op: self._stream(op, "elementwise", op.dtype),
+            Embedding: lambda op: self._stream(op, "embedding", op.dtype),
+            Sampling: lambda op: self._stream(op, "sampling", "bf16"),
             Collective: self._collective,
         }
 
@@ -217,15 +219,16 @@ class CostModel:
             flops_per_token=operator.flops_per_token,
             bytes_per_row=operator.row_bytes(),
             state_bytes=operator.state_bytes,
-            flops_per_s=self._curves.matrix_rate,
+            flops_per_s=self._curves.matrix_rate(operator.dtype),
             bytes_per_s=self.device.memory_bytes_per_s,
-            curve=self._curves.scan(),
+            curve=self._curves.scan(operator.dtype),
         )
 
     def _chunk_terms(self, operator: PrefillAttention) -> PrefillTerms:
         width = operator.head_dim + operator.v_dim
         keys = operator.kv_heads * operator.keys_per_token
-        row_bytes = width * (2.0 * operator.q_heads + keys * bytes_per_element(operator.kv_dtype))
+        ends = activation_bytes(operator.kv_dtype) * operator.q_heads
+        row_bytes = width * (ends + keys * bytes_per_element(operator.kv_dtype))
         return prefill_attention_terms(
             operator.chunk,
             operator.prefix,
@@ -235,9 +238,9 @@ class CostModel:
             bytes_per_row=row_bytes,
             prefix_bytes=operator.bytes() - np.asarray(operator.chunk) * row_bytes,
             units=self._units,
-            flops_per_s=self._curves.attention_rate(operator.kind),
+            flops_per_s=self._curves.attention_rate(operator.kv_dtype, operator.kind),
             bytes_per_s=self.device.memory_bytes_per_s,
-            curve=self._curves.prefill(operator.kind),
+            curve=self._curves.prefill(operator.kv_dtype, operator.kind),
             window=operator.window,
             keys_per_token=operator.keys_per_token,
             near_keys=operator.near_keys,
@@ -245,7 +248,10 @@ class CostModel:
 
     def prefill_curve(self, operator: PrefillAttention | StateScan) -> tuple[float, float]:
         """Fixed latency [s] of one launch over prompts, and the exponent that joins work and walk."""
-        curve = self._curves.scan() if isinstance(operator, StateScan) else self._curves.prefill(operator.kind)
+        if isinstance(operator, StateScan):
+            scan = self._curves.scan(operator.dtype)
+            return scan.t0_s, scan.p
+        curve = self._curves.prefill(operator.kv_dtype, operator.kind)
         found = self._look_up(operator)
         return curve.t0_s if found is None else found.anchor.fixed_s, curve.p
 
@@ -343,7 +349,7 @@ class CostModel:
             blocks=np.asarray(op.sequences) * blocks,
             head_dim=op.head_dim,
             units=self._units,
-            flops_per_s=self._curves.attention_rate(op.kind),
+            flops_per_s=self._curves.attention_rate(op.kv_dtype, op.kind),
             bytes_per_s=self.device.memory_bytes_per_s,
             curve=curve,
         )
@@ -357,7 +363,7 @@ class CostModel:
         return _Form(cost, floor_s, cold_read_s=cold_read_s, cold_fixed_s=cold_fixed_s)
 
     def _prefill_attention(self, op: PrefillAttention) -> _Form:
-        curve = replace(self._curves.prefill(op.kind), t0_s=self.prefill_curve(op)[0])
+        curve = replace(self._curves.prefill(op.kv_dtype, op.kind), t0_s=self.prefill_curve(op)[0])
         terms = self.prefill_terms(op)
         memory_s = np.maximum(terms.moved_s, op.bytes() / self.device.memory_bytes_per_s)
         time_s = np.maximum(prefill_attention_time_s(terms, curve), where_positive(op.chunk, memory_s))
@@ -366,7 +372,7 @@ class CostModel:
         return _Form(cost, self._roofline_s(op, self._attention_rate(op)), fixed_s=curve.t0_s)
 
     def _state_update(self, op: StateUpdate) -> _Form:
-        curve = self._curves.update()
+        curve = self._curves.update(op.dtype)
         terms = state_update_terms(
             op.bytes(),
             np.asarray(op.sequences) * op.heads,
@@ -385,10 +391,10 @@ class CostModel:
         compute_s = p_norm(terms.work_s, terms.walk_s, p)
         time_s = where_positive(op.chunk, t0_s + compute_s + terms.moved_s)
         cost = OpCost(time_s, compute_s, terms.moved_s, _NONE, np.asarray(t0_s))
-        return _Form(cost, self._roofline_s(op, self._curves.matrix_rate), launches=2.0)
+        return _Form(cost, self._roofline_s(op, self._curves.matrix_rate(op.dtype)), launches=2.0)
 
-    def _stream(self, op: Elementwise | Embedding | Sampling, name: str, curve: StreamCurve) -> _Form:
-        self._curve_sources.setdefault(name, curve.source)
+    def _stream(self, op: Elementwise | Embedding | Sampling, kernel: str, dtype: str) -> _Form:
+        curve = self._curves.stream(kernel, dtype)
         moved = op.bytes()
         time_s = stream_time_s(moved, bytes_per_s=self.device.memory_bytes_per_s, curve=curve)
         overhead_s = np.asarray(curve.launches * curve.t0_s)
@@ -410,8 +416,9 @@ class CostModel:
 
     def _attention_rate(self, op: DecodeAttention | PrefillAttention) -> float:
         """Dense peak [FLOP/s] that attention could use: over an 8-bit cache some kernels multiply in 8 bit."""
+        rate = self._curves.matrix_rate(op.kv_dtype)
         wide = bytes_per_element(op.kv_dtype) >= 2.0
-        return self._curves.matrix_rate if wide else max(self._curves.matrix_rate, self.device.compute_rate("fp8")[0])
+        return rate if wide else max(rate, self.device.compute_rate("fp8")[0])
 
     def _label(self, op: Operator) -> str:
         """The kernel and number format, as the curves name them."""
@@ -419,8 +426,9 @@ class CostModel:
             return f"{kernel_of(op)} {precision_of(self.device, op.weights_dtype).kernel}"
         if isinstance(op, DecodeAttention):
             return f"{kernel_of(op)} {cache_kernel(op.kv_dtype)}"
-        narrow = isinstance(op, PrefillAttention) and op.kind == "indexer"
-        return f"{kernel_of(op)} {'fp8' if narrow else 'bf16'}"
+        if isinstance(op, PrefillAttention):
+            return f"{kernel_of(op)} {'fp8' if op.kind == 'indexer' else attention_dtype(op.kv_dtype)}"
+        return f"{kernel_of(op)} {attention_dtype(op.dtype) if isinstance(op, StateUpdate | StateScan) else 'bf16'}"
 
     def _bound_collective(self, kind: str, name: str) -> BoundCollective:
         key = (kind, name)

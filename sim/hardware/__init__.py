@@ -6,16 +6,27 @@ as a graph), `curves` (kernel efficiencies) and `power`.
 
 from sim.hardware.cluster import Cluster, CommGroup, Node, load_cluster, load_node
 from sim.hardware.curves import KernelCurves
-from sim.hardware.device import CollectiveCurve, Device, Link, load_device, load_link
+from sim.hardware.device import CollectiveCurve, Device, Link, device_of, load_device, load_link
 from sim.hardware.power import power_w, resting_w
-from sim.hardware.spec import ClusterSpec, DeviceSpec, KernelsSpec, LinkSpec, NodeSpec, PriceSpec
+from sim.hardware.spec import (
+    ClusterSpec,
+    CollectiveSpec,
+    CurveSpec,
+    DeviceSpec,
+    KernelsSpec,
+    LinkSpec,
+    NodeSpec,
+    PriceSpec,
+)
 from sim.hardware.topology import build_graph
 
 __all__ = [
     "Cluster",
     "ClusterSpec",
     "CollectiveCurve",
+    "CollectiveSpec",
     "CommGroup",
+    "CurveSpec",
     "Device",
     "DeviceSpec",
     "KernelCurves",
@@ -26,6 +37,7 @@ __all__ = [
     "NodeSpec",
     "PriceSpec",
     "build_graph",
+    "device_of",
     "load_cluster",
     "load_device",
     "load_link",

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 
 import networkx as nx
 
-from sim.core import InputError, UnitError, data_names, did_you_mean, load_data, parse_quantity
+from sim.core import InputError, UnitError, data_names, did_you_mean, load_data, named_in, parse_quantity
 from sim.hardware.device import Device, Link, load_device, load_link, value_or
 from sim.hardware.spec import ClusterSpec, NodeSpec, PriceSpec
 from sim.hardware.topology import Vertex, build_graph
@@ -87,10 +87,10 @@ def load_node(name: str) -> Node:
     spec = load_data("hardware_profiles/nodes", name, NodeSpec, kind="node")
     nic = None
     if spec.nic_link is not None:
-        nic = load_link(spec.nic_link)
+        nic = load_link(named_in(name, spec.nic_link))
         if spec.nic_bandwidth is not None:
             nic = nic.with_rate(spec.nic_bandwidth.value)
-    device = load_device(spec.device)
+    device = load_device(named_in(name, spec.device))
     host_rate = value_or(spec.host_bandwidth, device.host_bytes_per_s)
     if host_rate < device.host_bytes_per_s:
         device = replace(device, host_bytes_per_s=host_rate)
@@ -99,7 +99,7 @@ def load_node(name: str) -> Node:
         title=spec.title,
         device=device,
         n_devices=spec.devices.value,
-        link=load_link(spec.link) if spec.link is not None else None,
+        link=load_link(named_in(name, spec.link)) if spec.link is not None else None,
         domain=spec.domain or spec.devices.value,
         torus=spec.torus,
         nic=nic,
@@ -219,7 +219,9 @@ def load_cluster(spec: ClusterSpec | str) -> Cluster:
         InputError: if a name is unknown or the node has too few devices.
     """
     if isinstance(spec, str):
-        spec = load_data("hardware_profiles/clusters", spec, ClusterSpec, kind="cluster")
+        file = spec
+        spec = load_data("hardware_profiles/clusters", file, ClusterSpec, kind="cluster")
+        spec = spec.model_copy(update={"node": named_in(file, spec.node)})
     try:
         node = load_node(spec.node)
     except InputError as error:

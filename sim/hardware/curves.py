@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 from sim.core import InputError, UnitError, load_data, parse_quantity
 from sim.hardware.spec import CurveSpec, KernelsSpec
 
-_CAPPED: Final = frozenset({"e", "f", "e_128"})
+_CAPPED: Final = frozenset({"e", "f", "f_1", "e_128"})
 _DTYPES: Final = {
     "fp16": "bf16",
     "fp4": "nvfp4",
     "mxfp4": "nvfp4",
     "mxfp8": "fp8_block",
     "int4": "w4a16",
-    "fp32": "bf16",
-    "tf32": "bf16",
+    "tf32": "fp32",
 }
 _NEAREST: Final = {
     "fp8": ("fp8_block", "int8", "bf16"),
@@ -27,7 +27,8 @@ _NEAREST: Final = {
     "int8": ("fp8", "bf16"),
     "w8a16": ("bf16",),
     "w4a16": ("w8a16", "bf16"),
-    "bf16": (),
+    "bf16": ("fp32",),
+    "fp32": ("bf16",),
 }
 
 
@@ -73,17 +74,20 @@ def _find(family: str, kernel: str, dtype: str, engine: str) -> _Found:
             matches = [c for c in spec.curves if c.kernel == kernel and c.dtype == candidate]
             for curve in sorted(matches, key=lambda c: (c.engine != engine, c.engine != "any")):
                 return _label(family, file, curve, dtype, engine, spec), _numbers(curve, file), _error(curve)
-    raise InputError(f"no efficiency curve for {kernel} in {dtype}", hint=f"add one to {family}.yaml or generic.yaml")
+    raise InputError(
+        f"no efficiency curve for {kernel} in {dtype}",
+        hint=f"add one to {family.removesuffix('.yaml')}.yaml or generic.yaml",
+    )
 
 
 def _label(family: str, file: str, curve: CurveSpec, dtype: str, engine: str, spec: KernelsSpec) -> str:
     """Which curve it is, what it stands in for (a family, dtype or engine without one), and its source."""
-    lacking = [family] if file != family else []
+    lacking = [Path(family).stem] if file != family else []
     lacking += [] if curve.dtype == _DTYPES.get(dtype, dtype) else [dtype]
     lacking += [] if curve.engine in (engine, "any") else [engine]
     stand_in = f" (stands in for {' '.join(lacking)})" if lacking else ""
     ref = spec.refs.get(curve.ref, curve.ref)
-    return f"{file}: {curve.kernel} {curve.dtype} {curve.engine}{stand_in}, {curve.source}: {ref}"
+    return f"{spec.name}: {curve.kernel} {curve.dtype} {curve.engine}{stand_in}, {curve.source}: {ref}"
 
 
 def _error(curve: CurveSpec) -> tuple[float, float] | None:
@@ -98,6 +102,8 @@ def _numbers(curve: CurveSpec, file: str) -> Mapping[str, float]:
         try:
             value = float("inf") if raw == "inf" else parse_quantity(raw, "s", require_unit=False)
         except UnitError as error:
-            raise InputError(str(error), file=f"{file}.yaml", path=f"{curve.kernel} {curve.dtype} {name}") from None
+            raise InputError(
+                str(error), file=f"{file.removesuffix('.yaml')}.yaml", path=f"{curve.kernel} {curve.dtype} {name}"
+            ) from None
         numbers[name] = min(value, 1.0) if name in _CAPPED else value
     return numbers

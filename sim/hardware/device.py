@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Literal
 
-from sim.core import InputError, Sourced, load_data
+from sim.core import InputError, Sourced, load_data, named_in
 from sim.hardware.curves import KernelCurves
 from sim.hardware.spec import DeviceSpec, LinkSpec
 
@@ -178,6 +178,11 @@ def load_device(name: str) -> Device:
         InputError: if there is none.
     """
     spec = load_data("hardware_profiles/devices", name, DeviceSpec, kind="device")
+    return device_of(spec, kernels=named_in(name, spec.kernels))
+
+
+def device_of(spec: DeviceSpec, *, kernels: str | None = None) -> Device:
+    """The device that `spec` describes, with the curves of the file `kernels` (default: the one that it names)."""
     flops = {dtype: rate.value for dtype, rate in spec.flops.items()}
     return Device(
         name=spec.name,
@@ -194,7 +199,7 @@ def load_device(name: str) -> Device:
         idle_w=spec.idle_power.value,
         peak_w=spec.peak_power.value,
         clock_hz=value_or(spec.clock, 1.0),
-        kernels=KernelCurves(spec.kernels),
+        kernels=KernelCurves(kernels or spec.kernels),
         price=spec.price,
         sources=_sources(spec.refs),
     )

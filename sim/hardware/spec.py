@@ -78,7 +78,7 @@ class CurveSpec(Spec):
 
     Attributes:
         kernel: Which kernel.
-        dtype: Dtype of weights (GEMM, experts) or cache (attention).
+        dtype: Dtype of weights (GEMM, experts), cache (attention) or elements (streaming kernels).
         engine: Engine family measured, or `any`.
         params: Parameters: text with a time unit, or a plain number.
         source: How they are known.
@@ -94,6 +94,9 @@ class CurveSpec(Spec):
         "moe",
         "mla_decode",
         "mla_prefill",
+        "elementwise",
+        "embedding",
+        "sampling",
         "sparse_prefill",
         "indexer_decode",
         "indexer_prefill",

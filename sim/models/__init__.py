@@ -8,7 +8,15 @@ states), `shard` (which slice a rank holds, its weights and cache), `parameters`
 
 from sim.models.architectures import ARCHITECTURES
 from sim.models.cache import LayerCache, kv_heads_per_rank, layer_cache
-from sim.models.dtypes import ALIASES, FORMATS, bytes_per_element, canonical_dtype, compute_dtype
+from sim.models.dtypes import (
+    ALIASES,
+    FORMATS,
+    activation_bytes,
+    attention_dtype,
+    bytes_per_element,
+    canonical_dtype,
+    compute_dtype,
+)
 from sim.models.expand import sequence_operators, token_operators
 from sim.models.hf import from_config, read_config
 from sim.models.load import load_model, packaged_configs
@@ -91,7 +99,9 @@ __all__ = [
     "StateScan",
     "StateUpdate",
     "View",
+    "activation_bytes",
     "attention_classes",
+    "attention_dtype",
     "attention_flops_per_key",
     "bytes_per_element",
     "canonical_dtype",

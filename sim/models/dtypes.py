@@ -75,3 +75,16 @@ def bytes_per_element(dtype: str) -> float:
 def compute_dtype(dtype: str) -> str:
     """Dtype in which weights of this format are multiplied."""
     return FORMATS[canonical_dtype(dtype)].compute
+
+
+def activation_bytes(dtype: str) -> float:
+    """Bytes of an activation beside weights or a cache of this format: 4 in an fp32 model, else 2.
+
+    Quantised formats are dequantised or multiplied with activations that arrive in 16 bit.
+    """
+    return 4.0 if canonical_dtype(dtype) == "fp32" else 2.0
+
+
+def attention_dtype(kv_dtype: str) -> str:
+    """Dtype in which attention over a cache of this format forms its products: bf16, or fp32 in an fp32 model."""
+    return "fp32" if canonical_dtype(kv_dtype) == "fp32" else "bf16"

@@ -19,7 +19,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+
 from sim.core import Array
+from sim.models.dtypes import activation_bytes
 from sim.models.matrices import matrices
 from sim.models.mixers import GQA, Mixer
 from sim.models.operators import (
@@ -36,7 +39,6 @@ from sim.models.shard import Shard, layers_of
 from sim.models.spec import FeedForward, ModelSpec, MoE
 from sim.models.streams import mixer_streams
 
-_BYTES = 2.0
 _EXPERT_CHOICE_BYTES = 8.0  # index and weight of a chosen expert, 4 bytes each
 
 
@@ -50,19 +52,19 @@ def token_operators(model: ModelSpec, shard: Shard, tokens: Array) -> list[Opera
         shard: The stage's rank.
         tokens: Tokens per attention-data-parallel rank, any shape.
     """
-    hidden_bytes = _BYTES * model.hidden_size * tokens
+    hidden_bytes = _hidden_bytes(model, tokens)
     operators = _entry(model, shard, tokens)
     for (mixer, ffn), count in _distinct_layers(model, shard).items():
         blocks = (mixer is not None) + (ffn is not None)
         one = [
             *([] if mixer is None else _mixer(model, shard, mixer, tokens)),
             *([] if ffn is None else _feed_forward(model, shard, ffn, tokens)),
-            _stream("add_norm", 4.0 * hidden_bytes, model.norms_per_layer * blocks / 2),
+            _stream(model, "add_norm", 4.0 * hidden_bytes, model.norms_per_layer * blocks / 2),
             *_stream_mixing(model, tokens, blocks),
         ]
         operators += [repeated(operator, operator.count * count) for operator in one]
     if shard.last:
-        operators.append(_stream("final_norm", 2.0 * hidden_bytes))
+        operators.append(_stream(model, "final_norm", 2.0 * hidden_bytes))
     return operators
 
 
@@ -83,10 +85,11 @@ def _entry(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
     Models with RMS norms pass the residual on apart from the hidden states: two tensors; with several residual
     streams those are all that is passed.
     """
-    hidden_bytes = _BYTES * model.hidden_size * tokens
+    hidden_bytes = _hidden_bytes(model, tokens)
     operators: list[Operator]
     if shard.first:
-        operators = [Embedding(name="embedding", cause="embedding", tokens=tokens, width=model.hidden_size)]
+        width = model.hidden_size
+        operators = [Embedding(name="embedding", cause="embedding", tokens=tokens, width=width, dtype=model.dtype)]
         return [*operators, _reduce("embedding", hidden_bytes)] if shard.tp > 1 else operators
     tensors = float(model.residual_streams) if model.residual_streams > 1 else 1.0 if model.norm_bias else 2.0
     share = hidden_bytes / shard.tp
@@ -107,8 +110,13 @@ def _entry(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
     return operators
 
 
-def _stream(name: str, moved_bytes: Array, count: float = 1.0) -> Elementwise:
-    return Elementwise(name=name, cause="elementwise", moved_bytes=moved_bytes, count=count)
+def _hidden_bytes(model: ModelSpec, tokens: Array) -> Array:
+    """Bytes of the residual stream of so many tokens [B]."""
+    return np.asarray(activation_bytes(model.dtype) * model.hidden_size * tokens)
+
+
+def _stream(model: ModelSpec, name: str, moved_bytes: Array, count: float = 1.0) -> Elementwise:
+    return Elementwise(name=name, cause="elementwise", moved_bytes=moved_bytes, dtype=model.dtype, count=count)
 
 
 def _reduce(name: str, buffer_bytes: Array) -> Collective:
@@ -132,9 +140,10 @@ def _mixer(model: ModelSpec, shard: Shard, mixer: Mixer, tokens: Array) -> list[
         Gemm(name=name, cause="attention_gemm", m=tokens, n=n, k=k, weights_dtype=dtype)
         for (name, k, dtype), n in columns.items()
     ]
-    for name, moved_bytes in mixer_streams(mixer, shard, rotary=not model.learned_positions):
-        operators.append(_stream(name, moved_bytes * tokens))
-    return [*operators, _reduce("attention", _BYTES * model.hidden_size * tokens)] if shard.tp > 1 else operators
+    element = activation_bytes(model.dtype)
+    for name, moved_bytes in mixer_streams(mixer, shard, element, rotary=not model.learned_positions):
+        operators.append(_stream(model, name, moved_bytes * tokens))
+    return [*operators, _reduce("attention", _hidden_bytes(model, tokens))] if shard.tp > 1 else operators
 
 
 def _stream_mixing(model: ModelSpec, tokens: Array, blocks: int) -> list[Operator]:
@@ -145,7 +154,7 @@ def _stream_mixing(model: ModelSpec, tokens: Array, blocks: int) -> list[Operato
     n = model.residual_streams
     if n == 1:
         return []
-    wide = _BYTES * n * model.hidden_size
+    wide = activation_bytes(model.dtype) * n * model.hidden_size
     weights = Gemm(
         name="stream_weights",
         cause="elementwise",
@@ -157,8 +166,8 @@ def _stream_mixing(model: ModelSpec, tokens: Array, blocks: int) -> list[Operato
     )
     return [
         weights,
-        _stream("stream_merge", (wide + wide / n) * tokens, blocks),
-        _stream("stream_spread", (2.0 * wide + wide / n) * tokens, blocks),
+        _stream(model, "stream_merge", (wide + wide / n) * tokens, blocks),
+        _stream(model, "stream_spread", (2.0 * wide + wide / n) * tokens, blocks),
     ]
 
 
@@ -167,7 +176,7 @@ def _feed_forward(model: ModelSpec, shard: Shard, ffn: FeedForward, tokens: Arra
         operators = _experts(model, shard, ffn, tokens)
     else:
         operators = _dense_block(model, shard, ffn.intermediate, tokens, gated=ffn.gated, name="ffn")
-    return [*operators, _reduce("ffn", _BYTES * model.hidden_size * tokens)] if shard.tp > 1 else operators
+    return [*operators, _reduce("ffn", _hidden_bytes(model, tokens))] if shard.tp > 1 else operators
 
 
 def _dense_block(
@@ -178,7 +187,7 @@ def _dense_block(
     inputs = 2.0 if gated else 1.0
     return [
         Gemm(name=f"{name}_up", cause="ffn_gemm", m=tokens, n=inputs * width, k=hidden, weights_dtype=dtype),
-        _stream(f"{name}_act", _BYTES * (inputs + 1.0) * width * tokens),
+        _stream(model, f"{name}_act", activation_bytes(model.dtype) * (inputs + 1.0) * width * tokens),
         Gemm(name=f"{name}_down", cause="ffn_gemm", m=tokens, n=hidden, k=width, weights_dtype=dtype),
     ]
 
@@ -186,8 +195,9 @@ def _dense_block(
 def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Operator]:
     hidden = model.hidden_size
     width = ffn.latent or hidden
-    routed_bytes = _BYTES * width * tokens
-    choice = (_BYTES * ffn.experts + _EXPERT_CHOICE_BYTES * ffn.top_k) * tokens
+    element = activation_bytes(model.dtype)
+    routed_bytes = element * width * tokens
+    choice = (element * ffn.experts + _EXPERT_CHOICE_BYTES * ffn.top_k) * tokens
     routed = GroupedGemm(
         name="experts",
         cause="moe",
@@ -202,7 +212,7 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
     )
     operators: list[Operator] = [
         Gemm(name="router", cause="moe", m=tokens, n=ffn.experts, k=hidden, weights_dtype=model.dtype),
-        Elementwise(name="top_k", cause="moe", moved_bytes=choice),
+        Elementwise(name="top_k", cause="moe", moved_bytes=choice, dtype=model.dtype),
         *_latent(model, shard, ffn, tokens, into=True),
         *_across_data_parallel("all_gather", shard, routed_bytes),
         routed,
@@ -211,7 +221,7 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
     ]
     if ffn.shared_intermediate:
         operators += _dense_block(model, shard, ffn.shared_intermediate, tokens, gated=ffn.gated, name="shared")
-        operators.append(_stream("shared_add", 3.0 * _BYTES * hidden * tokens))
+        operators.append(_stream(model, "shared_add", 3.0 * _hidden_bytes(model, tokens)))
     return operators
 
 
@@ -256,7 +266,11 @@ def sequence_operators(model: ModelSpec, shard: Shard, rows: Array) -> list[Oper
     if shard.tp > 1:
         operators.append(
             Collective(
-                name="logits_gather", cause="tp_comm", kind="all_gather", buffer_bytes=_BYTES * vocab * rows, group="tp"
+                name="logits_gather",
+                cause="tp_comm",
+                kind="all_gather",
+                buffer_bytes=activation_bytes(model.dtype) * vocab * rows,
+                group="tp",
             )
         )
     return [*operators, Sampling(name="sampling", cause="sampling", rows=rows, vocab=vocab)]

@@ -54,6 +54,7 @@ def decode_operators(
                 elements=state_elements(mixer) / shard.tp,
                 channels=conv_channels(mixer, shard.tp),
                 kind=mixer.kind,
+                dtype=model.dtype,
                 count=cls.layers,
             )
         ]
@@ -133,7 +134,7 @@ def prefill_operators(
     a, view = cls.attention, cls.view
     chunk, prefix = np.asarray(chunk, dtype=np.float64), np.asarray(prefix, dtype=np.float64)
     if isinstance(a, (GatedDelta, Mamba2)):
-        return [_scan(a, shard, chunk, cls.layers)]
+        return [_scan(model, shard, a, chunk, cls.layers)]
     q_heads, kv_heads, width, values = _decode_shape(cls, shard)
     kind = _attention_kind(cls)
     if kind == "mla" and isinstance(a, MLA) and a.top_k is None:
@@ -161,7 +162,7 @@ def prefill_operators(
     ]
 
 
-def _scan(a: GatedDelta | Mamba2, shard: Shard, chunk: Array, layers: int) -> StateScan:
+def _scan(model: ModelSpec, shard: Shard, a: GatedDelta | Mamba2, chunk: Array, layers: int) -> StateScan:
     """A scan computes chunks of C tokens at once and carries the state from each to the next.
 
     FLOPs per token and head with d_k x d_v states: `2 d_k d_v` each to read and to add to the state; within a chunk,
@@ -183,5 +184,6 @@ def _scan(a: GatedDelta | Mamba2, shard: Shard, chunk: Array, layers: int) -> St
         flops_per_token=one * a.heads / shard.tp,
         channels=conv_channels(a, shard.tp),
         kind=a.kind,
+        dtype=model.dtype,
         count=layers,
     )

@@ -13,10 +13,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from sim.core import Array
-from sim.models.dtypes import bytes_per_element, compute_dtype
+from sim.models.dtypes import activation_bytes, attention_dtype, bytes_per_element, compute_dtype
 
 Value: TypeAlias = float | Array
-_ACTIVATION_BYTES = 2.0
 _LOGIT_BYTES = 8.0  # an indexer's fp32 score, written and read by the selection
 
 AttentionKind = Literal["gqa", "mla", "sparse", "indexer"]
@@ -33,7 +32,7 @@ class _Common:
 
 @dataclass(frozen=True, kw_only=True)
 class Gemm(_Common):
-    """`(m, k) x (k, n)` with weights of `weights_dtype`; activations and results at 2 bytes."""
+    """`(m, k) x (k, n)` with weights of `weights_dtype`; activations and results at 2 bytes (4 in fp32)."""
 
     m: Value
     n: Value
@@ -52,7 +51,8 @@ class Gemm(_Common):
     def bytes(self) -> Array:
         """Input, weights and result [B]."""
         weights = np.asarray(self.n) * self.k * bytes_per_element(self.weights_dtype)
-        return np.asarray(weights + _ACTIVATION_BYTES * (np.asarray(self.m) * (np.asarray(self.k) + self.n)))
+        ends = activation_bytes(self.weights_dtype) * (np.asarray(self.m) * (np.asarray(self.k) + self.n))
+        return np.asarray(weights + ends)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,8 @@ class GroupedGemm(_Common):
     def bytes(self) -> Array:
         """Weights of the touched experts, inputs and results [B]."""
         weights = self.touched() * self.expert_weights() * bytes_per_element(self.weights_dtype)
-        return np.asarray(weights + 2.0 * _ACTIVATION_BYTES * self.hidden * self.pairs())
+        ends = 2.0 * activation_bytes(self.weights_dtype) * self.hidden * self.pairs()
+        return np.asarray(weights + ends)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +137,8 @@ class DecodeAttention(_Common):
 
     @property
     def compute_dtype(self) -> str:
-        """Products are formed in bf16, an indexer's in 8 bit."""
-        return "fp8" if self.kind == "indexer" else "bf16"
+        """Products are formed in bf16, in fp32 where the cache is; an indexer's in 8 bit."""
+        return "fp8" if self.kind == "indexer" else attention_dtype(self.kv_dtype)
 
     def kv_bytes_per_key(self) -> float:
         """Cache bytes read per attended key [B]."""
@@ -150,7 +151,8 @@ class DecodeAttention(_Common):
 
     def bytes(self) -> Array:
         """Cache read, queries and results [B]; an indexer's results are one score per key."""
-        ends = _ACTIVATION_BYTES * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.sequences)
+        width = activation_bytes(self.kv_dtype)
+        ends = width * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.sequences)
         scores = _LOGIT_BYTES if self.kind == "indexer" else 0.0
         return np.asarray((self.kv_bytes_per_key() + scores) * np.asarray(self.context) + ends)
 
@@ -189,8 +191,8 @@ class PrefillAttention(_Common):
 
     @property
     def compute_dtype(self) -> str:
-        """Products are formed in bf16, an indexer's in 8 bit."""
-        return "fp8" if self.kind == "indexer" else "bf16"
+        """Products are formed in bf16, in fp32 where the cache is; an indexer's in 8 bit."""
+        return "fp8" if self.kind == "indexer" else attention_dtype(self.kv_dtype)
 
     def attended(self) -> Array:
         """Keys attended, summed over the chunk's tokens."""
@@ -213,10 +215,11 @@ class PrefillAttention(_Common):
         """Queries, results, and keys and values read once [B]; an indexer's results are one score per key."""
         seen = np.asarray(self.prefix, dtype=np.float64)
         seen = np.asarray(self.chunk) + (seen if self.window is None else np.minimum(seen, float(self.window)))
-        ends = _ACTIVATION_BYTES * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.chunk)
-        width = self.kv_heads * (self.head_dim + self.v_dim) * bytes_per_element(self.kv_dtype)
+        width = activation_bytes(self.kv_dtype)
+        ends = width * self.q_heads * (self.head_dim + self.v_dim) * np.asarray(self.chunk)
+        key_bytes = self.kv_heads * (self.head_dim + self.v_dim) * bytes_per_element(self.kv_dtype)
         scores = _LOGIT_BYTES * self.attended() if self.kind == "indexer" else 0.0
-        return np.asarray(ends + width * self.keys_per_token * seen + scores)
+        return np.asarray(ends + key_bytes * self.keys_per_token * seen + scores)
 
 
 RecurrenceKind = Literal["gated_delta", "mamba2"]
@@ -233,6 +236,7 @@ class StateUpdate(_Common):
         elements: Elements of its state matrices.
         channels: Channels of the convolution.
         kind: Which recurrence.
+        dtype: Format of inputs and results.
     """
 
     sequences: Value
@@ -241,6 +245,7 @@ class StateUpdate(_Common):
     elements: float
     channels: float
     kind: RecurrenceKind
+    dtype: str = "bf16"
 
     @property
     def compute_dtype(self) -> str:
@@ -254,7 +259,7 @@ class StateUpdate(_Common):
 
     def bytes(self) -> Array:
         """State read and written, inputs and results [B]."""
-        ends = 2.0 * _ACTIVATION_BYTES * self.channels
+        ends = 2.0 * activation_bytes(self.dtype) * self.channels
         return np.asarray((2.0 * self.state_bytes + ends) * np.asarray(self.sequences, dtype=np.float64))
 
 
@@ -269,6 +274,7 @@ class StateScan(_Common):
         flops_per_token: Matrix FLOPs of the scan per token [FLOP].
         channels: Channels of the convolution.
         kind: Which recurrence.
+        dtype: Format of inputs and results.
     """
 
     chunk: Value
@@ -277,11 +283,12 @@ class StateScan(_Common):
     flops_per_token: float
     channels: float
     kind: RecurrenceKind
+    dtype: str = "bf16"
 
     @property
     def compute_dtype(self) -> str:
-        """Products are formed in bf16."""
-        return "bf16"
+        """Products are formed in bf16, or in fp32 in an fp32 model."""
+        return attention_dtype(self.dtype)
 
     def flops(self) -> Array:
         """FLOPs of the scan."""
@@ -289,7 +296,7 @@ class StateScan(_Common):
 
     def row_bytes(self) -> float:
         """Bytes of one token: convolution in and out, scan in, result of about half the channels [B]."""
-        return 3.5 * _ACTIVATION_BYTES * self.channels
+        return 3.5 * activation_bytes(self.dtype) * self.channels
 
     def bytes(self) -> Array:
         """Rows, and the state read and written once [B]."""
@@ -303,9 +310,11 @@ class Elementwise(_Common):
 
     Attributes:
         moved_bytes: Bytes read and written [B].
+        dtype: Format of the elements.
     """
 
     moved_bytes: Value
+    dtype: str = "bf16"
 
     @property
     def compute_dtype(self) -> str:
@@ -328,10 +337,12 @@ class Embedding(_Common):
     Attributes:
         tokens: Tokens.
         width: Elements per row.
+        dtype: Format of the elements.
     """
 
     tokens: Value
     width: float
+    dtype: str = "bf16"
 
     @property
     def compute_dtype(self) -> str:
@@ -344,7 +355,8 @@ class Embedding(_Common):
 
     def bytes(self) -> Array:
         """Rows read and written [B]."""
-        return np.asarray(2.0 * _ACTIVATION_BYTES * self.width * np.asarray(self.tokens, dtype=np.float64))
+        row_bytes = activation_bytes(self.dtype) * self.width
+        return np.asarray(2.0 * row_bytes * np.asarray(self.tokens, dtype=np.float64))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sim.models.cache import LayerCache, layer_cache
-from sim.models.dtypes import bytes_per_element
+from sim.models.dtypes import activation_bytes, bytes_per_element
 from sim.models.matrices import matrices, small_parameters
 from sim.models.mixers import Mixer
 from sim.models.parameters import (
@@ -17,8 +17,6 @@ from sim.models.parameters import (
     router_parameters,
 )
 from sim.models.spec import Dense, FeedForward, LayerGroup, ModelSpec
-
-_PLAIN_BYTES = 2.0
 
 
 @dataclass(frozen=True)
@@ -118,23 +116,23 @@ def weight_bytes(model: ModelSpec, shard: Shard) -> float:
     """Weight bytes on one rank of the stage [B].
 
     Quantised are the linear layers that the model says (`quantized`), with the scales of block formats; embeddings,
-    norms, biases, routers and the LM head stay at 2 bytes. Divided over tp are heads, feed-forward columns, shared
-    experts and the vocabulary; over ep and moe_tp the experts. Every tp rank has the whole of norms, routers,
-    low-rank MLA projections, indexers, projections of latent experts, and of the biases that are added after a
-    reduction.
+    norms, biases, routers and the LM head stay in the model's own format. Divided over tp are heads, feed-forward
+    columns, shared experts and the vocabulary; over ep and moe_tp the experts. Every tp rank has the whole of norms,
+    routers, low-rank MLA projections, indexers, projections of latent experts, and of the biases that are added after
+    a reduction.
     """
-    hidden = model.hidden_size
+    hidden, width = model.hidden_size, activation_bytes(model.dtype)
     norm = hidden * (2 if model.norm_bias else 1)
     total = 0.0
     for group, count in layers_of(model, shard):
         plain = model.norms_of(group) * norm + mixing_parameters(model, group)
         mixer = 0.0 if group.attention is None else _mixer_bytes(model, group.attention, shard)
-        total += count * (mixer + _PLAIN_BYTES * plain + _ffn_bytes(model, group.ffn, shard))
-    vocabulary = model.vocab_size * hidden * _PLAIN_BYTES / shard.tp
+        total += count * (mixer + width * plain + _ffn_bytes(model, group.ffn, shard))
+    vocabulary = model.vocab_size * hidden * width / shard.tp
     if shard.first:
-        total += vocabulary + model.learned_positions * hidden * _PLAIN_BYTES
+        total += vocabulary + model.learned_positions * hidden * width
     if shard.last:
-        total += norm * _PLAIN_BYTES
+        total += norm * width
         if not (model.tied_embeddings and shard.first):
             total += vocabulary
     return total
@@ -143,10 +141,11 @@ def weight_bytes(model: ModelSpec, shard: Shard) -> float:
 def _mixer_bytes(model: ModelSpec, mixer: Mixer, shard: Shard) -> float:
     """Weight bytes of one layer's attention or recurrence on one rank."""
     linear = bytes_per_element(model.linear_dtype("attention", shard.weights_dtype))
-    total = _PLAIN_BYTES * small_parameters(mixer, model.hidden_size, shard.tp)
+    width = activation_bytes(model.dtype)
+    total = width * small_parameters(mixer, model.hidden_size, shard.tp)
     for matrix in matrices(mixer, model.hidden_size):
         k, n = matrix.on_rank(shard.tp)
-        total += k * n * (linear if matrix.quantised else _PLAIN_BYTES)
+        total += k * n * (linear if matrix.quantised else width)
     return total
 
 
@@ -155,16 +154,16 @@ def _ffn_bytes(model: ModelSpec, ffn: FeedForward | None, shard: Shard) -> float
         return 0.0
     hidden = model.hidden_size
     linear = bytes_per_element(model.linear_dtype("ffn", shard.weights_dtype))
-    routed = bytes_per_element(shard.weights_dtype)
+    routed, width = bytes_per_element(shard.weights_dtype), activation_bytes(model.dtype)
     if isinstance(ffn, Dense):
         inputs = 2 if ffn.gated else 1
         bias = inputs * ffn.intermediate / shard.tp + hidden if ffn.bias else 0.0
         weights = dense_parameters(hidden, ffn.intermediate, gated=ffn.gated) / shard.tp
-        return weights * linear + bias * _PLAIN_BYTES
+        return weights * linear + bias * width
     weights, biases = expert_parameters(ffn, hidden)
     local = ffn.experts / shard.ep
     down_bias = (ffn.latent or hidden) if ffn.bias else 0
     plain = local * ((biases - down_bias) / shard.moe_tp + down_bias) + router_parameters(ffn, hidden)
     shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated) / shard.tp
     shared += latent_parameters(ffn, hidden)
-    return local * weights / shard.moe_tp * routed + shared * linear + plain * _PLAIN_BYTES
+    return local * weights / shard.moe_tp * routed + shared * linear + plain * width

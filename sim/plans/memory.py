@@ -19,6 +19,7 @@ from sim.models import (
     ModelSpec,
     MoE,
     Shard,
+    activation_bytes,
     kv_bytes_per_token_rank,
     layer_caches,
     layers_of,
@@ -26,8 +27,6 @@ from sim.models import (
 )
 from sim.plans.engine import ActivationRule, EngineSpec, MemoryShare
 from sim.plans.kv_layout import KvPool, kv_pool
-
-_ACTIVATION_BYTES = 2.0
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,8 @@ def memory_model(model: ModelSpec, shards: tuple[Shard, ...], device: Device, en
 
 
 def _stage(model: ModelSpec, shard: Shard, rule: ActivationRule) -> StageMemory:
-    hidden = _ACTIVATION_BYTES * model.hidden_size
+    element = activation_bytes(model.dtype)
+    hidden = element * model.hidden_size
     width = experts = 0.0
     for group, _ in layers_of(model, shard):
         ffn = group.ffn
@@ -207,8 +207,7 @@ def _stage(model: ModelSpec, shard: Shard, rule: ActivationRule) -> StageMemory:
         weights_bytes=weight_bytes(model, shard),
         kv_bytes_per_token=kv_bytes_per_token_rank(model, shard),
         caches=tuple(layer_caches(model, shard).items()),
-        forward_bytes_per_token=rule.hidden_copies.value * hidden
-        + rule.intermediate_copies.value * _ACTIVATION_BYTES * width,
+        forward_bytes_per_token=rule.hidden_copies.value * hidden + rule.intermediate_copies.value * element * width,
         sampling_bytes_per_token=hidden if shard.last else 0.0,
         sampling_bytes_per_row=logits if shard.last else 0.0,
         experts_bytes_per_token=experts,
@@ -221,4 +220,4 @@ def _expert_buffers(model: ModelSpec, ffn: MoE, shard: Shard) -> float:
     inputs = 2.0 if ffn.gated else 1.0
     outer = float(ffn.latent or model.hidden_size)
     widest = max(inputs * ffn.intermediate / shard.moe_tp, outer)
-    return _ACTIVATION_BYTES * ffn.top_k * (outer + widest)
+    return activation_bytes(model.dtype) * ffn.top_k * (outer + widest)

@@ -86,12 +86,13 @@ class TrainingCosts:
         self.network_frac = network_frac
         self.raw_s: dict[TrainingOperator, float] = {} if raw_s is None else raw_s
         self._model = CostModel(device, engine=KERNEL_FAMILY, groups=groups)
-        self._curves = Curves(device, KERNEL_FAMILY, self._model.sources)
+        self._curve_sources: dict[str, str] = {}
+        self._curves = Curves(device, KERNEL_FAMILY, self._curve_sources)
 
     @property
     def sources(self) -> dict[str, str]:
         """Where the costs used so far come from."""
-        return {**self._model.sources, "sustained": self.sustained.source}
+        return {**self._curve_sources, **self._model.sources, "sustained": self.sustained.source}
 
     def pass_cost(self, operators: Iterable[TrainingOperator]) -> PassCost:
         """Time and FLOPs of all operators, one after the other."""
@@ -143,7 +144,7 @@ class TrainingCosts:
         terms = self._model.prefill_terms(op.one)
         times = FLASH_BACKWARD_FLOPS if op.backward else 1.0
         joined = PrefillTerms(terms.work_s * op.batch * times, terms.walk_s * times, terms.moved_s * op.batch * times)
-        curve = self._curves.prefill(op.one.kind)
+        curve = self._curves.prefill(op.one.kv_dtype, op.one.kind)
         return float(prefill_attention_time_s(joined, curve)) * op.count
 
     def _product_s(self, op: BatchedGemm | WeightGradient, *, rows: float, dtype: str) -> float:

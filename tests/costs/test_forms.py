@@ -228,6 +228,16 @@ def test_experts_never_get_faster_with_more_tokens(tokens: int, more: int) -> No
     assert times[1] >= times[0] * (1 - 1e-12)
 
 
+def test_a_single_row_may_stream_the_weights_at_its_own_rate() -> None:
+    curve = GemmCurve(t0_s=0.0, e=1.0, f=0.25, p=float("inf"), tau_s=0.0, f_1=0.5)
+
+    def time_s(m: float) -> float:
+        terms = gemm_terms(m, 4096, 4096, moved_bytes=1e6, flops_per_s=1e30, bytes_per_s=1e9, curve=curve)
+        return float(gemm_time_s(m, terms, curve))
+
+    assert (time_s(1.0), time_s(2.0)) == pytest.approx((2e-3, 4e-3))
+
+
 UPDATE = UpdateCurve(t0_s=6e-6, f=0.8, p=2.0, tau_s=1e-6)
 SCAN = ScanCurve(t0_s=25e-6, e=0.1, tau_s=30e-9, p=4.0, c=1.5)
 

@@ -90,7 +90,7 @@ def test_a_group_of_one_is_free() -> None:
 def test_sources_name_kernels_used_and_no_others() -> None:
     costs = CostModel(load_device("h100-sxm"), groups={})
     costs.total_s([gemm(1), Elementwise(name="n", cause="norm", moved_bytes=1e6)])
-    assert set(costs.sources) == {"gemm bf16", "elementwise"}
+    assert set(costs.sources) == {"gemm bf16", "elementwise bf16"}
     assert all(costs.sources.values())
 
 

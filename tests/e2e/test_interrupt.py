@@ -137,6 +137,22 @@ def test_a_comparison_leaves_earlier_results_as_they_are(workers: int, tmp_path:
     assert b"Traceback" not in command.seen
 
 
+def test_a_profile_keeps_what_was_measured(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs PyTorch (plansim[profile]); a CPU build will do")
+    options = ("--device", "cpu", "--threads", 1, "--dtypes", "fp32", "--name", "mine")
+    with started("profile", *options, "--json", "--out", tmp_path) as command:
+        command.wait_until(re.compile(rb"gemm fp32"))
+        code, out = command.interrupt()
+        assert code == 130
+        assert all_gone(command.process.pid)
+    document = document_of(out)
+    assert document["interrupted"] is True
+    assert {"copy"} <= {sample["kind"] for sample in document["samples"]} <= {"copy", "gemm"}
+    table = pd.read_csv(tmp_path / "mine-samples.csv")
+    assert table["time_s"].tolist() == [sample["time_s"] for sample in document["samples"]]
+    assert b"Traceback" not in command.seen
+
+
 def test_before_any_plan_is_done_it_says_so_in_one_line(tmp_path: Path) -> None:
     with started(*LONG_SEARCH, "--workers", 2, "--set", "workload.requests=200000", "--out", tmp_path) as command:
         command.wait_until(re.compile(rb"checking plans|screening|simulating"))

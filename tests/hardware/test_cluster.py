@@ -207,3 +207,23 @@ def test_a_node_knows_the_tiers_below_its_devices() -> None:
     assert node.nvme_bytes_per_s == 55 * GB
     assert node.max_w == 10_200
     assert replace(node, n_devices=1).device.memory_bytes < node.host_bytes
+
+
+def test_files_of_the_users_own_name_each_other_from_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "kernels.yaml").write_text("name: my-kernels\ncurves: []\n")
+    (own / "device.yaml").write_text("extends: a100-80-sxm\nname: mine\nkernels: kernels.yaml\n")
+    (own / "link.yaml").write_text("extends: nvlink3\nname: my-link\n")
+    node = "extends: dgx-a100\nname: my-node\ndevice: device.yaml\nlink: link.yaml\nnic_link: link.yaml\n"
+    (own / "node.yaml").write_text(node)
+    (own / "cluster.yaml").write_text("name: my-cluster\nnode: node.yaml\n")
+    monkeypatch.chdir(tmp_path)
+    found = load_cluster("own/cluster.yaml").node
+    assert found.link is not None
+    assert found.nic is not None
+    assert (found.name, found.device.name) == ("my-node", "mine")
+    assert (found.link.name, found.nic.name) == ("my-link", "my-link")
+    assert found.device.kernels.provenance("gemm", "bf16", "vllm").startswith("generic: gemm bf16 any (stands in for ")

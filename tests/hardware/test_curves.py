@@ -33,6 +33,9 @@ PARAMS = {
     "indexer_prefill": {"t0_s", "e", "a_h", "tau_s", "p", "c"},
     "state_update": {"t0_s", "f", "p", "tau_s"},
     "state_scan": {"t0_s", "e", "tau_s", "p", "c"},
+    "elementwise": {"t0_s", "f"},
+    "embedding": {"t0_s", "f"},
+    "sampling": {"t0_s", "f", "launches", "passes"},
 }
 LONG_BLOCKS = {"decode_attention", "mla_decode", "state_update"}
 """Kernels whose tau is the time of a block, not of a key or a row."""
@@ -115,6 +118,9 @@ def test_the_engine_s_own_curve_comes_first_then_any_then_another_engine_s(tmp_p
         ("w4a16", "w8a16"),
         ("w8a16", "bf16"),
         ("fp16", "bf16"),
+        ("fp32", "bf16"),
+        ("bf16", "fp32"),
+        ("tf32", "fp32"),
         ("unheard-of", "bf16"),
     ],
 )
@@ -159,7 +165,7 @@ def test_provenance_says_stands_in_exactly_when_it_does(name: str, kernel: str, 
     )
     text = KernelCurves(name).provenance(kernel, dtype, engine)
     assert ("stands in" in text) != own
-    assert "AIConfigurator" in text
+    assert "AIConfigurator" in text or kernel in ("embedding", "sampling")
 
 
 def test_provenance_of_an_engine_s_own_curve() -> None:

@@ -12,6 +12,8 @@ from sim.models import (
     ModelSpec,
     Operator,
     Shard,
+    StateScan,
+    StateUpdate,
     attention_classes,
     attention_flops_per_key,
     decode_operators,
@@ -50,6 +52,35 @@ def test_every_shipped_model_expands(name: str) -> None:
         assert op.cause in CAUSES
         assert (np.diff(np.broadcast_to(op.bytes(), tokens.shape)) >= 0).all()
         assert not isinstance(op, Collective)
+
+
+@pytest.mark.parametrize(
+    "name", ["llama-3.1-8b", "qwen3-30b-a3b", "deepseek-v3.2", "qwen3.5-35b-a3b", "nemotron-h-56b"]
+)
+def test_an_fp32_model_moves_twice_the_bytes_of_a_16_bit_one(name: str) -> None:
+    """All but what has a width of its own: expert indices, 8-bit index keys, recurrent states."""
+
+    def operators(dtype: str) -> list[Operator]:
+        model = load_model(name).model_copy(update={"dtype": dtype})
+        shard = stages(model, pp=2, tp=2, moe_tp=2, weights_dtype=dtype, kv_dtype=dtype)[1]
+        tokens = np.asarray(64.0)
+        found = [*token_operators(model, shard, tokens), *sequence_operators(model, shard, tokens)]
+        for cls in attention_classes(model, shard):
+            found += decode_operators(model, shard, tokens, 100.0 * tokens, cls)
+            found += prefill_operators(model, shard, tokens, tokens, cls)
+        return found
+
+    def moved_bytes(op: Operator) -> float:
+        if isinstance(op, StateUpdate):
+            return float(op.bytes() - 2.0 * op.state_bytes * op.sequences)
+        if isinstance(op, StateScan):
+            return float(op.bytes() - 2.0 * op.state_bytes)
+        return float(op.buffer_bytes if isinstance(op, Collective) else op.bytes())
+
+    for half, full in zip(operators("bf16"), operators("fp32"), strict=True):
+        own = half.name in ("top_k", "sampling") or "index" in half.name
+        if not own or isinstance(half, Gemm):
+            assert moved_bytes(full) == pytest.approx(2.0 * moved_bytes(half)), half.name
 
 
 def test_weights_read_are_those_of_the_shard() -> None:

@@ -42,6 +42,22 @@ def test_what_weights_are_multiplied_in(dtype: str, compute: str) -> None:
     assert Gemm(name="g", cause="x", m=1.0, n=1, k=1, weights_dtype=dtype).compute_dtype == compute
 
 
+def test_an_fp32_model_moves_twice_the_bytes_of_a_16_bit_one_and_multiplies_in_fp32() -> None:
+    def operators(dtype: str) -> list[Gemm | DecodeAttention | PrefillAttention | Embedding]:
+        heads = {"q_heads": 4.0, "kv_heads": 2.0, "head_dim": 8.0, "v_dim": 8.0}
+        return [
+            Gemm(name="g", cause="x", m=3.0, n=5, k=7, weights_dtype=dtype),
+            DecodeAttention(name="d", cause="x", sequences=3.0, context=50.0, kv_dtype=dtype, **heads),
+            _prefill(5.0, 9.0, kv_dtype=dtype),
+            Embedding(name="e", cause="x", tokens=3.0, width=16.0, dtype=dtype),
+        ]
+
+    for half, full in zip(operators("fp16"), operators("fp32"), strict=True):
+        assert full.bytes() == 2.0 * half.bytes()
+        assert full.flops() == half.flops()
+        assert full.compute_dtype == "fp32"
+
+
 def test_grouped_gemm_with_one_token_reads_its_experts_only() -> None:
     one = _experts(1.0)
     assert one.pairs() == pytest.approx(2.0)

@@ -94,7 +94,7 @@ def test_measured_costs_change_little_for_a_device_whose_curves_were_fitted_to_t
     assert measured.metrics["tpot_s"]["mean"] == pytest.approx(plain.metrics["tpot_s"]["mean"], rel=0.15)
     found = sources(measured.provenance)
     assert {found[label] for label in ("gemm bf16", "decode_attention bf16", "all_reduce over tp")} == {"measured"}
-    assert found["sampling"] == "analytic"
+    assert found["sampling bf16"] == "analytic"
     assert "predicted with analytic costs" in measured.provenance["intervals"]
 
 

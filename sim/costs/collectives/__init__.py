@@ -5,6 +5,7 @@ registered in `COLLECTIVES`.
 """
 
 from sim.costs.collectives.base import COLLECTIVES, Algorithm, Timer, wire_factor
+from sim.costs.collectives.measured import root_form
 from sim.costs.collectives.select import KINDS, BoundCollective, bind_collective, lower_bound_s_per_byte
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Timer",
     "bind_collective",
     "lower_bound_s_per_byte",
+    "root_form",
     "wire_factor",
 ]

@@ -2,8 +2,9 @@
 
 Columns: kind, dtype, m, n, k, batch, query_tokens, kv_tokens, heads, kv_heads, head_dim, bytes, ranks, time_s; those
 that a kind does not need stay empty. Kinds: `gemm` (dtype of the weights), `attention_prefill` and `attention_decode`
-(dtype of the cache, kv_tokens of one sequence), `all_reduce` (bytes of the whole buffer); `copy` rows are for the
-device profile.
+(dtype of the cache, kv_tokens of one sequence), `all_reduce` (bytes of the whole buffer); rows of `copy` and of
+kernels that stream their operands (`elementwise`, `embedding`, `sampling`) are for the device profile. Columns beyond
+these are not read.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ _READERS: Final[Mapping[str, tuple[str, tuple[str, ...], Reader]]] = {
     ),
     "all_reduce": ("all_reduce", ("bytes", "ranks"), lambda row: {"buffer_bytes": row["bytes"], "ranks": row["ranks"]}),
 }
-_KINDS: Final = ("copy", *(kind for kind, _, _ in _READERS.values()))
+_UNREAD: Final = ("copy", "elementwise", "embedding", "sampling")
+_KINDS: Final = (*_UNREAD, *(kind for kind, _, _ in _READERS.values()))
 
 
 @TABLES.register("profile")
