@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+import sim
+from sim.explore import front_mask
 from sim.hardware import ClusterSpec, load_cluster
 from sim.models import load_model
-from sim.plans import TrainingPlanSpec, load_training_engine
+from sim.plans import TrainingPlanSpec, TrainingSpace, load_training_engine
 from sim.testing.training import equal_times
-from sim.training import SCHEDULES, Screen, TrainingWorkload, pass_graph, replay, resolve_training
+from sim.training import SCHEDULES, Screen, TrainingPlans, TrainingWorkload, pass_graph, replay, resolve_training
 
 LAYOUTS = [("1f1b", 16, 1, 128), ("interleaved", 16, 8, 128), ("zb_v", 16, 2, 128), ("dualpipe", 16, 1, 128)]
 
@@ -56,3 +59,50 @@ def test_screen(cpu: BenchmarkFixture) -> None:
     cpu.pedantic(lambda: screen.estimate(plans), rounds=3, warmup_rounds=1)
     cpu.extra_info["plans"] = len(plans)
     cpu.extra_info["plans_per_cpu_s"] = len(plans) / cpu.stats.stats.min
+
+
+WIDE = {
+    "zero": (0, 1, 2, 3),
+    "recompute": ("none", "selective", "operators", "full"),
+    "recompute_every": (1, 2, 3, 5),
+    "sp": (False, True),
+    "overlap_dp": (False, True),
+    "overlap_tp": (False, True),
+}
+
+
+@pytest.mark.parametrize("space", [{}, WIDE], ids=["default", "wide"])
+def test_full_enumeration(cpu: BenchmarkFixture, space: dict[str, tuple[object, ...]]) -> None:
+    """MT-NLG 530B on 2,240 A100s: all plans listed and screened, and the front of their estimates.
+
+    Budget: 2 s with start-up. The front must be that of a comparison of every plan (in the wide space, of one in 101)
+    with every other.
+    """
+    things = (
+        load_model("mt-nlg-530b"),
+        TrainingWorkload(kind="training", global_batch=2240, sequence_length=2048),
+        load_training_engine("megatron-lm"),
+        load_cluster(ClusterSpec(node="dgx-a100", nodes=280)),
+    )
+
+    def run() -> tuple[np.ndarray, np.ndarray, int]:  # type: ignore[type-arg]
+        table, rejected = TrainingPlans(TrainingSpace(**space), *things).listed()  # type: ignore[arg-type]
+        assert table is not None
+        found = Screen(*things).estimate_table(table)
+        costs = np.column_stack(found)[found.memory_bytes <= things[3].device.memory_bytes]
+        return costs, front_mask(costs), len(table) + rejected.counts.total()
+
+    costs, mask, count = cpu.pedantic(run, rounds=3, warmup_rounds=1)
+    cpu.extra_info |= {"plans": count, "front": int(mask.sum()), "plans_per_cpu_s": count / cpu.stats.stats.min}
+    for row in range(0, len(costs), 1 if len(costs) < 10_000 else 101):
+        better = (costs <= costs[row]).all(axis=1) & (costs < costs[row]).any(axis=1)
+        assert mask[row] == (not better.any())
+    assert mask.any()
+
+
+def test_search(cpu: BenchmarkFixture) -> None:
+    """The whole search on MT-NLG 530B: listed, screened and the best 24 replayed."""
+    scenario = sim.load("mt-nlg-530b-plans")
+    found = cpu.pedantic(sim.search, args=(scenario,), rounds=1)
+    assert found.recommended is not None
+    cpu.extra_info["space"] = found.space

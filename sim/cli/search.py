@@ -14,6 +14,7 @@ from sim.cli.options import (
     WorkersOption,
 )
 from sim.cli.output import console, print_json, progress, remark, result_folder, save_result, workers_or_cores
+from sim.core import InputError
 
 
 def search(
@@ -37,10 +38,12 @@ def search(
     from sim.cli.slo import missed_slo, require_slo
 
     loaded = sim.load(scenario, overrides=set_ or ())
+    if check and loaded.is_training:
+        raise InputError("--check is for serving scenarios", hint="leave it out")
     if check:
         require_slo(loaded)
     wanted = not as_json if report is None else report
-    folder = result_folder(out, name=f"{loaded.spec.name}-search", wanted=wanted)
+    folder = result_folder(out, name=f"{loaded.root.name}-search", wanted=wanted)
     with progress(quiet=quiet) as advance:
         result = sim.search(loaded, seed=seed, workers=workers_or_cores(workers), progress=advance)
     if result.interrupted and result.recommended is None:

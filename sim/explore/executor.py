@@ -6,13 +6,16 @@ matter: an evaluation depends only on the scenario, the seed and the plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sim.core import InfeasibleError, Reason, map_in_processes
 from sim.plans import ResolvedPlan
 from sim.results import RunResult
 from sim.scenario import PlanRunner, Scenario, assemble
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ def run_tasks(
     else:
         inputs = (runner.things.scenario, runner.seed)
         outcomes = map_in_processes(_in_worker, tasks, workers=workers, start=_start_worker, arguments=inputs)
+    return counted(outcomes, report)
+
+
+def counted(outcomes: Iterable[T], report: Callable[[int], None] | None) -> Iterator[T]:
+    """The outcomes, with the number of those that are done told to `report`."""
     for done, outcome in enumerate(outcomes, start=1):
         if report is not None:
             report(done)

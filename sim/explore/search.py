@@ -20,6 +20,7 @@ from sim.explore.objectives import GOODPUT, needs_goodput, objectives_of
 from sim.explore.pareto import ParetoArchive, oriented
 from sim.explore.recommend import recommend
 from sim.explore.screen import SPREAD, proxy, screen
+from sim.explore.training import search_training
 from sim.plans import Infeasible, ResolvedPlan, Resolver, enumerate_plans
 from sim.results import (
     Evaluation,
@@ -38,7 +39,7 @@ Progress = Callable[[int, int, str], None]
 def search(
     scenario: Scenario, *, seed: int | None = None, progress: Progress | None = None, workers: int = 1
 ) -> SearchResult:
-    """The Pareto front of execution plans for `scenario`, and one recommended plan.
+    """The Pareto front of execution plans for `scenario`, and one recommended plan; of training plans, if it trains.
 
     Ctrl-C ends the search early; what was simulated by then is the result, marked as interrupted.
 
@@ -51,6 +52,8 @@ def search(
     Raises:
         InputError: if a name is unknown, a trace is unusable, or an objective cannot be measured in this scenario.
     """
+    if scenario.is_training:
+        return search_training(scenario, progress=progress, workers=workers)
     chosen = seed_of(scenario, seed)
     with scenario.errors_at("search.objectives"):
         objectives = objectives_of(scenario.spec, priced=True)

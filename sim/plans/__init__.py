@@ -27,6 +27,7 @@ from sim.plans.resolver import Resolver, default_limits, require, resolve
 from sim.plans.spec import PlanSpace, PlanSpec
 from sim.plans.training import TrainingPlanSpec
 from sim.plans.training_engine import TrainingEngineSpec, load_training_engine
+from sim.plans.training_space import TrainingSpace
 
 __all__ = [
     "LAUNCHERS",
@@ -50,6 +51,7 @@ __all__ = [
     "SupportSpec",
     "TrainingEngineSpec",
     "TrainingPlanSpec",
+    "TrainingSpace",
     "WindowGroup",
     "default_limits",
     "enumerate_plans",

@@ -136,7 +136,7 @@ def plan_label(given: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _listed(value: Any) -> Any:
+def one_or_more(value: Any) -> Any:
     """A single value as a list of one; repeated values once."""
     values = value if isinstance(value, (list, tuple)) else [value]
     return list(dict.fromkeys(values)) if all(isinstance(v, (str, int, float)) for v in values) else values
@@ -145,7 +145,7 @@ def _listed(value: Any) -> Any:
 def _values(item: dict[str, Any]) -> list[Any]:
     """Annotations of a space field: one value or a list of them."""
     schema = {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
-    return [Field(min_length=1), BeforeValidator(_listed), WithJsonSchema(schema)]
+    return [Field(min_length=1), BeforeValidator(one_or_more), WithJsonSchema(schema)]
 
 
 _COUNT = {"type": "integer", "minimum": 1}

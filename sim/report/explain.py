@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sim.explore import COST_TIE_FRAC
+from sim.explore import COST_TIE_FRAC, STEP_TIE_FRAC
 from sim.results import (
     CompareResult,
     Objective,
@@ -26,6 +26,10 @@ _RULE = (
     (_COST, "costs more", COST_TIE_FRAC),
     ("n_gpus", "needs more GPUs", _EQUAL),
     ("ttft_s.mean", "has a longer mean TTFT", _EQUAL),
+)
+_TRAINING_RULE = (
+    ("step_time_s", "has a longer step", STEP_TIE_FRAC),
+    ("peak_memory_bytes", "leaves less memory", _EQUAL),
 )
 _TELLING = ("ttft_s.p99", "tpot_s.p99", "output_tokens_per_s_per_gpu", _COST, "energy_j_per_output_token")
 _SMALLEST_CHANGE = 0.005
@@ -92,8 +96,8 @@ def _missed(row: Mapping[str, Any], target: float | None) -> str:
 
 
 def _by_the_rule(row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    """The first criterion of the recommendation (cost, GPUs, TTFT) in which the plan is behind."""
-    for path, words, tie in _RULE:
+    """The first criterion of the recommendation in which the plan is behind."""
+    for path, words, tie in _TRAINING_RULE if "step_time_s" in best else _RULE:
         mine, theirs = _number(row, path), _number(best, path)
         if mine is None or theirs is None:
             continue

@@ -84,6 +84,8 @@ def scenario_sentence(scenario: Mapping[str, Any]) -> str:
         source += f" at {show(parse_quantity(work['rate'], 'per_s', require_unit=False), 'req/s')}"
     if work.get("concurrency"):
         source += f", {work['concurrency']} requests in flight"
+    if work.get("kind") == "training":
+        source = f"training with {work['global_batch']} sequences of {work['sequence_length']} tokens a step"
     parts = [str(scenario.get("model", "")), f"on {cluster}" if cluster else ""]
     if scenario.get("engine"):
         parts.append(f"with {scenario['engine']}")

@@ -18,7 +18,16 @@ from sim.report.parts import (
     status_line,
     verdict,
 )
-from sim.results import Evaluation, SearchResult, metric_title, show_bare, show_metric, space_sentence
+from sim.results import (
+    Evaluation,
+    RunResult,
+    SearchResult,
+    TrainingResult,
+    metric_title,
+    show_bare,
+    show_metric,
+    space_sentence,
+)
 
 _SHOWN_LOSSES: Final = 40
 _SHOWN_REJECTED: Final = 200
@@ -28,7 +37,7 @@ def search_body(result: SearchResult) -> list[str]:
     """Parts of the page of a search, in order."""
     links = {"pareto": "Pareto front", "lost": "Why the others lost"}
     parts = [_pareto_section(result), _lost_section(result)]
-    if result.recommended_run is not None:
+    if isinstance(result.recommended_run, RunResult):
         links |= {"latency": "Latency", "time": "Time", "memory": "Memory"}
         parts += run_sections(result.recommended_run)
     if rejected_counts(result):
@@ -99,6 +108,12 @@ def _front_row(evaluation: Evaluation, result: SearchResult) -> list[str]:
     return [evaluation.label, *(show_bare(evaluation.metrics, path) for path in result.shown_paths())]
 
 
+def _rule(result: SearchResult) -> str:
+    if isinstance(result.recommended_run, TrainingResult):
+        return "among plans that leave some memory free the one with the shortest step, then the most memory left"
+    return "among plans that attain the SLO the cheapest, then the fewest GPUs, then the lowest mean TTFT"
+
+
 def _lost_section(result: SearchResult) -> str:
     losses = why_lost(result)
     if not losses:
@@ -111,8 +126,7 @@ def _lost_section(result: SearchResult) -> str:
         "lost",
         "Why the others lost",
         page.paragraph(
-            "The rule: among plans that attain the SLO the cheapest, then the fewest GPUs, then the lowest mean "
-            "TTFT. Changes are against the recommended plan, or against the plan that beats it."
+            f"The rule: {_rule(result)}. Changes are against the recommended plan, or against the plan that beats it."
         ),
         shown,
         page.paragraph(f"{rest:,} more are in evaluations.parquet." if rest > 0 else "", "note"),

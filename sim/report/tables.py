@@ -14,7 +14,9 @@ from rich.text import Text
 from sim.report.explain import what_changed, why_lost
 from sim.report.figures import rejected_counts
 from sim.results import (
+    HEADLINES,
     LATENCY_HEAD,
+    TRAINING_HEADLINES,
     CompareResult,
     RunResult,
     SearchResult,
@@ -138,7 +140,7 @@ def _recommendation(result: SearchResult) -> list[RenderableType]:
     head = Text.assemble(
         ("Recommended: ", "bold"), (best.label, "bold red" if missed else "bold green"), f", {result.why}"
     )
-    rows = headline_rows(best.metrics)
+    rows = headline_rows(best.metrics, TRAINING_HEADLINES if "step_time_s" in best.metrics else HEADLINES)
     half = (len(rows) + 1) // 2
     numbers = Columns([_table("", ["", ""], rows[:half]), _table("", ["", ""], rows[half:])], padding=(0, 4))
     return [head, numbers, _launch(best.launch)] if best.launch else [head, numbers]

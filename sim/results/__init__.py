@@ -34,6 +34,7 @@ from sim.results.search import (
 )
 from sim.results.slo import SloSpec, slo_of
 from sim.results.text import (
+    HEADLINES,
     LATENCY_HEAD,
     axis_title,
     breakdown_rows,
@@ -48,10 +49,11 @@ from sim.results.text import (
     show_metric,
     sorted_parts,
 )
-from sim.results.training import TrainingResult
+from sim.results.training import TRAINING_HEADLINES, TrainingResult
 
 __all__ = [
     "COMPARED",
+    "HEADLINES",
     "LATENCY_HEAD",
     "METRICS",
     "REJECTED_COLUMNS",
@@ -59,6 +61,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "STATISTICS",
     "STEP",
+    "TRAINING_HEADLINES",
     "TRAINING_ONLY",
     "Band",
     "CompareResult",

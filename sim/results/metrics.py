@@ -359,6 +359,14 @@ _TRAINING = (
         )
     ),
     Metric(
+        "memory_headroom_bytes",
+        "Memory left",
+        "bytes",
+        "max",
+        "Memory of the device besides the runtime's, less the peak of the fullest GPU.",
+        short=("headroom",),
+    ),
+    Metric(
         "goodput_frac",
         "Training goodput",
         "1",

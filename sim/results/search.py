@@ -14,6 +14,7 @@ from sim.results.files import SCHEMA_VERSION, json_ready, save_folder, text_colu
 from sim.results.metrics import Objective, metric_paths
 from sim.results.run import RunResult
 from sim.results.text import column_head, html_table, plain_table, show_bare
+from sim.results.training import TrainingResult
 
 REJECTED_COLUMNS: Final = ("label", "code", "message")
 """Columns of the table of rejected plans: plan, reason, and the reason with its numbers; one row per reason."""
@@ -108,7 +109,7 @@ class SearchResult:
     objectives: Sequence[Objective]
     provenance: dict[str, Any]
     scenario: dict[str, Any] = field(default_factory=dict)
-    recommended_run: RunResult | None = None
+    recommended_run: RunResult | TrainingResult | None = None
     interrupted: bool = False
 
     @property
@@ -138,10 +139,15 @@ class SearchResult:
                 {"name": each.name, "path": each.path, "direction": each.direction} for each in self.objectives
             ],
             "space": json_ready(self.space),
+            "infeasible": self._examples(),
             "interrupted": self.interrupted,
             "provenance": json_ready(self.provenance),
             "scenario": json_ready(self.scenario),
         }
+
+    def _examples(self) -> list[dict[str, Any]]:
+        """The first rejected plan of each reason, with the reason in numbers."""
+        return [{str(k): v for k, v in row.items()} for row in self.rejected.drop_duplicates("code").to_dict("records")]
 
     def save(self, folder: Path | str) -> Path:
         """Writes `result.json`, `scenario.yaml`, `evaluations.parquet`, `rejected.parquet` and `manifest.json`.
@@ -161,8 +167,10 @@ class SearchResult:
         return ["plan", *(column_head(path) for path in self.shown_paths())]
 
     def shown_paths(self) -> list[str]:
-        """Metric paths worth a column: the objectives, then GPUs and SLO attainment."""
-        return list(dict.fromkeys([*(each.path for each in self.objectives), "n_gpus", "slo_attainment_frac"]))
+        """Metric paths worth a column: the objectives, then GPUs and, where requests are served, SLO attainment."""
+        training = any("step_time_s" in each.metrics for each in self.front)
+        last = ["n_gpus"] if training else ["n_gpus", "slo_attainment_frac"]
+        return list(dict.fromkeys([*(each.path for each in self.objectives), *last]))
 
     def front_rows(self, *, most: int | None = None) -> list[list[str]]:
         """One row per plan of the front, the recommended one first and marked, best first by the first objective."""

@@ -151,9 +151,9 @@ def _interval(found: Any, unit: str) -> str:
     return "not known" if ends is None else f"{show(ends[0], unit)} to {show(ends[1], unit)}"
 
 
-def headline_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+def headline_rows(metrics: Mapping[str, Any], paths: Sequence[str] = HEADLINES) -> list[list[str]]:
     """Title and value of the other numbers of a summary, those that are defined."""
-    shown = [path for path in HEADLINES if get_metric(metrics, path) is not None]
+    shown = [path for path in paths if get_metric(metrics, path) is not None]
     return [[metric_title(path), show_metric(metrics, path)] for path in shown]
 
 

@@ -24,6 +24,7 @@ TRAINING_HEADLINES: Final = (
     "bubble_frac",
     "exposed_comm_frac",
     "peak_memory_bytes",
+    "memory_headroom_bytes",
     "goodput_frac",
     "energy_j_per_token",
     "cost_usd_per_million_tokens",
@@ -101,8 +102,12 @@ class TrainingResult:
         Raises:
             InputError: if the folder cannot be written.
         """
-        tables = {"stages": self.stages}
-        return save_folder(folder, command="run", document=self.to_json(), scenario=self.scenario, tables=tables)
+        document = self.to_json()
+        return save_folder(folder, command="run", document=document, scenario=self.scenario, tables=self.tables())
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Its tables by name."""
+        return {"stages": self.stages}
 
     @property
     def title(self) -> str:

@@ -14,8 +14,17 @@ from sim.scenario.load import IN_CODE, Scenario, load, located, scenario_schema
 from sim.scenario.provenance import provenance
 from sim.scenario.run import GoodputProbe, PlanRunner, seed_of
 from sim.scenario.spec import ScenarioSpec, SearchSpec, ServingWorkload, VariantSpec
-from sim.scenario.training import TrainingThings, assemble_training, run_training, step_band, training_step
-from sim.scenario.training_spec import TrainingScenarioSpec
+from sim.scenario.training import (
+    TrainingThings,
+    assemble_training,
+    run_training,
+    step_band,
+    step_of,
+    training_provenance,
+    training_result,
+    training_step,
+)
+from sim.scenario.training_spec import TrainingScenarioSpec, TrainingSearchSpec
 
 __all__ = [
     "IN_CODE",
@@ -28,6 +37,7 @@ __all__ = [
     "ServingWorkload",
     "Setting",
     "TrainingScenarioSpec",
+    "TrainingSearchSpec",
     "TrainingThings",
     "VariantSpec",
     "assemble",
@@ -46,5 +56,8 @@ __all__ = [
     "seed_of",
     "setting_of",
     "step_band",
+    "step_of",
+    "training_provenance",
+    "training_result",
     "training_step",
 ]

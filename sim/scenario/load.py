@@ -84,7 +84,7 @@ class Scenario:
         """
         if isinstance(self.root, ScenarioSpec):
             return self.root
-        raise self._kind_error("a training scenario", "so far only `plansim run` and `plansim validate` take those")
+        raise self._kind_error("a training scenario", "`plansim run`, `search` and `validate` take those")
 
     @property
     def training(self) -> TrainingScenarioSpec:

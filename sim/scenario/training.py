@@ -17,7 +17,7 @@ from sim.plans import TrainingEngineSpec, load_training_engine
 from sim.results import Band, TrainingResult, training_intervals
 from sim.scenario.load import Scenario, located
 from sim.scenario.training_spec import TrainingScenarioSpec
-from sim.training import Sustained, TrainingStep, job_metrics, resolve_training
+from sim.training import Sustained, TrainingPlan, TrainingStep, job_metrics, resolve_training
 from sim.training.schedules import SCHEDULES
 
 _PACKAGES: Final = ("plansim", "numpy", "scipy", "pandas", "networkx", "pydantic")
@@ -79,14 +79,7 @@ def training_step(things: TrainingThings, *, sustained: Sustained | None = None)
     )
     if isinstance(plan, tuple):
         return plan
-    step = TrainingStep(
-        things.model,
-        plan,
-        workload=spec.workload,
-        engine=things.engine,
-        cluster=things.cluster,
-        sustained=sustained,
-    )
+    step = step_of(things, plan, sustained=sustained)
     return tuple(step.schedule_reasons()) or step
 
 
@@ -103,17 +96,34 @@ def run_training(scenario: Scenario) -> TrainingResult:
         raise InfeasibleError(f"the plan of {things.spec.name} cannot run", step)
     if reasons := step.memory_reasons():
         raise InfeasibleError(f"the plan {step.plan.label} does not fit", reasons)
+    return training_result(things, step, scenario.resolved())
+
+
+def step_of(things: TrainingThings, plan: TrainingPlan, *, sustained: Sustained | None = None) -> TrainingStep:
+    """The step of a plan."""
+    return TrainingStep(
+        things.model,
+        plan,
+        workload=things.spec.workload,
+        engine=things.engine,
+        cluster=things.cluster,
+        sustained=sustained,
+    )
+
+
+def training_result(things: TrainingThings, step: TrainingStep, resolved: dict[str, Any]) -> TrainingResult:
+    """What a step delivers, where its time and memory go, and what that rests on."""
     metrics = job_metrics(step)
     times, memory = step.times, step.peak_memory
     return TrainingResult(
         metrics=metrics,
         intervals=training_intervals(metrics, step_band(step)),
         breakdown={"explains_s": times.step_s, "parts": dict(times.parts_s), "hidden": dict(times.hidden_s)},
-        provenance=_provenance(things, step, scenario.resolved()),
+        provenance=training_provenance(things, step, resolved),
         plan=step.plan.to_dict(),
         memory={**memory.to_dict(), "free_bytes": step.device.memory_bytes - memory.allocated_bytes},
         stages=_stage_table(step),
-        scenario=scenario.resolved(),
+        scenario=resolved,
         label=step.plan.label,
     )
 
@@ -141,8 +151,8 @@ def _stage_table(step: TrainingStep) -> pd.DataFrame:
     )
 
 
-def _provenance(things: TrainingThings, step: TrainingStep, resolved: dict[str, Any]) -> dict[str, Any]:
-    """Versions, hashes of inputs, sources and assumptions; no clock time, no machine."""
+def training_provenance(things: TrainingThings, step: TrainingStep | None, resolved: dict[str, Any]) -> dict[str, Any]:
+    """Versions, hashes of inputs, sources and assumptions; no clock time, no machine. Without a step, of no plan."""
     return {
         "versions": {name: version(name) for name in _PACKAGES},
         "seed": things.spec.seed,
@@ -150,14 +160,14 @@ def _provenance(things: TrainingThings, step: TrainingStep, resolved: dict[str, 
         "device": {"name": things.cluster.device.name, "sources": list(things.cluster.device.sources)},
         "price": {"usd_per_gpu_hour": things.cluster.usd_per_device_hour, "source": things.cluster.price_source},
         "engine": {"name": things.engine.name, "version": things.engine.version},
-        "costs": dict(sorted(step.costs.sources.items())),
+        "costs": {} if step is None else dict(sorted(step.costs.sources.items())),
         "assumptions": list(_assumptions(things, step)),
         "intervals": "measured over predicted step times of the runs that the device's factors were fitted to, 5 % to "
         "95 %; on held-out runs of A100 and H100 they hold 86 to 91 % of the time; assumed for other devices",
     }
 
 
-def _assumptions(things: TrainingThings, step: TrainingStep) -> list[str]:
+def _assumptions(things: TrainingThings, step: TrainingStep | None) -> list[str]:
     notes = [
         "kernel costs are curves of serving kernels (cuBLAS products, forward flash attention) with what the device "
         "sustains over a step",
@@ -168,6 +178,6 @@ def _assumptions(things: TrainingThings, step: TrainingStep) -> list[str]:
         notes.append("tokens choose experts uniformly and independently")
     if things.spec.workload.checkpoint is None:
         notes.append("no checkpoints are counted")
-    if step.plan.cp > 1:
+    if step is not None and step.plan.cp > 1:
         notes.append("keys and values are gathered over context-parallel ranks before attention, not beside it")
     return notes

@@ -2,20 +2,23 @@
 
 Start in `spec` and `plan` (what is trained and how it is laid out), then `layer`, `attention` and `vocabulary` (work of
 one rank), `costing` and `stages` (seconds of a micro-batch per virtual stage), `step` (the whole step) and `job`
-(metrics); `analytic` estimates many plans at once. `memory` says what fits. `schedules` hold who runs what in which
-order, `replay` when; `overlap` has the streams of one device, and `overlap_patterns` the usual ways to hide
-communication behind them.
+(metrics). `memory` says what fits. `space` lists the plans of a search as `columns`, `analytic` estimates all of them
+at once. `schedules` hold who runs what in which order, `replay` when; `overlap` has the streams of one device, and
+`overlap_patterns` the usual ways to hide communication behind them.
 """
 
 from sim.training.analytic import Estimates, Screen
+from sim.training.columns import PlanTable
 from sim.training.job import goodput_frac, job_metrics
-from sim.training.memory import RankMemory, layer_activation_bytes
+from sim.training.launch import megatron_command
+from sim.training.memory import RankMemory, available_bytes, layer_activation_bytes
 from sim.training.overlap import Operation, OverlapTimes, overlap
 from sim.training.overlap_patterns import Load, chunked, gradient_buckets, sent_behind, sharded_layers
 from sim.training.passgraph import PassGraph, pass_graph
 from sim.training.plan import TrainingPlan, resolve_training
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Pass, PassKind, Schedule
+from sim.training.space import Rejected, TrainingPlans
 from sim.training.spec import CheckpointSpec, TrainingWorkload
 from sim.training.step import COMM_CAUSES, StepTimes, TrainingStep
 from sim.training.sustained import Sustained, SustainedSpec, sustained_of
@@ -32,7 +35,9 @@ __all__ = [
     "PassGraph",
     "PassKind",
     "PipelineTimes",
+    "PlanTable",
     "RankMemory",
+    "Rejected",
     "Schedule",
     "Screen",
     "StageTimes",
@@ -40,13 +45,16 @@ __all__ = [
     "Sustained",
     "SustainedSpec",
     "TrainingPlan",
+    "TrainingPlans",
     "TrainingStep",
     "TrainingWorkload",
+    "available_bytes",
     "chunked",
     "goodput_frac",
     "gradient_buckets",
     "job_metrics",
     "layer_activation_bytes",
+    "megatron_command",
     "overlap",
     "pass_graph",
     "replay",

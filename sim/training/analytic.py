@@ -1,42 +1,41 @@
-"""Many plans at once: step time and memory of whole arrays of layouts, by closed forms instead of a replay.
+"""Many plans at once: step time, memory and energy of whole arrays of layouts, by closed forms instead of a replay.
 
 For screening. What depends on few choices (a layer's passes by tensor parallelism, micro-batch, recomputation) is
-worked out once by the same code as a single step; pipelines, reductions, states and activations of all plans then
-follow in a few array operations. The pipeline is the closed form of 1F1B with unequal stages,
-`sum_i t_i/v + (m - 1/v) max t`.
+worked out once by the same code as a single step (`sim.training.units`); pipelines, reductions, states and activations
+of all plans then follow in array operations over the different kinds of stage (`sim.training.layout_kinds`). The
+pipeline is the closed form of 1F1B with unequal stages, `sum_i t_i/v + (m - 1/v) max t`; schedules other than 1F1B,
+interleaved and GPipe are ranked as if they were 1F1B with as many chunks, and only their replay is their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sim.core import Array
-from sim.costs import BoundCollective, CostModel, bind_collective
-from sim.hardware import Cluster, CommGroup
-from sim.models import Elementwise, LayerGroup, ModelSpec
+from sim.costs import CostModel, bind_collective
+from sim.hardware import Cluster, CommGroup, power_w
+from sim.models import Elementwise, ModelSpec
 from sim.plans import TrainingEngineSpec
-from sim.training.costing import KERNEL_FAMILY, TrainingCosts
-from sim.training.memory import end_activation_bytes, kept_layer_bytes, layer_activation_bytes, loss_bytes
-from sim.training.plan import TrainingPlan, communication_groups
+from sim.training.columns import RECOMPUTES, Flags, Ints, PlanTable, classes
+from sim.training.costing import KERNEL_FAMILY
+from sim.training.layout_kinds import LayoutKinds, layout_kinds
+from sim.training.plan import TrainingPlan
 from sim.training.spec import TrainingWorkload
-from sim.training.stages import StageModel, StagePasses
-from sim.training.states import (
-    MASTER_BYTES,
-    MOMENT_BYTES,
-    PARAM_BYTES,
-    grad_bytes,
-    layer_parameters,
-    update_bytes,
-)
+from sim.training.stages import END_KERNELS
+from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, update_bytes
 from sim.training.sustained import sustained_of
-from sim.training.vocabulary import padded_vocab
+from sim.training.units import Units, UnitTables
 
-Ints = npt.NDArray[np.int64]
+_BLOCK = 1 << 15
+"""Plans worked on together: their arrays stay in the caches."""
+
+_RECOMPUTED = [RECOMPUTES.index("full"), RECOMPUTES.index("operators")]
+"""Kinds that launch the forward kernels again."""
 
 
 class Estimates(NamedTuple):
@@ -45,35 +44,20 @@ class Estimates(NamedTuple):
     Attributes:
         step_s: Time of a step [s], shape `(plans,)`.
         memory_bytes: Allocated on the fullest rank [B], shape `(plans,)`.
+        energy_j: Energy of all GPUs over a step [J], shape `(plans,)`.
     """
 
     step_s: Array
     memory_bytes: Array
-
-
-class _Unit(NamedTuple):
-    """What one micro-batch costs and keeps, for each choice of tensor parallelism, micro-batch and recomputation."""
-
-    layer_s: Array
-    layer_forward_s: Array
-    first_s: Array
-    last_s: Array
-    kept_bytes: Array
-    working_bytes: Array
-    loss_bytes: Array
-    first_bytes: Array
-    last_bytes: Array
-    parameters: Array
-    vocabulary: Array
-    transfer_bytes: Array
+    energy_j: Array
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Plans of one dense model with equal layers on one cluster, estimated together.
+    """Plans of one model on one cluster, estimated together.
 
     Attributes:
-        model: The model; all layers alike.
+        model: The model.
         workload: The job.
         engine: The engine's profile.
         cluster: The cluster.
@@ -84,190 +68,320 @@ class Screen:
     engine: TrainingEngineSpec
     cluster: Cluster
 
-    @property
-    def group(self) -> LayerGroup:
-        """The layers."""
-        return self.model.layers[0]
-
     def estimate(self, plans: Sequence[TrainingPlan]) -> Estimates:
-        """Step time and memory of plans that are valid, without experts or context parallelism."""
-        keys = [
-            (plan.tp, plan.micro_batch, plan.sp, plan.recompute, plan.zero == 3, plan.dp, plan.clock) for plan in plans
-        ]
-        own = [key if key[4] else (*key[:5], 0, key[6]) for key in keys]  # only sharded parameters depend on dp
-        known: dict[tuple[object, ...], _Unit] = {}
-        for key, plan in zip(own, plans, strict=True):
-            if key not in known:
-                known[key] = self._unit(plan)
-        units = _stacked([known[key] for key in own])
-        return self._all(units, _Columns.of(plans), plans)
+        """Estimates of plans that are valid."""
+        return self.estimate_table(PlanTable.of(plans))
 
-    def _costs(self, plan: TrainingPlan) -> TrainingCosts:
-        passes = self.engine.compiled_stream_passes if plan.compiled else self.engine.stream_passes
-        return TrainingCosts(
-            self.cluster.device.at_clock(plan.clock),
-            communication_groups(plan, self.cluster),
-            sustained=sustained_of(self.cluster.device),
-            stream_passes=passes.value,
-            attention_frac=self.engine.attention_frac.value,
-            network_frac=self.engine.network_frac.value,
-        )
+    def estimate_table(self, table: PlanTable) -> Estimates:
+        """Estimates of the plans of a table, all of them valid."""
+        units = UnitTables(self.model, self.workload, self.engine, self.cluster).of(table)
+        kinds = layout_kinds(self.model, table.layouts)
+        network = Network(self.cluster, self.engine)
+        blocks = []
+        for start in range(0, len(table), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            own = table.take(rows)
+            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network)
+            blocks.append(part.estimates())
+        return Estimates(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
 
-    def _with_host(self, layer: StagePasses, plan: TrainingPlan) -> tuple[float, float]:
-        """Forward and backward time of a layer [s], no shorter than the host takes to launch its kernels."""
-        kernels = self.engine.kernels
-        one = self.engine.launch_s.value * (self.engine.compiled_kernels_frac.value if plan.compiled else 1.0)
-        again = 1.0 / plan.recompute_every if plan.recompute in ("full", "operators") else 0.0
-        backward_s = layer.backward_input.total_s + layer.backward_weight.total_s
-        return (
-            max(layer.forward.total_s, kernels.forward.value * one),
-            max(backward_s, (kernels.backward.value + again * kernels.forward.value) * one),
-        )
 
-    def _unit(self, plan: TrainingPlan) -> _Unit:
-        sequence, model = self.workload.sequence_length, self.model
-        whole = replace(plan, pp=1, vpp=1, layers_per_stage=(model.n_layers,))
-        stage = StageModel(model, whole, sequence=sequence, engine=self.engine, costs=self._costs(plan))
-        layer, shape = stage.layer(self.group), plan.shape(sequence)
-        everything = layer_activation_bytes(model, self.group, shape)
-        kept = kept_layer_bytes(model, self.group, shape, plan)
-        forward_s, backward_s = self._with_host(layer, plan)
-        numbers = (
-            forward_s + backward_s,
-            forward_s,
-            stage.ends(first=True, last=False).total_s,
-            stage.ends(first=False, last=True).total_s,
-            kept,
-            everything - kept,
-            loss_bytes(model, shape, logit_bytes=self.engine.logit_bytes.value),
-            end_activation_bytes(model, shape, first=True, last=False),
-            end_activation_bytes(model, shape, first=False, last=True),
-            layer_parameters(model, self.group, tp=plan.tp, ep=1)[0],
-            padded_vocab(model, plan.tp) * model.hidden_size / plan.tp,
-            2.0 * shape.tokens * model.hidden_size / plan.tp,
-        )
-        return _Unit(*map(np.asarray, numbers))
+class Network:
+    """Times of collectives over the groups that plans have.
 
-    # ---- all plans ----
+    Args:
+        cluster: The cluster.
+        engine: The engine's profile.
+    """
 
-    def _all(self, unit: _Unit, plan: _Columns, plans: Sequence[TrainingPlan]) -> Estimates:
-        """Step time and memory from the units of all plans."""
-        layers: Array = np.asarray(np.ceil(self.model.n_layers / (plan.pp * plan.vpp)) * plan.vpp, dtype=np.float64)
-        middle_s = layers * unit.layer_s
-        busiest_s = np.maximum(middle_s + unit.first_s * (plan.pp == 1), middle_s + unit.last_s)
-        busiest_s = np.maximum(busiest_s, np.where(plan.pp > 1, middle_s + unit.first_s, 0.0))
-        total_s = self.model.n_layers * unit.layer_s + unit.first_s + unit.last_s
-        host_s = self.engine.micro_batch_s.value
-        pipeline_s = plan.microbatches * (busiest_s + host_s) + np.maximum(total_s - busiest_s, 0.0) / plan.vpp
-        step_s = pipeline_s + self._transfers_s(unit, plan) + self.engine.step_s.value
-        parameters: Array = np.asarray(layers * unit.parameters + self._rows(unit, plan), dtype=np.float64)
-        step_s = step_s + self._reduction_s(unit, plan, plans, parameters, layers) + self._update_s(plan, parameters)
-        return Estimates(step_s, self._memory(unit, plan, parameters, layers))
+    def __init__(self, cluster: Cluster, engine: TrainingEngineSpec) -> None:
+        self.cluster = cluster
+        self.engine = engine
+        self.kept = sustained_of(cluster.device)
+        self._groups: dict[tuple[int, int], CommGroup] = {}
 
-    def _rows(self, unit: _Unit, plan: _Columns) -> Array:
-        """Parameters of the vocabulary on the fuller end: embedding, LM head, or both where they share a stage."""
-        both = (plan.pp == 1) & (not self.model.tied_embeddings)
-        return np.asarray(unit.vocabulary * np.where(both, 2.0, 1.0))
+    def group(self, stop: int, step: int) -> CommGroup:
+        """Every `step`-th rank of the first `stop`."""
+        if (stop, step) not in self._groups:
+            self._groups[stop, step] = self.cluster.group(range(0, stop, step))
+        return self._groups[stop, step]
 
-    def _transfers_s(self, unit: _Unit, plan: _Columns) -> Array:
-        """Transfers between stages that nothing hides: those of filling and draining, and all if sends block [s]."""
+    def time_s(self, kind: str, sizes_bytes: Array, group: CommGroup) -> Array:
+        """Time of collectives of these buffers [s]."""
+        rate = self.kept.network * self.engine.network_frac.value if group.nodes > 1 else self.kept.local_comm
+        return bind_collective(kind, group, engine=KERNEL_FAMILY).time_s(sizes_bytes) / rate
+
+    def over_s(self, kind: str, sizes_bytes: Array, stop: Ints, step: Ints) -> Array:
+        """Time of collectives of `sizes_bytes`, plans first, over every `step`-th rank of the first `stop` [s]."""
+        found = np.zeros(sizes_bytes.shape)
+        _, own = classes(stop, step)
+        order = np.argsort(own, kind="stable")
+        for rows in np.split(order, np.cumsum(np.bincount(own))[:-1]) if len(order) else ():
+            group = self.group(int(stop[rows[0]]), int(step[rows[0]]))
+            if group.ranks > 1:
+                found[rows] = self.time_s(kind, sizes_bytes[rows], group)
+        return found
+
+    def hop_s(self, sizes_bytes: Array, far: Flags) -> Array:
+        """Time of a transfer between two ranks, across the network where `far` [s]."""
         domain = min(self.cluster.domain, self.cluster.n_devices)
-        near = self.cluster.group((0, 1)) if domain > 1 else None
-        far = self.cluster.group((0, domain)) if self.cluster.n_devices > domain else None
-        across = (plan.tp * plan.dp * plan.pp > domain) if far is not None else np.zeros(plan.tp.shape, dtype=bool)
-        one, sent = np.zeros(plan.tp.shape), unit.transfer_bytes * np.where(plan.scatter_gather, 1.0, plan.tp)
-        for group, where in ((near, ~across), (far, across)):
-            if group is not None:
-                one = np.where(where, _timer("p2p", group).time_s(sent) / self._rate(group), one)
-        fill = 2.0 * (plan.pp - 1)
-        steady = np.where(plan.overlap_p2p, 0.0, 2.0 * plan.microbatches * plan.vpp)
-        return np.asarray(np.where(plan.pp > 1, one * (fill + steady), 0.0))
+        found = np.zeros(sizes_bytes.shape)
+        for step, where in ((1, ~far), (domain, far)):
+            if where.any() and self.cluster.n_devices > step:
+                found[where] = self.time_s("p2p", sizes_bytes[where], self.group(step + 1, step))
+        return found
 
-    def _rate(self, group: CommGroup) -> float:
-        kept = sustained_of(self.cluster.device)
-        return kept.network * self.engine.network_frac.value if group.nodes > 1 else kept.local_comm
 
-    def _reduction_s(
-        self, unit: _Unit, plan: _Columns, plans: Sequence[TrainingPlan], parameters: Array, layers: Array
-    ) -> Array:
-        """Exposed reduction of gradients and gathering of parameters [s]; see `TrainingStep`."""
-        reduce_s, gather_s = np.zeros(plan.tp.shape), np.zeros(plan.tp.shape)
-        for tp, dp in {(one.tp, one.dp) for one in plans}:
-            mine = (plan.tp == tp) & (plan.dp == dp)
-            group = self.cluster.group(range(0, tp * dp, tp))
-            rate = self._rate(group)
-            for kind, where in (("all_reduce", mine & (plan.zero == 0)), ("reduce_scatter", mine & (plan.zero > 0))):
-                reduce_s[where] = _timer(kind, group).time_s(parameters[where] * plan.grad_bytes[where]) / rate
-            sharing = mine & (plan.zero > 0)
-            gather_s[sharing] = _timer("all_gather", group).time_s(parameters[sharing] * PARAM_BYTES) / rate
-        taken = self.engine.comm_units_frac.value
-        last = np.minimum(1.0, self.engine.bucket_bytes.value / (parameters * plan.grad_bytes))
-        forward_s = layers * unit.layer_forward_s
-        backward_s = layers * unit.layer_s - forward_s
-        share = np.maximum(taken, last)
+class _Block:
+    """Some plans; arrays have plans first, then kinds of stage or device."""
+
+    def __init__(self, screen: Screen, table: PlanTable, unit: Units, kinds: LayoutKinds, network: Network) -> None:
+        self.screen = screen
+        self.engine = screen.engine
+        self.table = table
+        self.plan = table.columns
+        self.unit = unit
+        self.kinds = kinds
+        self.network = network
+        self.grad_bytes: Array = np.where(self.plan.wide_gradients, 4.0, 2.0)
+        self.device_layers: Array = np.einsum("nds,nsg->ndg", kinds.held, kinds.layers)
+        self.device_first: Array = np.einsum("nds,ns->nd", kinds.held, kinds.first.astype(np.float64))
+        self.device_last: Array = np.einsum("nds,ns->nd", kinds.held, kinds.last.astype(np.float64))
+
+    def estimates(self) -> Estimates:
+        """Of these plans."""
+        table, plan = self.table, self.plan
+        forward_s, backward_s = self.stage_s
+        both_s = forward_s + backward_s
+        devices_s = self._held(both_s)
+        busiest_s = devices_s.max(axis=1)
+        total_s = (self.kinds.stages * both_s).sum(axis=1)
+        step_s = plan.microbatches * busiest_s + np.maximum(total_s - busiest_s, 0.0) / table.vpp
+        step_s = step_s + self._transfers_s() + self.engine.step_s.value
+        step_s = step_s + self._late_s(self._held(forward_s), self._held(backward_s)) + self.update_s
+        return Estimates(step_s, self._memory(), self._energy_j(step_s, devices_s.argmax(axis=1)))
+
+    # ---- passes ----
+
+    @cached_property
+    def stage_s(self) -> tuple[Array, Array]:
+        """Forward and backward time of a micro-batch in each kind of stage [s], host and sharding included."""
+        unit, kinds = self.unit, self.kinds
+        sharded_forward, sharded_backward = self._sharded_s()
+        forward = self._stage(unit.forward_s + sharded_forward, unit.first_forward_s, unit.last_forward_s)
+        backward = self._stage(unit.backward_s + sharded_backward, unit.first_backward_s, unit.last_backward_s)
+        layers, ends = kinds.layers.sum(axis=2), kinds.first + kinds.last.astype(np.float64)
+        kernels = self.engine.kernels
+        again = np.isin(self.plan.recompute, _RECOMPUTED) / self.plan.recompute_every
+        launch_s = self.engine.launch_s.value * np.where(
+            self.plan.compiled, self.engine.compiled_kernels_frac.value, 1.0
+        )
+        per_layer = kernels.backward.value + again * kernels.forward.value
+        host_forward = launch_s[:, None] * (layers * kernels.forward.value + END_KERNELS * ends)
+        host_backward = launch_s[:, None] * (layers * per_layer[:, None] + 2.0 * END_KERNELS * ends)
+        once_s = (self.engine.micro_batch_s.value / self.table.vpp)[:, None]
+        gathered_s, scattered_s = self._first_gather_s()
+        real = kinds.stages > 0
+        return (
+            np.where(real, np.maximum(forward, host_forward) + once_s + gathered_s, 0.0),
+            np.where(real, np.maximum(backward, host_backward) + scattered_s, 0.0),
+        )
+
+    def _stage(self, layer: Array, first: Array, last: Array) -> Array:
+        """Sum over a stage of what each kind of layer, the embedding and the LM head take."""
+        whole = np.einsum("nsg,ng->ns", self.kinds.layers, layer)
+        return np.asarray(whole + self.kinds.first * first[:, None] + self.kinds.last * last[:, None])
+
+    def _held(self, stage: Array) -> Array:
+        """Sum over the stages of a device."""
+        return np.asarray(np.einsum("nds,ns->nd", self.kinds.held, stage))
+
+    # ---- sharded parameters (ZeRO-3), see `StageModel` ----
+
+    @cached_property
+    def _layer_moves_s(self) -> tuple[Array, Array]:
+        """Gathering a layer's parameters, and scattering its gradients [s]; zero for plans that do not shard them."""
+        unit = self.unit
+        gather_s, scatter_s = np.zeros(unit.shared.shape), np.zeros(unit.shared.shape)
+        rows = np.flatnonzero(self.plan.zero == 3)
+        if len(rows):
+            width = 4.0 if self.engine.gather_dtype == "fp32" else PARAM_BYTES
+            grad = self.grad_bytes[rows, None]
+            gather_s[rows] = self._over_s("all_gather", unit.shared[rows] * width, unit.expert[rows] * width, rows)
+            scatter_s[rows] = self._over_s("reduce_scatter", unit.shared[rows] * grad, unit.expert[rows] * grad, rows)
+        return gather_s, scatter_s
+
+    def _over_s(self, kind: str, shared_bytes: Array, expert_bytes: Array, rows: Ints | slice) -> Array:
+        """A collective of shared parameters over all copies, and of experts over theirs [s]."""
+        inner = (self.plan.tp * self.plan.cp)[rows]
+        stop = inner * self.plan.dp[rows]
+        found = self.network.over_s(kind, shared_bytes, stop, self.plan.tp[rows])
+        if expert_bytes.any():
+            found = found + self.network.over_s(kind, expert_bytes, stop, inner * self.plan.ep[rows])
+        return found
+
+    def _sharded_s(self) -> tuple[Array, Array]:
+        """What sharded parameters add to the forward and the backward pass of a layer [s]."""
+        gather_s, scatter_s = self._layer_moves_s
+        shown = []
+        for comm_s, beside_s in ((gather_s, self.unit.forward_s), (gather_s + scatter_s, self.unit.backward_s)):
+            hidden = np.maximum(self.engine.comm_units_frac.value * comm_s, comm_s - beside_s)
+            shown.append(np.where(self.plan.overlap_dp[:, None], hidden, comm_s))
+        return shown[0], shown[1]
+
+    def _first_gather_s(self) -> tuple[Array, Array]:
+        """The first gather and the last scatter of a stage, which nothing hides [s]."""
+        present = (self.kinds.layers > 0) & self.plan.overlap_dp[:, None, None]
+        gather_s, scatter_s = self._layer_moves_s
+        return (present * gather_s[:, None]).max(axis=2), (present * scatter_s[:, None]).max(axis=2)
+
+    # ---- between and after the passes ----
+
+    def _transfers_s(self) -> Array:
+        """Transfers between stages that nothing hides: those of filling and draining, and all if sends block [s]."""
+        plan, pp = self.plan, self.table.pp
+        domain = min(self.screen.cluster.domain, self.screen.cluster.n_devices)
+        far = plan.tp * plan.cp * plan.dp * pp > domain
+        scatters = self.table.template.scatter_gather
+        sent_bytes = self.unit.sent_bytes if scatters else self.unit.sent_bytes * plan.tp
+        one = self.network.hop_s(sent_bytes, far) + (self.unit.joined_s if scatters else 0.0)
+        fill = 2.0 * (pp - 1)
+        steady = np.where(plan.overlap_p2p, 0.0, 2.0 * plan.microbatches * self.table.vpp)
+        return np.asarray(np.where(pp > 1, one * (fill + steady), 0.0))
+
+    @cached_property
+    def shared(self) -> Array:
+        """Parameters on each kind of device without routed experts."""
+        layers = np.einsum("ndg,ng->nd", self.device_layers, self.unit.shared)
+        return np.asarray(layers + self.embedding + self._end_vectors())
+
+    @cached_property
+    def expert(self) -> Array:
+        """Parameters of routed experts on each kind of device."""
+        return np.asarray(np.einsum("ndg,ng->nd", self.device_layers, self.unit.expert))
+
+    @cached_property
+    def embedding(self) -> Array:
+        """Rows of the vocabulary on each kind of device: embedding, LM head, or both."""
+        copies = self.device_first + self.device_last
+        if self.screen.model.tied_embeddings:
+            copies = np.where((self.table.pp * self.table.vpp == 1)[:, None], 1.0, copies)
+        return np.asarray(copies * self.unit.rows[:, None])
+
+    def _end_vectors(self) -> Array:
+        """Learned positions and the final norm."""
+        model = self.screen.model
+        norm = model.hidden_size * (2 if model.norm_bias else 1)
+        return self.device_first * model.learned_positions * model.hidden_size + self.device_last * norm
+
+    def _late_s(self, forward_s: Array, backward_s: Array) -> Array:
+        """Time from the last pass until all gradients are reduced and parameters gathered [s]; see `TrainingStep`.
+
+        A device of rank r ends its passes r backward passes before the first one.
+        """
+        plan, grad = self.plan, self.grad_bytes[:, None]
+        reduce_s, gather_s = np.zeros(self.shared.shape), np.zeros(self.shared.shape)
+        for kind, where in (("all_reduce", plan.zero == 0), ("reduce_scatter", (plan.zero == 1) | (plan.zero == 2))):
+            rows = np.flatnonzero(where)
+            if len(rows):
+                shared, expert = self.shared[rows], self.expert[rows]
+                reduce_s[rows] = self._over_s(kind, shared * grad[rows], expert * grad[rows], rows)
+                if kind == "reduce_scatter":
+                    gather_s[rows] = self._over_s("all_gather", shared * PARAM_BYTES, expert * PARAM_BYTES, rows)
+        size = np.maximum((self.shared + self.expert) * grad, 1.0)
+        share = np.maximum(self.engine.comm_units_frac.value, np.minimum(1.0, self.engine.bucket_bytes.value / size))
         shown = np.maximum(share * reduce_s, reduce_s - backward_s) + np.maximum(share * gather_s, gather_s - forward_s)
-        exposed = np.where(plan.overlap_dp, shown, reduce_s + gather_s)
-        return np.asarray(np.where(plan.zero == 3, 0.0, exposed))
+        exposed = np.where(plan.overlap_dp[:, None], shown, reduce_s + gather_s)
+        early_s = self.kinds.rank * backward_s.max(axis=1, keepdims=True) / self.table.vpp[:, None]
+        late_s = np.where(self.kinds.real, np.maximum(exposed - early_s, 0.0), 0.0).max(axis=1)
+        return np.asarray(late_s + self._tied_s())
 
-    def _update_s(self, plan: _Columns, parameters: Array) -> Array:
-        count = parameters / np.where(plan.zero > 0, plan.dp, 1)
-        traffic = Elementwise(
-            name="optimizer",
-            cause="optimizer",
-            moved_bytes=count * update_bytes(self.engine, self.workload.optimizer),
-        )
-        return np.asarray(
-            CostModel(self.cluster.device).cost(traffic).time_s / sustained_of(self.cluster.device).stream
-        )
+    def _tied_s(self) -> Array:
+        """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
+        plan, pp, found = self.plan, self.table.pp, np.zeros(len(self.table))
+        if self.screen.model.tied_embeddings:
+            stage = plan.tp * plan.cp * plan.dp
+            rows = np.flatnonzero(pp > 1)
+            distance = (stage * (pp - 1))[rows]
+            sizes = (self.unit.rows * self.grad_bytes)[rows]
+            found[rows] = self.network.over_s("all_reduce", sizes, distance + 1, distance)
+        return found
 
-    def _memory(self, unit: _Unit, plan: _Columns, parameters: Array, layers: Array) -> Array:
-        """Allocated bytes of the fuller of the first and the last stage; see `RankMemory`."""
+    @cached_property
+    def update_s(self) -> Array:
+        """Update of the states that the fullest rank holds [s]."""
+        count = (self._divided(1.0, self.plan.zero > 0)).max(axis=1)
+        moved = count * update_bytes(self.engine, self.screen.workload.optimizer)
+        traffic = Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved)
+        device = self.screen.cluster.device
+        return np.asarray(CostModel(device).cost(traffic).time_s / self.network.kept.stream)
+
+    # ---- memory, see `RankMemory` ----
+
+    def _divided(self, each: Array | float, sharded: Flags) -> Array:
+        """`each` per parameter of a device, divided over the copies where `sharded`."""
+        copies = (self.plan.dp * self.plan.cp)[:, None]
+        spread = self.shared / copies + self.expert * self.plan.ep[:, None] / copies
+        return np.asarray(each * np.where(sharded[:, None], spread, self.shared + self.expert))
+
+    def _memory(self) -> Array:
+        """Allocated bytes on the fullest kind of device."""
+        plan, grad = self.plan, self.grad_bytes[:, None]
         master = MASTER_BYTES if self.engine.param_master else 0.0
-        kept = PARAM_BYTES * ((plan.zero < 3) | (not self.engine.param_master))
-        states = kept / np.where(plan.zero >= 3, plan.dp, 1) + plan.grad_bytes / np.where(plan.zero >= 2, plan.dp, 1)
-        states = states + (MOMENT_BYTES[self.workload.optimizer] + master) / np.where(plan.zero >= 1, plan.dp, 1)
-        gathered = np.maximum(unit.parameters, self._rows(unit, plan)) * (2.0 * PARAM_BYTES + plan.grad_bytes)
-        bucket = np.minimum(self.engine.bucket_bytes.value, plan.grad_bytes * parameters)
-        buffers = np.where(plan.zero == 3, gathered, np.where(plan.zero == 2, bucket, 0.0))
-        chunks = plan.microbatches * plan.vpp
-        deep = np.where(plan.vpp > 1, 2 * (plan.pp - 1) + (plan.vpp - 1) * plan.pp + 1, plan.pp)
-        shallow = np.where(plan.vpp > 1, (plan.vpp - 1) * plan.pp + 1, 1)
-        chunk = unit.kept_bytes * layers / plan.vpp
-        first = np.minimum(deep, chunks) * chunk + unit.first_bytes * np.minimum(plan.pp, plan.microbatches)
-        end = np.minimum(shallow, chunks) * chunk + unit.last_bytes
-        alone = plan.pp == 1
-        first = first + np.where(alone, unit.last_bytes, 0.0)
-        working = np.maximum(unit.working_bytes, unit.loss_bytes)
-        peak = np.maximum(first + np.where(alone, working, unit.working_bytes), end + working)
-        return np.asarray(parameters * states + buffers + peak)
+        held: Array = np.where((plan.zero < 3) | (not self.engine.param_master), PARAM_BYTES, 0.0)[:, None]
+        states = self._divided(held, plan.zero >= 3) + self._divided(grad, plan.zero >= 2)
+        states = states + self._divided(MOMENT_BYTES[self.screen.workload.optimizer] + master, plan.zero >= 1)
+        present = self.device_layers > 0
+        layer = (present * (self.unit.shared + self.unit.expert)[:, None]).max(axis=2)
+        gathered = np.maximum(layer, self.embedding) * (2.0 * PARAM_BYTES + grad)
+        bucket = np.minimum(self.engine.bucket_bytes.value, grad * (self.shared + self.expert))
+        zero = plan.zero[:, None]
+        buffers = np.where(zero == 3, gathered, np.where(zero == 2, bucket, 0.0))
+        working = (present * self.unit.working_bytes[:, None]).max(axis=2)
+        working = np.maximum(working, (self.device_last > 0) * self.unit.loss_bytes[:, None])
+        used = states + buffers + self._activations() + working
+        return np.asarray(np.where(self.kinds.real, used, 0.0).max(axis=1))
 
+    def _activations(self) -> Array:
+        """What micro-batches in flight keep on each kind of device at its peak [B].
 
-class _Columns(NamedTuple):
-    """Fields of all plans as arrays, shape `(plans,)`."""
+        Rank r has `p - r` in flight under 1F1B, `2(p - r - 1) + (v - 1) p + 1` chunks of them when interleaved, and
+        all of them under GPipe.
+        """
+        pp, vpp, m = self.table.pp[:, None], self.table.vpp[:, None], self.plan.microbatches[:, None]
+        left = pp - self.kinds.rank
+        deep = np.where(vpp > 1, 2 * (left - 1) + (vpp - 1) * pp + 1, left)
+        gpipe = np.array([name == "gpipe" for name in self.table.schedules])[self.plan.schedule][:, None]
+        chunks = np.where(gpipe, m, np.minimum(deep, m * vpp))
+        kept = np.einsum("ndg,ng->nd", self.device_layers, self.unit.kept_bytes) / vpp
+        first = self.device_first * self.unit.first_bytes[:, None] * np.minimum(np.where(gpipe, m, pp), m)
+        last = self.device_last * self.unit.last_bytes[:, None] * np.where(gpipe, m, 1)
+        return np.asarray(chunks * kept + first + last)
 
-    dp: Ints
-    tp: Ints
-    pp: Ints
-    vpp: Ints
-    zero: Ints
-    microbatches: Ints
-    overlap_dp: npt.NDArray[np.bool_]
-    overlap_p2p: npt.NDArray[np.bool_]
-    scatter_gather: npt.NDArray[np.bool_]
-    grad_bytes: Array
+    # ---- energy, see `job_metrics` ----
 
-    @classmethod
-    def of(cls, plans: Sequence[TrainingPlan]) -> _Columns:
-        """The columns of these plans."""
-        names = cls._fields[:-1]
-        columns = [np.array([getattr(plan, name) for plan in plans]) for name in names]
-        return cls(*[*columns, np.array([grad_bytes(plan) for plan in plans])])
+    def _energy_j(self, step_s: Array, critical: Ints) -> Array:
+        """Energy of all GPUs over a step [J]: power at the use of arithmetic, and of memory by the critical."""
+        plan, unit, found = self.plan, self.unit, np.zeros(len(self.table))
+        every = np.einsum("ns,nsg->ng", self.kinds.stages, self.kinds.layers)
+        flops = plan.microbatches * ((every * unit.flops).sum(axis=1) + unit.ends_flops)
+        stream_s = np.einsum("ndg,ng->nd", self.device_layers, unit.stream_s)
+        stream_s += self.device_first * unit.first_stream_s[:, None] + self.device_last * unit.last_stream_s[:, None]
+        stream_s = plan.microbatches * stream_s[np.arange(len(critical)), critical] + self.update_s
+        gpus = plan.dp * plan.tp * plan.cp * self.table.pp
+        kind = "fp8" if self.table.template.precision.startswith("fp8") else "bf16"
+        for clock, rows in self._by_clock():
+            device = self.screen.cluster.device.at_clock(clock)
+            peak_flops, _ = device.compute_rate(kind)
+            use = flops[rows] / step_s[rows] / self.table.pp[rows] / peak_flops
+            watts = power_w(
+                device,
+                compute_frac=np.minimum(1.0, use),
+                memory_frac=np.minimum(1.0, stream_s[rows] / step_s[rows]),
+            )
+            found[rows] = watts * step_s[rows] * gpus[rows]
+        return found
 
-
-def _timer(kind: str, group: CommGroup) -> BoundCollective:
-    return bind_collective(kind, group, engine=KERNEL_FAMILY)
-
-
-def _stacked(units: Sequence[_Unit]) -> _Unit:
-    """Units of all plans as arrays, shape `(plans,)`."""
-    return _Unit(*np.array(units, dtype=np.float64).T)
+    def _by_clock(self) -> Iterator[tuple[float, Ints]]:
+        for clock in np.unique(self.plan.clock).tolist():
+            yield clock, np.flatnonzero(self.plan.clock == clock)

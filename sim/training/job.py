@@ -8,6 +8,7 @@ import numpy as np
 
 from sim.hardware import power_w
 from sim.training.flops import training_flops
+from sim.training.memory import available_bytes
 from sim.training.step import COMM_CAUSES, TrainingStep
 
 _STREAM_CAUSES = ("norm_activation", "optimizer")
@@ -38,6 +39,7 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
         "exposed_comm_frac": times.exposed_comm_s / step_s,
         **exposed,
         "peak_memory_bytes": step.peak_memory.allocated_bytes,
+        "memory_headroom_bytes": available_bytes(step.device, step.engine) - step.peak_memory.allocated_bytes,
         "energy_j": energy_j,
         "energy_j_per_token": energy_j / tokens,
         "n_gpus": gpus,

@@ -157,9 +157,14 @@ def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: Trainin
     return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.total) if plan.zero == 2 else 0.0
 
 
+def available_bytes(device: Device, engine: TrainingEngineSpec) -> float:
+    """Memory of the device that the runtime leaves to the framework [B]."""
+    return device.memory_bytes - engine.context_bytes.value
+
+
 def memory_reasons(memory: RankMemory, engine: TrainingEngineSpec, device: Device, *, stage: int) -> list[Reason]:
     """Why the rank's memory does not fit its device; empty if it does."""
-    available = device.memory_bytes - engine.context_bytes.value
+    available = available_bytes(device, engine)
     if memory.allocated_bytes <= available:
         return []
     parts = ", ".join(

@@ -73,7 +73,10 @@ class TrainingPlan:
         """Short text, such as `dp8 tp8 pp16 vpp4 zero1 selective mb1`."""
         degrees = [f"{name}{getattr(self, name)}" for name in _LABELLED if getattr(self, name) > 1]
         parts = [f"dp{self.dp}", *degrees, *([f"zero{self.zero}"] if self.zero else [])]
-        parts += [self.recompute] if self.recompute != "none" else []
+        every = f"/{self.recompute_every}" if self.recompute_every > 1 else ""
+        parts += [f"{self.recompute}{every}"] if self.recompute != "none" else []
+        parts += [self.schedule] if self.schedule not in ("1f1b", "interleaved") else []
+        parts += [f"{self.clock:.0%}"] if self.clock < 1.0 else []
         return " ".join([*parts, f"mb{self.micro_batch}"])
 
     def shape(self, sequence: int) -> WorkShape:

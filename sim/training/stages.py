@@ -7,6 +7,7 @@ from functools import cached_property
 
 from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
 from sim.plans import TrainingEngineSpec
+from sim.plans.training import Recompute
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
 from sim.training.plan import TrainingPlan, layers_of_stage
@@ -14,7 +15,7 @@ from sim.training.shape import WorkShape
 from sim.training.states import PARAM_BYTES, grad_bytes, layer_parameters
 from sim.training.vocabulary import embedding_work, head_work
 
-_END_KERNELS = 12.0
+END_KERNELS = 12.0
 """Kernels of embedding, final norm, LM head and loss, one pass (order of magnitude; they are few among a stage's)."""
 
 
@@ -40,6 +41,18 @@ class StagePasses:
     def total_s(self) -> float:
         """Seconds of all passes."""
         return self.forward.total_s + self.backward_input.total_s + self.backward_weight.total_s
+
+
+def recomputed(kind: Recompute, every: int, *, forward: PassCost, work: LayerWork, costs: TrainingCosts) -> PassCost:
+    """What the backward pass computes again of a layer; with one layer in `every`, in the mean of so many layers."""
+    if kind == "full":
+        return PassCost().add(forward, 1.0 / every)
+    if kind == "selective":
+        return costs.pass_cost(work.core)
+    if kind == "operators":
+        again = costs.pass_cost(o for o in work.forward if isinstance(o, Elementwise))
+        return again.add(costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
+    return PassCost()
 
 
 class StageModel:
@@ -89,7 +102,7 @@ class StageModel:
     def head(self) -> tuple[PassCost, PassCost]:
         """One stage's slice of the LM head and loss, forward (S) and backward (T)."""
         work = head_work(self.model, self.shape, slices=self.plan.pp)
-        forward, by_input, by_weight = self._work_cost(work)
+        forward, by_input, by_weight = self.work_cost(work)
         return forward, by_input.add(by_weight)
 
     def _stage(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> StagePasses:
@@ -104,7 +117,7 @@ class StageModel:
         ends = [embedding_work(self.model, self.shape)] if first else []
         ends += [head_work(self.model, self.shape)] if last and not self.spread_vocabulary else []
         for work in ends:
-            for total, part in zip((forward, by_input, by_weight), self._work_cost(work), strict=True):
+            for total, part in zip((forward, by_input, by_weight), self.work_cost(work), strict=True):
                 total.add(part)
         self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends))
         self._add_first_gather(layers, forward, by_weight)
@@ -115,11 +128,12 @@ class StageModel:
         found = PassCost()
         for wanted, work in ((first, embedding_work), (last, head_work)):
             if wanted:
-                for part in self._work_cost(work(self.model, self.shape)):
+                for part in self.work_cost(work(self.model, self.shape)):
                     found.add(part)
         return found
 
-    def _work_cost(self, work: LayerWork) -> tuple[PassCost, PassCost, PassCost]:
+    def work_cost(self, work: LayerWork) -> tuple[PassCost, PassCost, PassCost]:
+        """Forward pass, gradients of inputs and gradients of weights."""
         forward, by_input, by_weight = (
             self.costs.pass_cost(part) for part in (work.forward, work.backward_input, work.backward_weight)
         )
@@ -134,7 +148,7 @@ class StageModel:
         """Passes of one layer of `group`, sharded parameters gathered, host waits left out."""
         if group not in self._layers:
             work = layer_work(self.model, group, self.shape)
-            forward, by_input, by_weight = self._work_cost(work)
+            forward, by_input, by_weight = self.work_cost(work)
             again = self._recomputed(forward, work)
             by_input.add(again)
             hidden = self._sharded(group, forward, by_input, by_weight)
@@ -142,15 +156,8 @@ class StageModel:
         return self._layers[group]
 
     def _recomputed(self, forward: PassCost, work: LayerWork) -> PassCost:
-        """What the backward pass computes again of a layer; with `recompute_every` k, in the mean of k layers."""
-        if self.plan.recompute == "full":
-            return PassCost().add(forward, 1.0 / self.plan.recompute_every)
-        if self.plan.recompute == "selective":
-            return self.costs.pass_cost(work.core)
-        if self.plan.recompute == "operators":
-            again = self.costs.pass_cost(o for o in work.forward if isinstance(o, Elementwise))
-            return again.add(self.costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
-        return PassCost()
+        plan = self.plan
+        return recomputed(plan.recompute, plan.recompute_every, forward=forward, work=work, costs=self.costs)
 
     # ---- parameters that are gathered for use (ZeRO-3) ----
 
@@ -214,8 +221,8 @@ class StageModel:
         kept = engine.compiled_kernels_frac.value if plan.compiled else 1.0
         one = engine.launch_s.value * kept
         forward, by_input, by_weight = passes
-        kernels_forward = layers * engine.kernels.forward.value + ends * _END_KERNELS
-        kernels_backward = layers * engine.kernels.backward.value + 2.0 * ends * _END_KERNELS
+        kernels_forward = layers * engine.kernels.forward.value + ends * END_KERNELS
+        kernels_backward = layers * engine.kernels.backward.value + 2.0 * ends * END_KERNELS
         if plan.recompute in ("full", "operators"):
             kernels_backward += layers * engine.kernels.forward.value / plan.recompute_every
         waits = max(0.0, kernels_forward * one - forward.total_s)

@@ -37,7 +37,8 @@ class FakeApi:
 
     def load(self, source: str, *, overrides: Any = ()) -> Any:
         self.calls.append(("load", {"source": source, "overrides": [*overrides]}))
-        return SimpleNamespace(spec=SimpleNamespace(name="fake", slo=self.slo), is_training=False)
+        spec = SimpleNamespace(name="fake", slo=self.slo)
+        return SimpleNamespace(root=spec, spec=spec, is_training=False)
 
     def simulate(self, verb: str) -> Callable[..., FakeResult]:
         def call(_scenario: Any, **options: Any) -> FakeResult:

@@ -103,9 +103,8 @@ def test_bad_input_exits_2_and_names_the_place(override: str, words: list[str], 
     assert all(word in done.err for word in words), done.err
 
 
-@pytest.mark.parametrize("verb", ["search", "compare"])
-def test_other_verbs_say_that_they_serve_only(verb: str, plansim: Command) -> None:
-    done = plansim(verb, NAME)
+def test_compare_says_that_it_serves_only(plansim: Command) -> None:
+    done = plansim("compare", NAME)
     assert done.code == 2
     assert "this is a training scenario" in done.err
 

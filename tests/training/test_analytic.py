@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim.models import load_model
-from sim.training import TrainingStep
+from sim.training import TrainingStep, job_metrics
 from sim.training.analytic import Screen
 from tests.training.builders import gpt, resolved
 
@@ -27,10 +27,10 @@ PLANS: tuple[dict[str, Any], ...] = (
 )
 
 
-def compared(engine: str, node: str, model: Any = DEEP) -> tuple[Any, Any, Any]:
+def compared(engine: str, node: str, model: Any = DEEP, choices: Any = PLANS) -> tuple[Any, Any, Any]:
     """Estimates of all plans, and the step time and memory of each one replayed."""
     plans, times, memory, things = [], [], [], {}
-    for plan in PLANS:
+    for plan in choices:
         found, things = resolved(plan, model=model, gpus=64, batch=512, sequence=2048, engine=engine, node=node)
         assert not isinstance(found, tuple), found
         step = TrainingStep(things["model"], found, **{k: v for k, v in things.items() if k != "model"})
@@ -52,3 +52,44 @@ def test_the_screen_agrees_for_gated_models_with_few_kv_heads() -> None:
     found, times, memory = compared("megatron-lm", "dgx-h100", load_model("llama-3-8b"))
     np.testing.assert_allclose(found.step_s, times, rtol=0.05)
     np.testing.assert_allclose(found.memory_bytes, memory, rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("model", "plan"),
+    [
+        ("mixtral-8x7b", {"tp": 4, "ep": 8}),
+        ("mixtral-8x7b", {"tp": 2, "ep": 4, "pp": 4, "vpp": 2}),
+        ("mixtral-8x7b", {"ep": 8, "zero": 3, "recompute": "full", "recompute_every": 2}),
+        ("deepseek-v2-lite", {"ep": 8, "pp": 4}),
+        ("llama-3-8b", {"tp": 2, "pp": 4, "vpp": 3}),
+        ("llama-3-8b", {"tp": 2, "pp": 16, "vpp": 2}),
+        ("llama-3-8b", {"pp": 8, "layers_per_stage": (2, 5, 5, 5, 5, 5, 4, 1)}),
+        ("llama-3-8b", {"tp": 2, "cp": 4, "pp": 2}),
+        ("llama-3-8b", {"tp": 2, "pp": 4, "schedule": "gpipe", "micro_batch": 4}),
+        ("llama-3-8b", {"tp": 4, "clock": 0.7, "overlap_tp": True, "grad_dtype": "bf16"}),
+        ("llama-3.2-1b", {"pp": 4, "zero": 0, "overlap_p2p": False}),
+    ],
+)
+def test_the_screen_knows_experts_unequal_stages_and_switches(model: str, plan: dict[str, Any]) -> None:
+    """Time, memory and energy of layouts whose stages, layers or schedules differ; chunks in flight are rounded."""
+    found, things = resolved(plan, model=load_model(model), gpus=64, batch=512, sequence=2048, node="dgx-h100")
+    assert not isinstance(found, tuple), found
+    step = TrainingStep(plan=found, **things)
+    assert not step.schedule_reasons()
+    estimate = Screen(**things).estimate([found])
+    assert estimate.step_s[0] == pytest.approx(step.step_s, rel=0.05)
+    assert estimate.memory_bytes[0] == pytest.approx(step.peak_memory.allocated_bytes, rel=0.07)
+    assert estimate.energy_j[0] == pytest.approx(job_metrics(step)["energy_j"], rel=0.05)
+
+
+def test_together_or_one_by_one_is_the_same() -> None:
+    """The estimate of a plan does not depend on which others are asked for."""
+    found, things = zip(
+        *(resolved(plan, model=DEEP, gpus=64, batch=512, node="dgx-h100") for plan in PLANS), strict=True
+    )
+    screen = Screen(**things[0])
+    together = screen.estimate(found)
+    for row, plan in enumerate(found):
+        alone = screen.estimate([plan])
+        for one, many in zip(alone, together, strict=True):
+            assert one[0] == pytest.approx(many[row], rel=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from sim.core import Array
 from sim.explore.algorithms.base import ALGORITHMS
@@ -22,14 +23,18 @@ class Ladder:
         """See `Algorithm.promote`."""
         groups: list[list[int]] = []
         left = most
-        distinct = len(costs) - 1 - np.unique(costs[::-1], axis=0, return_index=True)[1]
-        for members in non_dominated_layers(costs[distinct], most=layers):
+        for members in non_dominated_layers(costs, most=layers):
             if left <= 0:
                 break
-            layer = distinct[members]
+            layer = members[_distinct(costs[members])]
             ordered = layer[np.lexsort(costs[layer].T[::-1])]
             if len(ordered) > left:
                 ordered = ordered[np.unique(np.round(np.linspace(0, len(ordered) - 1, left)).astype(int))]
             groups.append(ordered.tolist())
             left -= len(ordered)
         return groups
+
+
+def _distinct(costs: Array) -> npt.NDArray[np.int_]:
+    """The last of each set of equal rows."""
+    return len(costs) - 1 - np.unique(costs[::-1], axis=0, return_index=True)[1]

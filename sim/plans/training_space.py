@@ -1,0 +1,61 @@
+"""What a user may say about the training plans of a search: values to try per field. Data only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from sim.core import Spec
+from sim.plans.spec import Counts, Names, Shares, one_or_more
+from sim.plans.training import Recompute, WideDtype, ZeroStage
+
+_LIST = (Field(min_length=1), BeforeValidator(one_or_more))
+Switches = Annotated[tuple[bool, ...], *_LIST]
+
+
+class TrainingSpace(Spec):
+    """Values to try per field of a training plan, one or a list; see `TrainingPlanSpec` for their meaning.
+
+    What is absent takes a range from model, cluster and engine (`sim.training.space`). Values that are listed are all
+    tried, also where they cannot run, so that a search can say why.
+
+    Attributes:
+        dp: Data-parallel ranks.
+        tp: Tensor-parallel ranks.
+        sp: Sequence parallelism.
+        pp: Pipeline stages.
+        vpp: Model chunks per stage.
+        cp: Context-parallel ranks.
+        ep: Expert-parallel ranks.
+        zero: What data-parallel ranks share.
+        recompute: Activations computed again.
+        recompute_every: With full recomputation, one layer in so many.
+        micro_batch: Sequences of a micro-batch.
+        schedule: Pipeline schedules.
+        grad_dtype: Format of gradients.
+        overlap_dp: Data-parallel collectives beside compute.
+        overlap_p2p: Sends beside compute.
+        overlap_tp: Tensor-parallel collectives beside compute.
+        compiled: Fused kernels.
+        clock: GPU clock over the highest.
+    """
+
+    dp: Counts | None = None
+    tp: Counts | None = None
+    sp: Switches | None = None
+    pp: Counts | None = None
+    vpp: Counts | None = None
+    cp: Counts | None = None
+    ep: Counts | None = None
+    zero: Annotated[tuple[ZeroStage, ...], *_LIST] | None = None
+    recompute: Annotated[tuple[Recompute, ...], *_LIST] | None = None
+    recompute_every: Counts | None = None
+    micro_batch: Counts | None = None
+    schedule: Names | None = None
+    grad_dtype: Annotated[tuple[WideDtype, ...], *_LIST] | None = None
+    overlap_dp: Switches | None = None
+    overlap_p2p: Switches | None = None
+    overlap_tp: Switches | None = None
+    compiled: Switches | None = None
+    clock: Shares | None = None

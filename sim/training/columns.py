@@ -1,0 +1,175 @@
+"""Many plans as arrays, one column per field: what the screen works on.
+
+Plans that differ in hundreds of thousands of ways are never made one by one; `plan` makes one where it is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.core import Array
+from sim.plans.training import Recompute
+from sim.training.plan import TrainingPlan
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+RECOMPUTES: Final[tuple[Recompute, ...]] = get_args(Recompute)
+
+
+class Layout(NamedTuple):
+    """How the layers are cut: pipeline stages, chunks per stage, and layers of every virtual stage."""
+
+    pp: int
+    vpp: int
+    layers: tuple[int, ...]
+
+
+class Columns(NamedTuple):
+    """One value per plan in each, shape `(plans,)`.
+
+    Attributes:
+        dp: Data-parallel ranks, like all fields of a plan.
+        tp: Tensor-parallel ranks.
+        cp: Context-parallel ranks.
+        ep: Expert-parallel ranks.
+        layout: Which of the layouts.
+        schedule: Which of the schedules.
+        micro_batch: Sequences of a micro-batch.
+        microbatches: Micro-batches of a step.
+        zero: What data-parallel ranks share.
+        recompute: Which of `RECOMPUTES`.
+        recompute_every: One layer in so many.
+        sp: Sequence parallelism.
+        wide_gradients: Gradients in 32 bits.
+        overlap_dp: Data-parallel collectives beside compute.
+        overlap_p2p: Sends beside compute.
+        overlap_tp: Tensor-parallel collectives beside compute.
+        compiled: Fused kernels.
+        cp_zigzag: Balanced slices of the sequence.
+        clock: GPU clock over the highest.
+    """
+
+    dp: Ints
+    tp: Ints
+    cp: Ints
+    ep: Ints
+    layout: Ints
+    schedule: Ints
+    micro_batch: Ints
+    microbatches: Ints
+    zero: Ints
+    recompute: Ints
+    recompute_every: Ints
+    sp: Flags
+    wide_gradients: Flags
+    overlap_dp: Flags
+    overlap_p2p: Flags
+    overlap_tp: Flags
+    compiled: Flags
+    cp_zigzag: Flags
+    clock: Array
+
+
+@dataclass(frozen=True)
+class PlanTable:
+    """Plans that could run, as columns.
+
+    Attributes:
+        columns: Their fields.
+        layouts: What `columns.layout` numbers.
+        schedules: What `columns.schedule` numbers.
+        template: A plan with what all have alike.
+    """
+
+    columns: Columns
+    layouts: tuple[Layout, ...]
+    schedules: tuple[str, ...]
+    template: TrainingPlan
+
+    @classmethod
+    def of(cls, plans: Sequence[TrainingPlan]) -> PlanTable:
+        """The table of these plans, which share attention kernel, dropout, precision, accumulation, sends."""
+        layouts = {Layout(p.pp, p.vpp, p.layers_per_stage): None for p in plans}
+        schedules = dict.fromkeys(p.schedule for p in plans)
+        layout_number = {layout: number for number, layout in enumerate(layouts)}
+        schedule_number = {name: number for number, name in enumerate(schedules)}
+        rows = [
+            (
+                *(p.dp, p.tp, p.cp, p.ep, layout_number[Layout(p.pp, p.vpp, p.layers_per_stage)]),
+                *(schedule_number[p.schedule], p.micro_batch, p.microbatches, p.zero, RECOMPUTES.index(p.recompute)),
+                *(p.recompute_every, p.sp, p.grad_dtype == "fp32", p.overlap_dp, p.overlap_p2p, p.overlap_tp),
+                *(p.compiled, p.cp_zigzag, p.clock),
+            )
+            for p in plans
+        ]
+        return cls(
+            Columns(*(np.array(column) for column in zip(*rows, strict=True))),
+            tuple(layouts),
+            tuple(schedules),
+            plans[0],
+        )
+
+    def __len__(self) -> int:
+        return len(self.columns.dp)
+
+    @cached_property
+    def pp(self) -> Ints:
+        """Pipeline stages."""
+        return np.array([layout.pp for layout in self.layouts], dtype=np.int64)[self.columns.layout]
+
+    @cached_property
+    def vpp(self) -> Ints:
+        """Model chunks per stage."""
+        return np.array([layout.vpp for layout in self.layouts], dtype=np.int64)[self.columns.layout]
+
+    def take(self, rows: Ints | slice) -> PlanTable:
+        """The plans of some rows."""
+        columns = Columns._make(column[rows] for column in self.columns)
+        return PlanTable(columns, self.layouts, self.schedules, self.template)
+
+    def plan(self, row: int) -> TrainingPlan:
+        """One plan with every field."""
+        c = self.columns
+        layout = self.layouts[c.layout[row]]
+        dp, tp, cp = int(c.dp[row]), int(c.tp[row]), int(c.cp[row])
+        return replace(
+            self.template,
+            n_gpus=dp * tp * cp * layout.pp,
+            dp=dp,
+            tp=tp,
+            cp=cp,
+            pp=layout.pp,
+            vpp=layout.vpp,
+            layers_per_stage=layout.layers,
+            ep=int(c.ep[row]),
+            schedule=self.schedules[c.schedule[row]],
+            micro_batch=int(c.micro_batch[row]),
+            microbatches=int(c.microbatches[row]),
+            zero=int(c.zero[row]),
+            recompute=RECOMPUTES[c.recompute[row]],
+            recompute_every=int(c.recompute_every[row]),
+            sp=bool(c.sp[row]),
+            grad_dtype="fp32" if c.wide_gradients[row] else "bf16",
+            overlap_dp=bool(c.overlap_dp[row]),
+            overlap_p2p=bool(c.overlap_p2p[row]),
+            overlap_tp=bool(c.overlap_tp[row]),
+            compiled=bool(c.compiled[row]),
+            cp_zigzag=bool(c.cp_zigzag[row]),
+            clock=float(c.clock[row]),
+        )
+
+
+def classes(*columns: npt.NDArray[np.generic]) -> tuple[Ints, Ints]:
+    """Plans by equal values in all columns: the first row of each class, and the class of each row."""
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        values, inverse = np.unique(column, return_inverse=True)
+        code = code * len(values) + inverse
+    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+    return first, inverse

@@ -1,0 +1,79 @@
+"""Arguments of Megatron-LM's `pretrain_gpt.py` that lay out a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from sim.hardware import Cluster
+from sim.models import ModelSpec
+from sim.training.plan import TrainingPlan
+from sim.training.spec import TrainingWorkload
+
+_WITHOUT_FLAG: Final = ("zb_h1", "zb_h2", "zb_v", "v_half", "dualpipe", "vocab_1", "vocab_2", "gpipe", "forward_only")
+
+
+def megatron_command(plan: TrainingPlan, *, model: ModelSpec, workload: TrainingWorkload, cluster: Cluster) -> str:
+    """Shell text that starts the plan on every node with Megatron-LM (core 0.9 and later).
+
+    What it cannot say stands in comments; arguments of the model and the data are the user's.
+    """
+    arguments = " ".join(_arguments(plan, model, workload))
+    nodes = f"--nnodes {cluster.n_nodes} --nproc-per-node {cluster.devices_per_node}"
+    notes = [f"# Megatron-LM, {plan.label}: add the arguments of model, data and optimizer", *_notes(plan)]
+    return "\n".join([*notes, f"torchrun {nodes} pretrain_gpt.py {arguments}"])
+
+
+def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload) -> Iterator[str]:
+    yield f"--tensor-model-parallel-size {plan.tp}"
+    yield f"--pipeline-model-parallel-size {plan.pp}"
+    if plan.vpp > 1 and len({*plan.layers_per_stage}) == 1:
+        yield f"--num-layers-per-virtual-pipeline-stage {plan.layers_per_stage[0]}"
+    if plan.cp > 1:
+        yield f"--context-parallel-size {plan.cp}"
+    if model.is_moe:
+        yield f"--expert-model-parallel-size {plan.ep} --expert-tensor-parallel-size {plan.tp}"
+    if plan.sp:
+        yield "--sequence-parallel"
+    yield f"--micro-batch-size {plan.micro_batch} --global-batch-size {workload.global_batch}"
+    yield f"--seq-length {workload.sequence_length}"
+    yield from _memory_arguments(plan)
+    yield from _overlap_arguments(plan)
+    yield "--bf16" if not plan.precision.startswith("fp8") else "--bf16 --fp8-format hybrid"
+
+
+def _memory_arguments(plan: TrainingPlan) -> Iterator[str]:
+    """Sharding of states, and recomputation."""
+    sharding = {2: "optim_grads", 3: "optim_grads_params"}
+    if plan.zero:
+        yield "--use-distributed-optimizer"
+    if plan.zero in sharding:
+        yield f"--use-megatron-fsdp --data-parallel-sharding-strategy {sharding[plan.zero]}"
+    if plan.recompute == "selective":
+        yield "--recompute-granularity selective"
+    if plan.recompute == "full":
+        yield f"--recompute-granularity full --recompute-method uniform --recompute-num-layers {plan.recompute_every}"
+
+
+def _overlap_arguments(plan: TrainingPlan) -> Iterator[str]:
+    if plan.overlap_dp:
+        yield "--overlap-grad-reduce" + (" --overlap-param-gather" if plan.zero else "")
+    if plan.overlap_tp:
+        yield "--tp-comm-overlap"
+    if plan.vpp > 1 and not plan.overlap_p2p:
+        yield "--no-overlap-p2p-communication"
+
+
+def _notes(plan: TrainingPlan) -> Iterator[str]:
+    """What the arguments cannot say."""
+    if plan.schedule in _WITHOUT_FLAG:
+        yield f"# no argument chooses the schedule {plan.schedule}"
+    if len({*plan.layers_per_stage}) > 1:
+        layers = ", ".join(map(str, plan.layers_per_stage))
+        yield f"# layers per virtual stage: {layers} (--pipeline-model-parallel-layout)"
+    if plan.recompute == "operators":
+        yield "# no argument recomputes every second product"
+    if plan.recompute == "full" and plan.recompute_every > 1:
+        yield f"# every {plan.recompute_every}th layer is recomputed here; --recompute-method block is the closest"
+    if plan.clock < 1.0:
+        yield f"# at {plan.clock:.0%} of the highest clock (nvidia-smi --lock-gpu-clocks)"

@@ -1,0 +1,106 @@
+"""The plans of a space: each row is what `resolve_training` makes of its fields, and refused where that refuses."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from sim.hardware import ClusterSpec, load_cluster
+from sim.models import load_model
+from sim.plans import TrainingPlanSpec, TrainingSpace, load_training_engine
+from sim.training import SCHEDULES, TrainingPlan, TrainingPlans, TrainingWorkload, resolve_training
+
+
+def plans_of(space: dict[str, Any], *, model: str = "llama-3-8b", nodes: int = 1, batch: int = 24) -> TrainingPlans:
+    return TrainingPlans(
+        TrainingSpace(**space),
+        load_model(model),
+        TrainingWorkload(kind="training", global_batch=batch, sequence_length=2048),
+        load_training_engine("megatron-lm"),
+        load_cluster(ClusterSpec(node="dgx-h100", nodes=nodes)),
+    )
+
+
+def resolved(plans: TrainingPlans, **fields: Any) -> Any:
+    """The plan, or the reasons why it cannot run, those of its schedule included."""
+    found = resolve_training(
+        TrainingPlanSpec(**fields),
+        workload=plans.workload,
+        model=plans.model,
+        engine=plans.engine,
+        cluster=plans.cluster,
+    )
+    if isinstance(found, tuple):
+        return found
+    schedule = SCHEDULES.get(found.schedule)()
+    reasons = schedule.reasons(stages=found.pp, chunks=found.vpp, microbatches=found.microbatches)
+    return tuple(reasons) or found
+
+
+def test_listed_values_are_all_tried_and_judged_as_a_run_judges_them() -> None:
+    """Every combination of listed values is a row, equal to the plan of a run, or counted as one that cannot run."""
+    lists: dict[str, list[Any]] = {
+        "tp": [1, 2, 3, 8],
+        "pp": [1, 2, 4],
+        "vpp": [1, 2, 3],
+        "micro_batch": [1, 2, 5],
+        "zero": [0, 1],
+        "recompute": ["none", "full"],
+    }
+    plans = plans_of(lists)
+    table, rejected = plans.listed()
+    assert table is not None
+    expected, refused = [], 0
+    ranks_refused: set[tuple[int, int]] = set()
+    for values in product(*lists.values()):
+        found = resolved(plans, **dict(zip(lists, values, strict=True)))
+        alone = resolved(plans, tp=values[0], pp=values[1])
+        if isinstance(alone, tuple) and not isinstance(found, TrainingPlan):
+            ranks_refused.add(values[:2])
+        elif isinstance(found, TrainingPlan):
+            expected.append(found)
+        else:
+            refused += 1
+    made = [table.plan(row) for row in range(len(table))]
+    assert sorted(map(repr, made)) == sorted(map(repr, expected))
+    assert rejected.counts.total() == refused + len(ranks_refused)
+    assert {"ranks", "batch", "schedule"} <= set(rejected.counts)
+    assert all(reason.message for _, reasons in rejected.examples for reason in reasons)
+
+
+@pytest.mark.parametrize(("model", "nodes", "batch"), [("llama-3-8b", 2, 64), ("mixtral-8x7b", 1, 32)])
+def test_every_plan_of_the_default_ranges_can_run(model: str, nodes: int, batch: int) -> None:
+    plans = plans_of({}, model=model, nodes=nodes, batch=batch)
+    table, rejected = plans.listed()
+    assert table is not None
+    seen = set()
+    names = [*TrainingSpace.model_fields, "layers_per_stage"]
+    for row in range(0, len(table), 7):
+        plan = table.plan(row)
+        assert plan.n_gpus == plans.cluster.n_devices
+        again = resolved(plans, **{name: getattr(plan, name) for name in names if name != "recompute_every"})
+        assert again == plan
+        seen.add(plan)
+    assert len(seen) == len(range(0, len(table), 7)), "no plan is listed twice"
+    assert {plan.ep for plan in seen} == ({1} if model == "llama-3-8b" else {1, 2, 4, 8})
+    assert {plan.recompute for plan in seen} == {"none", "selective", "full"}
+    assert set(rejected.counts) <= {"multiple"}
+
+
+def test_a_listed_schedule_gets_the_chunks_that_it_can_have() -> None:
+    table, _ = plans_of({"schedule": ["1f1b", "interleaved", "zb_v", "dualpipe"], "pp": [4]}).listed()
+    assert table is not None
+    made = [table.plan(row) for row in range(len(table))]
+    chunks = {name: {plan.vpp for plan in made if plan.schedule == name} for name in table.schedules}
+    assert chunks == {"1f1b": {1}, "interleaved": {2, 4, 8}, "zb_v": {2}, "dualpipe": {1}}
+
+
+def test_a_space_without_any_plan_says_why_in_numbers() -> None:
+    table, rejected = plans_of({"tp": 3}).listed()
+    assert table is None
+    (label, reasons), *_ = rejected.examples
+    assert "tp3" in label
+    assert "8 GPUs" in reasons[0].message
+    assert reasons[0].numbers["tp"] == 3
