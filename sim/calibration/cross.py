@@ -42,14 +42,14 @@ _MOST_ROWS: Final = 300
 def cross_validate_all(
     board: Scoreboard, *, by: Sequence[str] = GROUPS, workers: int = 1, progress: Progress | None = None
 ) -> Scoreboard:
-    """The scoreboard with the cross-validation of every dataset that has models and rows enough for it.
+    """The scoreboard with the cross-validation of every dataset of serving that has models and rows enough for it.
 
     Raises:
         InputError: if a group is unknown, or no dataset has rows enough.
     """
     found = {}
     for dataset, base in zip(board.datasets, board.predictions, strict=True):
-        rows = [row for row in dataset.rows if row.scenario is not None]
+        rows = [row for row in dataset.rows if row.scenario and row.scenario["workload"].get("kind") != "training"]
         if len(rows) >= _FEWEST_ROWS and len({row.groups.get("model") for row in rows}) >= _FEWEST_MODELS:
             found[dataset.name] = cross_validate(
                 dataset, base=base, by=by, seed=board.seed, workers=workers, progress=progress

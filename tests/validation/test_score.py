@@ -54,7 +54,7 @@ def test_overrides_hold_for_every_row_and_are_said(tables: list[Dataset]) -> Non
     assert changed.provenance["set"] == ["engine=vllm-0.6", "costs=analytic"]
     assert plain.provenance["set"] == []
     answered = sum(entry.predicted is not None for own in changed.entries[0] for entry in own) // 3
-    assert changed.provenance["costs"]["sampling"] == {"analytic": answered}
+    assert changed.provenance["costs"]["sampling bf16"] == {"analytic": answered}
     first = [board.entries[0][0][0].predicted for board in (plain, changed)]
     assert first[0] != first[1]
     with pytest.raises(InputError, match="unknown source of costs"):

@@ -57,7 +57,9 @@ def test_the_files_load_from_where_they_lie(
     product = Gemm(name="g", cause="g", m=64.0, n=gemm.case.n, k=gemm.case.k, weights_dtype="fp32")
     costs = CostModel(node.device)
     assert float(costs.cost(product).time_s) == pytest.approx(gemm.timing.time_s, rel=0.05)
-    assert costs.sources["gemm fp32"].startswith(f"mine-kernels: gemm fp32 any, fitted: plansim profile on {DATE}")
+    assert costs.sources["gemm fp32"].startswith(
+        f"analytic: mine-kernels: gemm fp32 any, fitted: plansim profile on {DATE}"
+    )
 
 
 def test_every_number_says_where_it_comes_from(files: DeviceFiles, machine: Machine) -> None:
