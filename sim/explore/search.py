@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.core import Reason
+from sim.core import InputError, Reason
 from sim.explore.algorithms import ALGORITHMS
 from sim.explore.executor import Task, run_tasks
 from sim.explore.objectives import GOODPUT, needs_goodput, objectives_of
@@ -55,6 +55,12 @@ def search(
     if scenario.is_training:
         return search_training(scenario, progress=progress, workers=workers)
     chosen = seed_of(scenario, seed)
+    with scenario.errors_at("plan.prefill"):
+        if scenario.spec.plan.prefill is not None:
+            raise InputError(
+                "a search looks at engines that compute prompts and decode",
+                hint="leave plan.prefill out, or try such plans with plansim run and compare",
+            )
     with scenario.errors_at("search.objectives"):
         objectives = objectives_of(scenario.spec, priced=True)
         if needs_goodput(objectives):

@@ -102,8 +102,16 @@ def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
         _prefix_caching(things, plan),
         "kernel costs are fitted to, or taken from, public kernel tables or a profile, not from this deployment",
         "attention decodes from cold memory; prompts and decodes of an iteration share one launch per layer",
-        "KV blocks are allocated for all layers alike, sliding-window layers included",
     ]
+    if plan is not None and not plan.kv_layout.plain:
+        notes.append(
+            "layers share one pool of KV blocks: windows hold their latest tokens, recurrent states a fixed number"
+        )
+    if plan is not None and plan.prefill is not None:
+        notes.append(
+            "a prompt's KV travels when its decode engine has room, one cache after the other per sender and receiver, "
+            "not beside the prompt's computation; the first token is out when it has arrived"
+        )
     if plan is not None and plan.dp > 1:
         notes.append(
             "attention-data-parallel ranks advance in lock step with evenly spread sequences and pooled KV blocks"

@@ -304,7 +304,10 @@ def serve(
 
     Raises:
         InputError: if a policy's name is unknown.
+        ValueError: if engines that only decode are to hold prompts back.
     """
+    if prefill is not None and limits.balance_wait:
+        raise ValueError("engines that only decode have no prompts to hold back: balance_wait must be 0")
     kernel = Kernel()
     queue = Frontend(frontend, len(costs if prefill is None else prefill.pool.costs))
     deployment = Deployment(

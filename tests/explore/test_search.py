@@ -13,7 +13,7 @@ from sim.core import Array, InputError, Reason
 from sim.explore import front_mask, search
 from sim.explore.executor import run_tasks
 from sim.results import Evaluation, SearchResult, get_metric
-from sim.scenario import Scenario
+from sim.scenario import Scenario, load
 from sim.testing.scenarios import small_scenario
 
 MODULE = import_module("sim.explore.search")  # `sim.explore.search` as an attribute is the function
@@ -322,3 +322,9 @@ def test_a_recommendation_whose_run_was_let_go_is_simulated_again(monkeypatch: p
     assert result.recommended_run is not None
     assert result.recommended_run.label == result.recommended.label
     assert result.recommended_run.metrics == result.recommended.metrics
+
+
+def test_engines_for_prompts_alone_are_not_dropped_without_a_word() -> None:
+    scenario = load("llama3-8b-small-gpus", overrides=["plan.prefill.tp=1"])
+    with pytest.raises(InputError, match="compute prompts and decode"):
+        search(scenario)

@@ -102,3 +102,12 @@ def test_more_links_never_delay_a_lone_request(replicas: int) -> None:
         times.append(np.asarray(log.finish_s))
     assert (times[0] >= times[1]).all()
     assert (times[1] >= times[2]).all()
+
+
+def test_engines_that_only_decode_hold_no_prompts_back() -> None:
+    log, load = one_by_one(1, prompt=10, output=2)
+    limits = EngineLimits(4, 64, 64, kv_blocks=40, balance_wait=3, ranks=2)
+    cost = AffineCost()
+    prefill = PrefillPool(PoolConfig([cost], AMPLE), KvTransfer(1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="balance_wait must be 0"):
+        serve(log, load, costs=[cost], limits=limits, scheduler="trtllm", prefill=prefill)

@@ -11,7 +11,8 @@ for all rows of an engine alike:
 - recorded latencies are means; prefix caching and speculative decoding are off;
 - where fewer requests are in flight per attention rank than the recorded GPUs would have, the row's GPUs are one of
   several equal replicas; where the experts have more ranks than are recorded, attention is data parallel over them;
-- token budget, `max_num_seqs` and memory fraction are the defaults of the engine profile, whatever the version;
+- token budget, `max_num_seqs` and memory fraction are the defaults of the engine profile, whatever the version, but for
+  what InferenceX's public launch scripts set (`inferencex`), one reading per engine and model;
 - the KV cache is 16-bit, but 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints, which ask for it;
 - FP8 weights have one scale per 128 x 128 block for DeepSeek, Qwen3-235B and Qwen3.5 (as published) or where the row
   says so, else one per tensor; `fp4` is NVFP4; gpt-oss has MXFP4 weights whatever the row says;
@@ -101,6 +102,8 @@ class ServingPoints(MeasurementFormat):
         "outputs are uniform in [0.8, 1.0] of nominal, but exact for SGLang 0.5.1",
         "10 x concurrency requests, all slots filled at the start, means over the whole run, first wave included",
         "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
+        "but DeepSeek, Qwen3.5 and gpt-oss on SGLang and TensorRT-LLM have the token budget, KV format and waits that "
+        "InferenceX's public launch scripts set",
         "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching or speculation",
         "FP8 has block scales for DeepSeek, Qwen3-235B, Qwen3.5 or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
