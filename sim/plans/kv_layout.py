@@ -65,6 +65,11 @@ class KvLayout:
         return self.full == 1 and not self.windows and not self.fixed
 
     @property
+    def sharable(self) -> bool:
+        """Whether sequences with equal prefixes can share blocks: no layer keeps a state."""
+        return not self.fixed
+
+    @property
     def groups(self) -> int:
         """Groups of layers that grow with a sequence, at first."""
         return self.full + sum(w.groups for w in self.windows)

@@ -173,7 +173,7 @@ class Resolver:
             *waiting_reasons(
                 self.engine, queue_interval=fields.get("queue_interval", 1), wait=fields.get("balance_wait", 0)
             ),
-            *_sharing_reasons(self.model.name, asked=plan.prefix_caching, plain=layout.plain),
+            *_sharing_reasons(self.model.name, asked=plan.prefix_caching, sharable=layout.sharable),
             *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=min(blocks, capacity)),
             *_limit_reasons(
                 self.model,
@@ -202,7 +202,7 @@ class Resolver:
             router=fields["router"],
             scheduler=fields["scheduler"],
             chunked_prefill=chunked,
-            prefix_caching=fields["prefix_caching"] and layout.plain,
+            prefix_caching=fields["prefix_caching"] and layout.sharable,
             block_tokens=block,
             kv_blocks=blocks,
             watermark_blocks=int(self.engine.watermark_frac.value * blocks),
@@ -215,9 +215,9 @@ def _distinct(reasons: list[Reason]) -> tuple[Reason, ...]:
     return tuple({(reason.code, reason.message): reason for reason in reasons}.values())
 
 
-def _sharing_reasons(model: str, *, asked: bool | None, plain: bool) -> Iterator[Reason]:
-    if asked and not plain:
-        text = f"prefix caching is not modelled for {model}, whose layers keep different things of a sequence"
+def _sharing_reasons(model: str, *, asked: bool | None, sharable: bool) -> Iterator[Reason]:
+    if asked and not sharable:
+        text = f"prefix caching is not modelled for {model}, whose layers keep states of a sequence"
         yield Reason("prefix_caching", text)
 
 

@@ -72,7 +72,7 @@ class PlanSpec(PoolSpec):
         weights_dtype: Format of the linear layers; the checkpoint's.
         kv_dtype: Format of the KV cache.
         prefix_caching: Whether requests with equal prefixes share KV blocks; the engine's default, but not for models
-            whose layers keep different things of a sequence (sliding windows, recurrent states).
+            whose layers keep recurrent states.
         clock: GPU clock over the highest; 1.
         prefill: Engines that compute prompts and hand their KV over, so that the plan's own engines only decode; none,
             and every engine does both.

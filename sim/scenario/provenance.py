@@ -87,7 +87,7 @@ def _intervals(things: Assembled, *, measured: bool) -> str:
 
 def _prefix_caching(things: Assembled, plan: ResolvedPlan | None) -> str:
     if plan is not None and not plan.prefix_caching:
-        why = "" if plan.kv_layout.plain else " (not modelled where layers keep different things of a sequence)"
+        why = "" if plan.kv_layout.sharable else " (not modelled where layers keep recurrent states)"
         return f"prefix caching is off{why}: every prompt is computed in full"
     if things.requests.blocks is None:
         return "no two prompts begin alike, for the traffic does not say which do: every prompt is computed in full"
@@ -105,7 +105,8 @@ def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
     ]
     if plan is not None and not plan.kv_layout.plain:
         notes.append(
-            "layers share one pool of KV blocks: windows hold their latest tokens, recurrent states a fixed number"
+            "layers share one pool of KV blocks: windows hold their latest tokens, or all where prefixes are shared, "
+            "states a fixed number"
         )
     if plan is not None and plan.prefill is not None:
         notes.append(

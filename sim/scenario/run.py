@@ -132,12 +132,17 @@ class PlanRunner:
         With an explicit `max_model_len` the engine rejects such requests one by one instead, and they are counted.
         """
         longest = longest_request(self.things.requests)
-        if plan.max_model_len_given or longest <= plan.max_model_len:
+        shares = plan.prefix_caching and self.things.requests.blocks is not None
+        fits = (
+            not shares or min(longest, plan.max_model_len) <= plan.kv_tokens
+        )  # shared prefixes are kept by every layer
+        if fits and (plan.max_model_len_given or longest <= plan.max_model_len):
             return ()
+        held = min(plan.max_model_len, plan.kv_tokens)
         return (
             Reason(
                 "context",
-                f"the longest request has {longest} tokens, but {plan.label} holds at most {plan.max_model_len} of one "
+                f"the longest request has {longest} tokens, but {plan.label} holds at most {held} of one "
                 f"request ({plan.kv_tokens} KV tokens per rank; the model's limit is "
                 f"{self.things.model.max_position_embeddings})",
                 {"longest_tokens": longest, "max_model_len": plan.max_model_len, "kv_tokens": plan.kv_tokens},

@@ -70,15 +70,18 @@ class Replica:
         self.token_budget = limits.token_budget
         self.chunk_limit = limits.chunk_limit
         self.chunked_prefill = limits.chunked_prefill
-        self.watermark_blocks = limits.watermark_blocks
         self.balance_wait = limits.balance_wait
         self.ranks = limits.ranks
         self._queue_interval = limits.queue_interval
         self._since_look = 0
+        # Shared prefixes are kept by every layer, windows included: one block of tokens is one of each group of layers.
+        layers = 1 if prompts is None or limits.kv_layout is None else limits.kv_layout.groups
+        self._blocks_each = layers
+        self.watermark_blocks = limits.watermark_blocks // layers
         self.kv = (
             KvBlocks(limits.kv_blocks, limits.block_tokens, limits.kv_layout)
             if prompts is None
-            else PrefixKvBlocks(limits.kv_blocks, limits.block_tokens, prompts=prompts, log=log)
+            else PrefixKvBlocks(limits.kv_blocks // layers, limits.block_tokens, prompts=prompts, log=log)
         )
         self.record = ReplicaRecord()
         self._kernel = kernel
@@ -181,7 +184,8 @@ class Replica:
     @property
     def peak_blocks(self) -> int:
         """The most KV blocks kept at once; where the policy looks ahead, those of running requests at their ends."""
-        return max(self.kv.peak_kept, self._peak_final_blocks) if self._reserves else self.kv.peak_kept
+        kept = max(self.kv.peak_kept, self._peak_final_blocks) if self._reserves else self.kv.peak_kept
+        return kept * self._blocks_each
 
     def extend(self, request: int, tokens: int) -> Chunk:
         """Takes blocks for `tokens` more tokens of a running prompt."""
