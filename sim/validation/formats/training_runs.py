@@ -94,6 +94,7 @@ class TrainingRuns(MeasurementFormat):
     """Training runs with their full parallel layout: step times, rates and memory of many stacks and devices."""
 
     columns = frozenset({"id", "source", "layers", "hidden", "global_batch", "tp", "pp", "metric", "value", "unit"})
+    source = "papers and repositories (Megatron-LM, TorchTitan, vTrain, llm-foundry and others), named row by row"
     assumptions = (
         "micro-batch 1 where not stated, or without stages a divisor of the batch up to 8; 2 layers per chunk",
         "gated feed-forward blocks where the width is not four times the model's; embeddings then not tied",
