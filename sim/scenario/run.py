@@ -132,13 +132,12 @@ class PlanRunner:
         With an explicit `max_model_len` the engine rejects such requests one by one instead, and they are counted.
         """
         longest = longest_request(self.things.requests)
+        # A shared prefix is kept by every layer, windows included: then one request has kv_tokens at most.
         shares = plan.prefix_caching and self.things.requests.blocks is not None
-        fits = (
-            not shares or min(longest, plan.max_model_len) <= plan.kv_tokens
-        )  # shared prefixes are kept by every layer
+        held = min(plan.max_model_len, plan.kv_tokens) if shares else plan.max_model_len
+        fits = min(longest, plan.max_model_len) <= held
         if fits and (plan.max_model_len_given or longest <= plan.max_model_len):
             return ()
-        held = min(plan.max_model_len, plan.kv_tokens)
         return (
             Reason(
                 "context",

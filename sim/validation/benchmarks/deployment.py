@@ -178,9 +178,5 @@ def _costs(deployment: Scenario) -> str | dict[str, str]:
     """The scenario's sources of kernel times, files by their full path."""
     named = deployment.spec.costs
     if isinstance(named, str):
-        return _cost_source(named, deployment)
-    return {kind: _cost_source(source, deployment) for kind, source in named if source is not None}
-
-
-def _cost_source(source: str, deployment: Scenario) -> str:
-    return str(deployment.base / source) if source.endswith((".csv", ".csv.gz")) else source
+        return located(named, deployment.base)
+    return {kind: located(source, deployment.base) for kind, source in named if source is not None}
