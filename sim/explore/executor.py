@@ -6,15 +6,17 @@ matter: an evaluation depends only on the scenario, the seed and the plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from sim.core import InfeasibleError, Reason, map_in_processes
 from sim.plans import ResolvedPlan
 from sim.results import RunResult
 from sim.scenario import PlanRunner, Scenario, assemble
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -66,17 +68,37 @@ def run_tasks(
         workers: Processes.
         report: Called with the number of tasks done.
     """
-    outcomes: Iterator[Outcome]
-    if workers <= 1 or len(tasks) < 2:
-        outcomes = (evaluate(runner, task) for task in tasks)
+    inputs = (runner.things.scenario, runner.seed)
+    here = partial(evaluate, runner)
+    return spread(tasks, here, there=_in_worker, start=_start_worker, arguments=inputs, workers=workers, report=report)
+
+
+def spread(
+    items: Sequence[S],
+    here: Callable[[S], T],
+    *,
+    there: Callable[[S], T],
+    start: Callable[..., None],
+    arguments: tuple[Any, ...],
+    workers: int,
+    report: Callable[[int], None] | None,
+) -> Iterator[T]:
+    """Outcomes of the items, in their order, with the number of those that are done told to `report`.
+
+    Args:
+        items: What to evaluate.
+        here: Evaluates one in this process, when one is enough.
+        there: Evaluates one in a worker process.
+        start: Called once in each worker before anything else.
+        arguments: What `start` is called with.
+        workers: Processes.
+        report: Called with the number of items done.
+    """
+    outcomes: Iterator[T]
+    if workers <= 1 or len(items) < 2:
+        outcomes = map(here, items)
     else:
-        inputs = (runner.things.scenario, runner.seed)
-        outcomes = map_in_processes(_in_worker, tasks, workers=workers, start=_start_worker, arguments=inputs)
-    return counted(outcomes, report)
-
-
-def counted(outcomes: Iterable[T], report: Callable[[int], None] | None) -> Iterator[T]:
-    """The outcomes, with the number of those that are done told to `report`."""
+        outcomes = map_in_processes(there, items, workers=workers, start=start, arguments=arguments)
     for done, outcome in enumerate(outcomes, start=1):
         if report is not None:
             report(done)

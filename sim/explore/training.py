@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from sim.core import Array, Reason, map_in_processes
+from sim.core import Array, Reason
 from sim.explore.algorithms import ALGORITHMS
-from sim.explore.executor import counted
+from sim.explore.executor import spread
 from sim.explore.pareto import ParetoArchive
 from sim.explore.recommend import recommend_training
 from sim.explore.training_screen import MEMORY_MARGIN, estimated_metrics, ranking, training_objectives
@@ -297,9 +298,7 @@ def run_plans(
         workers: Processes.
         report: Called with the number of plans done.
     """
-    outcomes: Iterator[Outcome]
-    if workers <= 1 or len(plans) < 2:
-        outcomes = (evaluate_training(things, plan) for plan in plans)
-    else:
-        outcomes = map_in_processes(_in_worker, plans, workers=workers, start=_start_worker, arguments=(scenario,))
-    return counted(outcomes, report)
+    here = partial(evaluate_training, things)
+    return spread(
+        plans, here, there=_in_worker, start=_start_worker, arguments=(scenario,), workers=workers, report=report
+    )
