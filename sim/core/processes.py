@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_ASKED_EVERY_S = 0.05  # wait between two requests to end
+_PATIENCE_S = 10.0  # from then on workers are killed
 
 
 def map_in_processes(
@@ -25,8 +30,7 @@ def map_in_processes(
     """`function` of each item, in the order of the items.
 
     Ctrl-C raises KeyboardInterrupt here only. When the iterator is left early, by that or any other way, the workers
-    leave what they are doing and end. They are asked to, not killed: a worker that dies while it sends a result would
-    leave this process waiting for the rest of it.
+    leave what they are doing and end.
 
     Args:
         function: Called in a worker; like items and results it must be picklable.
@@ -42,11 +46,29 @@ def map_in_processes(
             results = pool.map(partial(_call, function), items)  # the workers start here, with Ctrl-C blocked
         yield from results
     except BaseException:
-        for worker in {*active_children()} - others:
-            worker.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
+        _end_all({*active_children()} - others)
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown()
+
+
+def _end_all(workers: Iterable[BaseProcess]) -> None:
+    """Makes workers end, and returns when they have.
+
+    They are asked, not killed: one that dies while it sends a result would leave this process waiting for the rest of
+    it. They are asked again and again, because a signal that comes between a worker's look at the flag and the start
+    of its work, or just before a system call that waits, does not interrupt that work. One that has not ended after
+    `_PATIENCE_S` can't be sending a result, which is always read here, and is killed.
+    """
+    given_up = time.monotonic() + _PATIENCE_S
+    while alive := [worker for worker in workers if worker.is_alive()]:
+        for worker in alive:
+            if time.monotonic() < given_up:
+                worker.terminate()
+            else:
+                worker.kill()
+        alive[0].join(_ASKED_EVERY_S)
 
 
 class _LeftError(Exception):
