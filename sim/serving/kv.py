@@ -158,7 +158,15 @@ class KvBlocks:
 
         To a full window at most.
         """
-        free, weight = self.total - self.used, self._weight
+        return self._steps_within(self.total - self.used, iteration, limit)
+
+    def steps_as_found(self, request: int, iteration: int, limit: int) -> int:
+        """How many iterations at most `limit` may pass until a waiting request could find less: here never."""
+        return limit
+
+    def _steps_within(self, free: int, iteration: int, limit: int) -> int:
+        """How many iterations from `iteration` on take no more than `free` blocks, at most `limit`."""
+        weight = self._weight
         if self._fills:
             limit = min(limit, self._fills[0] - iteration)
         if ((limit - 1) // self.block + 1) * weight <= free:

@@ -136,6 +136,16 @@ class PrefixKvBlocks(KvBlocks):
         found = self._find(request)
         return self.blocks_for(self.cached_tokens(request) + tokens) - found.blocks + found.idle
 
+    def steps_as_found(self, request: int, iteration: int, limit: int) -> int:
+        """How many iterations at most `limit` may pass until a waiting request could find less than now.
+
+        That is the first one which takes cached blocks. The request may then be let in: what it finds idle counts
+        against it in full, what it must compute only as far as the first chunk goes.
+        """
+        if not self._find(request).idle:
+            return limit
+        return min(limit, self._steps_within(self.free, iteration, limit) + 1)
+
     def _find(self, request: int) -> _Found:
         if self._latest is not None and self._latest[0] == request:
             return self._latest[1]

@@ -542,6 +542,8 @@ class Replica:
             heap[:] = [(due, request) for request, due in at.items()]
             heapify(heap)
         limit = min(heap[0][0] - self._iteration, self._scheduler.stable_steps(self))
+        if self.waiting and limit > 1 and self.running() < self.max_sequences:
+            limit = self.kv.steps_as_found(self.waiting[0], self._iteration, limit)
         return max(1, self.kv.steps_that_fit(self._iteration, limit))
 
     def _attention(self, kind: int, window: WindowSum | None, steps: int) -> tuple[int, int, float, float, int]:

@@ -4,7 +4,7 @@ from itertools import takewhile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sim.serving import SCHEDULERS, ClosedLoop, EngineLimits, RequestLog, ServingRun, serve
@@ -24,6 +24,7 @@ def limits(blocks: int, block: int, *, sequences: int = 12, caching: bool = True
 @given(
     seed=st.integers(0, 2**16), rate=st.floats(0.3, 30.0), grain=GRAINS, block=BLOCKS, extra_tokens=st.integers(0, 1500)
 )
+@example(seed=15881, rate=29.0, grain=40, block=16, extra_tokens=705)  # what the head finds is evicted within a leap
 def test_blocks_balance_and_leaps_equal_steps(
     scheduler: str, seed: int, rate: float, grain: int, block: int, extra_tokens: int
 ) -> None:
