@@ -13,11 +13,12 @@ from sim.plans import EngineSpec
 PARAMETERS: Final[Mapping[str, str]] = {
     "host_step_s": "host time per iteration",
     "host_per_sequence_s": "host time per sequence of an iteration",
+    "step_gap_s": "time per iteration in which the device waits although host work is overlapped",
     "frontend_s": "front-end time that requests spend side by side",
     "frontend_request_s": "serial front-end work per request",
     "frontend_token_s": "serial front-end work per prompt token",
 }
-"""What is fitted by default: overheads that no kernel table and no datasheet tells."""
+"""What is fitted by default, where the profile has it: overheads that no kernel table and no datasheet tells."""
 
 _SPREAD: Final = {"low": log(4.0), "medium": log(1.5), "high": log(1.1)}
 """Standard deviation of the logarithm that a stated confidence stands for (assumed)."""
@@ -42,14 +43,15 @@ def parameters_of(engine: EngineSpec, names: Sequence[str] | None = None) -> tup
     """The parameters called `names` with the profile's values as priors; None for all of `PARAMETERS`.
 
     Raises:
-        InputError: if a name is none of them, or the profile's value is zero, which no factor changes.
+        InputError: if a name is none of them, or the profile has no value for it, or zero, which no factor changes.
     """
     found = []
-    for name in PARAMETERS if names is None else names:
+    for name in [name for name in PARAMETERS if getattr(engine, name)] if names is None else names:
         if name not in PARAMETERS:
             raise InputError(f"unknown parameter {name!r}{did_you_mean(name, PARAMETERS)}", allowed=[*PARAMETERS])
-        sourced: Sourced[float] = getattr(engine, name)
-        if sourced.value <= 0:
-            raise InputError(f"{name} is zero in the profile {engine.name}; give it a first guess", value=sourced.value)
+        sourced: Sourced[float] | None = getattr(engine, name)
+        if sourced is None or sourced.value <= 0:
+            state = "missing from" if sourced is None else "zero in"
+            raise InputError(f"{name} is {state} the profile {engine.name}; give it a first guess")
         found.append(Parameter(name, sourced.value, _SPREAD[sourced.confidence]))
     return tuple(found)

@@ -2,8 +2,8 @@
 
 Start with `CostModel` (in `model`), which picks for each operator a form (`gemm`, `attention`, `moe`, `elementwise`,
 `collectives`), the device's fitted parameters (`curves`) and the arithmetic (`precision`). The forms are pure
-functions of numbers and arrays and can be used alone. `launch` holds what launches without CUDA graphs add, `tables`
-measured kernel times, and `choice` which of the two a scenario asks for.
+functions of numbers and arrays and can be used alone. `fusion` holds what an engine's kernels do together, `launch`
+what launches without CUDA graphs add, `tables` measured kernel times; `choice` says which of the two a scenario wants.
 """
 
 from sim.costs.attention import (
@@ -27,10 +27,12 @@ from sim.costs.collectives import (
     root_form,
     wire_factor,
 )
+from sim.costs.cost import BOUNDS, OpCost
 from sim.costs.elementwise import StreamCurve, stream_time_s
+from sim.costs.fusion import NO_FUSION, Fusion, side_by_side_share
 from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
 from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s
-from sim.costs.model import BOUNDS, CostModel, OpCost
+from sim.costs.model import CostModel
 from sim.costs.moe import (
     MoeCurve,
     Routing,
@@ -49,12 +51,14 @@ __all__ = [
     "BOUNDS",
     "COLLECTIVES",
     "EAGER_LAUNCH_S",
+    "NO_FUSION",
     "QUERY_ROWS_PER_TILE",
     "TABLES",
     "BoundCollective",
     "CostModel",
     "CostsSpec",
     "DecodeCurve",
+    "Fusion",
     "GemmCurve",
     "MeasuredKernels",
     "MoeCurve",
@@ -84,6 +88,7 @@ __all__ = [
     "prefill_attention_terms",
     "prefill_attention_time_s",
     "root_form",
+    "side_by_side_share",
     "stream_time_s",
     "touched_experts",
     "wire_factor",

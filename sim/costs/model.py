@@ -7,12 +7,12 @@ measured over what the form says, see `sim.costs.tables`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.core import Array, InputError
 from sim.costs.attention import (
@@ -26,8 +26,10 @@ from sim.costs.attention import (
     prefill_attention_time_s,
 )
 from sim.costs.collectives import BoundCollective, bind_collective
+from sim.costs.cost import OpCost
 from sim.costs.curves import Curves, cache_kernel
 from sim.costs.elementwise import stream_time_s
+from sim.costs.fusion import NO_FUSION, Fusion, side_by_side_share
 from sim.costs.gemm import gemm_terms, gemm_time_s
 from sim.costs.launch import eager_time_s
 from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
@@ -54,41 +56,6 @@ from sim.models import (
     attention_dtype,
     bytes_per_element,
 )
-
-BOUNDS = ("compute", "memory", "network", "launch")
-"""What can bound an operator; `launch` is fixed latency."""
-
-
-@dataclass(frozen=True)
-class OpCost:
-    """Time of all executions of an operator [s] and the parts it is made of.
-
-    The parts are what each resource alone would take; they overlap, so they do not add up to the time.
-
-    Attributes:
-        time_s: Time.
-        compute_s: Arithmetic, with the serial walk of thread blocks.
-        memory_s: Device memory.
-        network_s: Links.
-        overhead_s: Fixed latency of kernels or messages.
-    """
-
-    time_s: Array
-    compute_s: Array
-    memory_s: Array
-    network_s: Array
-    overhead_s: Array
-
-    def scaled(self, factor: Value) -> OpCost:
-        """Time and parts times `factor`."""
-        parts = (self.time_s, self.compute_s, self.memory_s, self.network_s, self.overhead_s)
-        return OpCost(*(np.asarray(part * factor) for part in parts))
-
-    def bound(self) -> NDArray[np.str_]:
-        """The largest part of each point, one of `BOUNDS`."""
-        parts = (self.compute_s, self.memory_s, self.network_s, self.overhead_s)
-        stacked = np.stack(np.broadcast_arrays(*parts))
-        return np.asarray(np.asarray(BOUNDS)[np.argmax(stacked, axis=0)])
 
 
 class _Form(NamedTuple):
@@ -124,6 +91,7 @@ class CostModel:
         routing: How tokens spread over experts.
         eager_launch_s: Host time per kernel without CUDA graphs [s]; None with graphs.
         measured: Measured tables for some kernels; None for closed forms alone.
+        fusion: What the engine's kernels do together or beside each other.
     """
 
     def __init__(
@@ -135,9 +103,11 @@ class CostModel:
         routing: Routing = "uniform",
         eager_launch_s: float | None = None,
         measured: MeasuredKernels | None = None,
+        fusion: Fusion = NO_FUSION,
     ) -> None:
         self.device = device
         self.engine = engine
+        self.fusion = fusion
         self.groups = dict(groups or {})
         self.routing: Routing = routing
         self.eager_launch_s = eager_launch_s
@@ -188,17 +158,26 @@ class CostModel:
         return Analytic(form.cost.time_s, form.floor_s, form.fixed_s, form.cold_read_s, form.cold_fixed_s)
 
     def total_s(self, operators: Iterable[Operator]) -> Array:
-        """Time [s] of all operators, one after the other."""
-        return np.asarray(sum((self.cost(operator).time_s for operator in operators), np.asarray(0.0)))
+        """Time [s] of all operators, one after the other but for blocks whose streams run beside each other."""
+        return np.asarray(sum((time_s for _, time_s in self._times(operators)), np.asarray(0.0)))
 
     def breakdown(self, operators: Iterable[Operator]) -> dict[str, Array]:
         """Time [s] by cause; the values add up to `total_s`."""
         causes: dict[str, Array] = {}
-        for operator in operators:
-            time_s = self.cost(operator).time_s
-            known = causes.get(operator.cause)
-            causes[operator.cause] = time_s if known is None else np.asarray(known + time_s)
+        for cause, time_s in self._times(operators):
+            known = causes.get(cause)
+            causes[cause] = time_s if known is None else np.asarray(known + time_s)
         return causes
+
+    def _times(self, operators: Iterable[Operator]) -> Iterator[tuple[str, Array]]:
+        """Cause and time [s] of each operator; of a block of two streams each takes its share of the block's time."""
+        for in_block, block in groupby(operators, key=lambda operator: operator.stream is not None):
+            members = [(operator, self.cost(operator)) for operator in block]
+            share: Value = 1.0
+            if in_block and self.fusion.side_stream:
+                share = side_by_side_share([(operator.stream == "side", cost) for operator, cost in members])
+            for operator, cost in members:
+                yield operator.cause, np.asarray(cost.time_s * share)
 
     def prefill_terms(self, operator: PrefillAttention | StateScan) -> PrefillTerms:
         """Parts of one launch over each prompt chunk by itself [s]; `join_chunks` makes them one launch.
@@ -395,6 +374,10 @@ class CostModel:
 
     def _stream(self, op: Elementwise | Embedding | Sampling, kernel: str, dtype: str) -> _Form:
         curve = self._curves.stream(kernel, dtype)
+        if op.name in self.fusion.within_attention:
+            return _Form(OpCost(_NONE, _NONE, _NONE, _NONE, _NONE), _NONE)
+        if op.name in self.fusion.without_launch:
+            curve = replace(curve, launches=0.0)
         moved = op.bytes()
         time_s = stream_time_s(moved, bytes_per_s=self.device.memory_bytes_per_s, curve=curve)
         overhead_s = np.asarray(curve.launches * curve.t0_s)

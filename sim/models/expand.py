@@ -17,6 +17,7 @@ Two functions separate what an iteration's cost depends on: tokens and rows of l
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -59,7 +60,7 @@ def token_operators(model: ModelSpec, shard: Shard, tokens: Array) -> list[Opera
         one = [
             *([] if mixer is None else _mixer(model, shard, mixer, tokens)),
             *([] if ffn is None else _feed_forward(model, shard, ffn, tokens)),
-            _stream(model, "add_norm", 4.0 * hidden_bytes, model.norms_per_layer * blocks / 2),
+            *_norms(model, shard, hidden_bytes, blocks),
             *_stream_mixing(model, tokens, blocks),
         ]
         operators += [repeated(operator, operator.count * count) for operator in one]
@@ -117,6 +118,14 @@ def _hidden_bytes(model: ModelSpec, tokens: Array) -> Array:
 
 def _stream(model: ModelSpec, name: str, moved_bytes: Array, count: float = 1.0) -> Elementwise:
     return Elementwise(name=name, cause="elementwise", moved_bytes=moved_bytes, dtype=model.dtype, count=count)
+
+
+def _norms(model: ModelSpec, shard: Shard, hidden_bytes: Array, blocks: int) -> list[Operator]:
+    """Norms of a layer, each with the residual add; behind an all-reduce an engine may have it do their work."""
+    count = model.norms_per_layer * blocks / 2
+    behind = min(count, blocks) if shard.tp > 1 else 0.0
+    norms = [("reduced_norm", behind), ("add_norm", count - behind)]
+    return [_stream(model, name, 4.0 * hidden_bytes, count) for name, count in norms if count]
 
 
 def _reduce(name: str, buffer_bytes: Array) -> Collective:
@@ -210,7 +219,7 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
         gated=ffn.gated,
         weights_dtype=shard.weights_dtype,
     )
-    operators: list[Operator] = [
+    routed_path: list[Operator] = [
         Gemm(name="router", cause="moe", m=tokens, n=ffn.experts, k=hidden, weights_dtype=model.dtype),
         Elementwise(name="top_k", cause="moe", moved_bytes=choice, dtype=model.dtype),
         *_latent(model, shard, ffn, tokens, into=True),
@@ -219,10 +228,14 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
         *_across_data_parallel("reduce_scatter", shard, routed_bytes),
         *_latent(model, shard, ffn, tokens, into=False),
     ]
-    if ffn.shared_intermediate:
-        operators += _dense_block(model, shard, ffn.shared_intermediate, tokens, gated=ffn.gated, name="shared")
-        operators.append(_stream(model, "shared_add", 3.0 * _hidden_bytes(model, tokens)))
-    return operators
+    if not ffn.shared_intermediate:
+        return routed_path
+    shared = _dense_block(model, shard, ffn.shared_intermediate, tokens, gated=ffn.gated, name="shared")
+    return [
+        *(replace(operator, stream="main") for operator in routed_path),
+        *(replace(operator, stream="side") for operator in shared),
+        _stream(model, "shared_add", 3.0 * _hidden_bytes(model, tokens)),
+    ]
 
 
 def _latent(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array, *, into: bool) -> list[Operator]:

@@ -2,7 +2,8 @@
 
 Each is a frozen record of shapes; array-valued fields broadcast with numpy, so one operator stands for thousands of
 batches. `flops()` counts matrix FLOPs (one multiply-add is two), `bytes()` the least memory traffic, both for one
-execution; `count` says how often a forward pass of the shard executes it, `cause` is its label in breakdowns.
+execution; `count` says how often a forward pass of the shard executes it, `cause` is its label in breakdowns, `stream`
+which of two streams an engine may put it on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from sim.models.dtypes import activation_bytes, attention_dtype, bytes_per_eleme
 Value: TypeAlias = float | Array
 _LOGIT_BYTES = 8.0  # an indexer's fp32 score, written and read by the selection
 
+Stream = Literal["main", "side"]
+"""Neighbours that name one are a block: what is on one stream may run beside what is on the other."""
+
 AttentionKind = Literal["gqa", "mla", "sparse", "indexer"]
 """Attention over keys and values, over latents that serve as both, the same over keys that each query has of its own
 (prompts only), or an indexer's scores alone."""
@@ -28,6 +32,7 @@ class _Common:
     name: str
     cause: str
     count: float = 1.0
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

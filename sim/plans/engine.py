@@ -87,6 +87,24 @@ class SupportSpec(Spec):
         return tuple(canonical_dtype(name) for name in value)
 
 
+class FusionSpec(Spec):
+    """What the engine's kernels do together, or beside each other.
+
+    Attributes:
+        within_attention: What its attention kernels do as well, whose measured time holds it.
+        within_all_reduce: What its all-reduce does as well; not for attention data parallelism, which has none.
+        shared_experts_beside: Whether shared experts run on a second stream, beside the routed ones.
+        source: How it is known.
+        ref: Where from: a key of `refs`.
+    """
+
+    within_attention: tuple[Literal["rope", "cache_write"], ...] = ()
+    within_all_reduce: tuple[Literal["reduced_norm"], ...] = ()
+    shared_experts_beside: bool = False
+    source: Literal["datasheet", "measured", "assumed"]
+    ref: str
+
+
 class ErrorBand(Spec):
     """How far off predictions for this engine were: factors between which measured values fall, 90 % of the time.
 
@@ -170,10 +188,13 @@ class EngineSpec(Spec):
         activation: Peak activation memory.
         host_step_s: Host time per iteration.
         host_per_sequence_s: Host time per sequence of an iteration.
+        step_gap_s: With `async_scheduling`, time between two iterations in which the device waits nevertheless: for the
+            launch of the graph, for input tensors, for results that the next batch is made from.
         frontend_s: Time from the client's send to the engine's queue that all requests spend side by side: HTTP, event
             loops, hand-over between processes.
         frontend_request_s: Work of the front end per request, one after the other.
         frontend_token_s: The same per prompt token: chat template and tokenizer.
+        fusion: What its kernels do together; absent, each operator is a kernel of its own.
         supports: What it can run.
         errors: How far off predictions were; absent, intervals are unknown.
         errors_on: What they were compared with.
@@ -208,9 +229,11 @@ class EngineSpec(Spec):
     activation: ActivationRule
     host_step_s: Sourced[TimeS]
     host_per_sequence_s: Sourced[TimeS]
+    step_gap_s: Sourced[TimeS] | None = None
     frontend_s: Sourced[TimeS]
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]
+    fusion: FusionSpec | None = None
     supports: SupportSpec
     errors: tuple[ErrorBand, ...] = ()
     errors_on: ErrorDomain | None = None

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sim.core import InfeasibleError, Reason
-from sim.costs import CostModel, MeasuredKernels, Use, bind_collective, measured_kernels, merged
+from sim.costs import NO_FUSION, CostModel, Fusion, MeasuredKernels, Use, bind_collective, measured_kernels, merged
 from sim.models import layer_caches
 from sim.plans import ResolvedPlan, launch_command, require
 from sim.results import Band, GapRuns, RunResult, SloSpec, build_result, intervals_of
@@ -172,9 +172,20 @@ class PlanRunner:
         device = self.things.cluster.device.at_clock(plan.clock)
         family = self.things.engine.family
         return [
-            StageCosts(shard, CostModel(device, engine=family, groups=groups, measured=self._measured))
+            StageCosts(
+                shard,
+                CostModel(device, engine=family, groups=groups, measured=self._measured, fusion=self._fusion),
+            )
             for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)
         ]
+
+    @cached_property
+    def _fusion(self) -> Fusion:
+        """What the engine's kernels do together."""
+        spec = self.things.engine.fusion
+        if spec is None:
+            return NO_FUSION
+        return Fusion(frozenset(spec.within_attention), frozenset(spec.within_all_reduce), spec.shared_experts_beside)
 
     @cached_property
     def _measured(self) -> MeasuredKernels | None:
@@ -219,6 +230,7 @@ class PlanRunner:
             host_per_sequence_s=engine.host_per_sequence_s.value,
             overlapped=engine.async_scheduling,
             graph_sizes=engine.graph_sizes,
+            step_gap_s=engine.step_gap_s.value if engine.step_gap_s else 0.0,
         )
 
     def _prefill_pool(self, plan: ResolvedPlan) -> PrefillPool | None:

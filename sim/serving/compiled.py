@@ -216,8 +216,7 @@ class CompiledCost:
         if known is None:
             lanes = self._lanes(requests)
             rows = -(-requests // (lanes * self._dp))
-            host_s = self._timing.host_s(float(rows), lanes=lanes)
-            known = self._hosts[requests] = (0.0, host_s) if self._timing.overlapped else (host_s, 0.0)
+            known = self._hosts[requests] = self._timing.host(float(rows), lanes=lanes)
         return known
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:

@@ -488,10 +488,11 @@ class Replica:
                 attended_growth += cost.weights[kind] * growing
         host_s, least_s = cost.host(sequences + len(chunks))
         host_growth_s = 0.0
-        if least_s > first_s:
+        slack_s = least_s - (first_s + host_s)
+        if slack_s > 0.0:
             host_s, host_growth_s = least_s - first_s, -growth_s
             if growth_s > 0.0 and steps > 1:
-                steps = min(steps, int(host_s // growth_s) + 1)
+                steps = min(steps, int(slack_s // growth_s) + 1)
         first_s += host_s
         growth_s += host_growth_s
         now = self._kernel.now

@@ -45,6 +45,7 @@ class EngineTiming:
         host_step_s: Host time per iteration [s].
         host_per_sequence_s: Host time per sequence of an iteration [s].
         overlapped: Whether host work runs during the device's previous iteration.
+        step_gap_s: Time per iteration in which the device waits although host work is overlapped [s].
         graph_sizes: Token counts for which CUDA graphs exist; smaller batches are padded up to the next one.
     """
 
@@ -52,10 +53,16 @@ class EngineTiming:
     host_per_sequence_s: float
     overlapped: bool
     graph_sizes: tuple[int, ...] = ()
+    step_gap_s: float = 0.0
 
-    def host_s(self, rows: Value, *, lanes: int = 1) -> Value:
-        """Host time [s] of a cycle: one scheduler serves the `lanes` of a rank in turn, each with `rows` sequences."""
-        return lanes * (self.host_step_s + self.host_per_sequence_s * rows)
+    def host(self, rows: Value, *, lanes: int = 1) -> tuple[Value, Value]:
+        """Time that the host adds to a cycle, and the least that it lets a cycle take [s].
+
+        One scheduler serves the `lanes` of a rank in turn, each with `rows` sequences.
+        """
+        host_s = lanes * (self.host_step_s + self.host_per_sequence_s * rows)
+        none_s = 0.0 * host_s
+        return (none_s + lanes * self.step_gap_s, host_s) if self.overlapped else (host_s, none_s)
 
 
 class Stages:

@@ -42,8 +42,8 @@ class SteadyCurves:
         rows_s = self._sum("row", _BATCHES)
         self._row_s = rows_s
         device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s + self._decode_attention_s()
-        host_s = timing.host_s(_BATCHES, lanes=len(stages))
-        self._decode_s = np.maximum(device_s, host_s) if timing.overlapped else device_s + host_s
+        added_s, least_s = timing.host(_BATCHES, lanes=len(stages))
+        self._decode_s = np.maximum(device_s + added_s, least_s)
         self.idle_w, self.busy_w = self._power()
 
     def decode_s(self, batch: Array) -> Array:

@@ -1,0 +1,52 @@
+"""What an engine's kernels do together, or beside each other on a second stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.core import Array
+from sim.costs.cost import OpCost
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Kernels of an engine that take in work of others.
+
+    Attributes:
+        within_attention: Names of streaming operators that the attention kernel does as well; they cost nothing more,
+            since its time was measured with them.
+        without_launch: Names of streaming operators that the kernel before them does as well: what they move counts,
+            a launch of their own does not.
+        side_stream: Whether operators on a side stream run beside those of the main one.
+    """
+
+    within_attention: frozenset[str] = frozenset()
+    without_launch: frozenset[str] = frozenset()
+    side_stream: bool = False
+
+
+NO_FUSION = Fusion()
+"""Every operator is a kernel of its own, one after the other."""
+
+
+def side_by_side_share(members: Sequence[tuple[bool, OpCost]]) -> Array:
+    """Time of a block of operators on two streams over their times one after the other, 0 to 1.
+
+    The block lasts as long as the longer stream, but no less than what all of its operators ask of one resource:
+    neither arithmetic, memory nor links get faster by being shared. `max(main, side, sum compute, sum memory,
+    sum network)`, at most the sum, which is what two streams that saturate the same resource take.
+
+    Args:
+        members: For each operator whether it is on the side stream, and its cost.
+    """
+    serial_s = sum((cost.time_s for _, cost in members), np.asarray(0.0))
+    side_s = sum((cost.time_s for aside, cost in members if aside), np.asarray(0.0))
+    demands_s = [
+        sum((part for part in parts), np.asarray(0.0))
+        for parts in zip(*((cost.compute_s, cost.memory_s, cost.network_s) for _, cost in members), strict=True)
+    ]
+    joint_s = np.minimum(np.maximum.reduce(np.broadcast_arrays(side_s, serial_s - side_s, *demands_s)), serial_s)
+    return np.asarray(np.divide(joint_s, serial_s, out=np.ones_like(serial_s), where=serial_s > 0.0))

@@ -1,0 +1,93 @@
+"""Kernels that do the work of others, and streams beside each other: bounds and limiting cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.costs import CostModel, Fusion, OpCost, side_by_side_share
+from sim.hardware import load_cluster, load_device
+from sim.hardware.spec import ClusterSpec
+from sim.models import Elementwise, Gemm, Operator, load_model, sequence_operators, stages, token_operators
+
+DEVICE = load_device("h100-sxm")
+BESIDE = Fusion(side_stream=True)
+PARTS = st.floats(0.0, 1e-3)
+
+
+def cost(compute_s: float, memory_s: float, overhead_s: float = 0.0) -> OpCost:
+    parts = (compute_s, memory_s, 0.0, overhead_s)
+    return OpCost(np.asarray(max(parts)), *(np.asarray(part) for part in parts))
+
+
+@given(st.lists(st.tuples(st.booleans(), PARTS, PARTS, PARTS), min_size=1, max_size=6))
+def test_a_block_takes_no_less_than_its_longer_stream_or_any_resource_and_no_more_than_all_in_turn(
+    parts: list[tuple[bool, float, float, float]],
+) -> None:
+    members = [(aside, cost(*rest)) for aside, *rest in parts]
+    serial_s = sum(float(one.time_s) for _, one in members)
+    joint_s = serial_s * float(side_by_side_share(members))
+    streams = [sum(float(one.time_s) for aside, one in members if aside is side) for side in (False, True)]
+    compute_s, memory_s = (sum(float(getattr(one, name)) for _, one in members) for name in ("compute_s", "memory_s"))
+    assert max(*streams, compute_s, memory_s) * (1 - 1e-9) <= joint_s <= serial_s * (1 + 1e-9)
+
+
+def test_streams_bound_by_one_resource_gain_nothing_and_launches_hide_whole() -> None:
+    assert side_by_side_share([(False, cost(0.0, 2e-5)), (True, cost(0.0, 1e-5))]) == pytest.approx(1.0)
+    assert side_by_side_share([(False, cost(0.0, 0.0, 3e-5)), (True, cost(0.0, 0.0, 1e-5))]) == pytest.approx(0.75)
+
+
+def _block(m: float) -> list[Operator]:
+    main = Gemm(name="a", cause="moe", m=m, n=4096, k=4096, weights_dtype="bf16", stream="main")
+    side = Gemm(name="b", cause="ffn_gemm", m=m, n=512, k=4096, weights_dtype="bf16", stream="side")
+    return [main, side]
+
+
+def test_only_neighbours_on_two_streams_overlap_and_the_breakdown_still_adds_up() -> None:
+    alone, beside = CostModel(DEVICE), CostModel(DEVICE, fusion=BESIDE)
+    block, other = _block(8.0), Elementwise(name="n", cause="norm", moved_bytes=1e6)
+    assert beside.total_s(block) < alone.total_s(block)
+    assert beside.total_s([block[0], other, block[1]]) == alone.total_s([block[0], other, block[1]])
+    assert sum(beside.breakdown([*block, other]).values()) == pytest.approx(float(beside.total_s([*block, other])))
+    large = _block(16384.0)
+    assert beside.total_s(large) > 0.9 * alone.total_s(large)
+
+
+def test_shared_experts_are_beside_the_routed_ones_and_nothing_else_is() -> None:
+    model = load_model("deepseek-v3")
+    shard = stages(model, tp=8, ep=8)[0]
+    operators = token_operators(model, shard, np.asarray(16.0))
+    streams = {
+        name: {op.stream for op in operators if op.name == name} for name in ("experts", "shared_up", "qkv_down")
+    }
+    assert streams == {"experts": {"main"}, "shared_up": {"side"}, "qkv_down": {None}}
+    dense = load_model("llama-3.1-8b")
+    assert {op.stream for op in token_operators(dense, stages(dense)[0], np.asarray(16.0))} == {None}
+
+
+def test_work_within_other_kernels_costs_no_launch() -> None:
+    cluster = load_cluster(ClusterSpec(node="dgx-h100"))
+    model = load_model("llama-3.1-8b")
+    shard = stages(model, tp=2)[0]
+    tokens = np.asarray(16.0)
+    operators = [*token_operators(model, shard, tokens), *sequence_operators(model, shard, tokens)]
+    groups = {"tp": cluster.group(range(2))}
+
+    def total_s(fusion: Fusion) -> float:
+        return float(CostModel(cluster.device, groups=groups, fusion=fusion).total_s(operators))
+
+    stream_s = float(CostModel(cluster.device).cost(Elementwise(name="x", cause="x", moved_bytes=1.0)).time_s)
+    saved_s = total_s(Fusion()) - total_s(Fusion(within_attention=frozenset({"rope", "cache_write"})))
+    assert saved_s >= 2 * model.n_layers * stream_s
+    saved_s = total_s(Fusion()) - total_s(Fusion(without_launch=frozenset({"reduced_norm"})))
+    assert saved_s == pytest.approx(2 * model.n_layers * stream_s, rel=1e-3)
+
+
+def test_norms_follow_an_all_reduce_only_where_ranks_share_a_layer() -> None:
+    model = load_model("gemma-2-9b")
+    for tp, reduced in ((1, 0.0), (2, 2.0 * model.n_layers)):
+        counts = {op.name: op.count for op in token_operators(model, stages(model, tp=tp)[0], np.asarray(1.0))}
+        assert counts.get("reduced_norm", 0.0) == reduced
+        assert counts.get("reduced_norm", 0.0) + counts["add_norm"] == 4.0 * model.n_layers
