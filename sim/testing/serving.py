@@ -39,13 +39,21 @@ class AffineCost:
         windows: Attention windows per class.
         pieces: Break points per row; more make shorter leaps.
         least_s: Least time of an iteration [s], as a host beside the device sets it.
+        gap_s: Time between two iterations [s].
     """
 
-    def __init__(self, windows: tuple[int | None, ...] = (None,), pieces: int = 24, *, least_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        windows: tuple[int | None, ...] = (None,),
+        pieces: int = 24,
+        *,
+        least_s: float = 0.0,
+        gap_s: float = 0.0,
+    ) -> None:
         self.windows = windows
         self.weights = (1 / len(windows),) * len(windows)
         self._pieces = pieces
-        self._least_s = least_s
+        self._host = gap_s, least_s
         self._rows: dict[tuple[int, int], DecodeRow] = {}
 
     def base(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, int]:
@@ -54,8 +62,8 @@ class AffineCost:
         return 5e-3 + 2e-5 * tokens + 1e-6 * (sequences + len(chunks)), 0
 
     def host(self, requests: int) -> tuple[float, float]:
-        """Nothing added; the least time [s]."""
-        return 0.0, self._least_s
+        """The gap and the least time [s]."""
+        return self._host
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
         """A convex piecewise affine row that depends on the batch."""

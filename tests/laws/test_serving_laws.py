@@ -39,6 +39,7 @@ def test_router_keeps_the_laws(name: str) -> None:
     window=st.sampled_from([None, 8, 100]),
     pieces=st.integers(2, 60),
     least_s=st.sampled_from([0.0, 5.5e-3, 7e-3]),
+    gap_s=st.sampled_from([0.0, 3e-4]),
     ahead=st.booleans(),
     interval=st.sampled_from([1, 3, 10]),
     full=st.integers(0, 2),
@@ -55,6 +56,7 @@ def test_leap_equals_step(
     window: int | None,
     pieces: int,
     least_s: float,
+    gap_s: float,
     ahead: bool,
     interval: int,
     full: int,
@@ -74,7 +76,7 @@ def test_leap_equals_step(
         schedule_ahead=ahead,
         queue_interval=interval,
     )
-    cost = AffineCost((None, window) if window else (None,), pieces, least_s=least_s)
+    cost = AffineCost((None, window) if window else (None,), pieces, least_s=least_s, gap_s=gap_s)
     runs = []
     for leap in (True, False):
         log, load = random_traffic(seed, 40, rate=rate, longest=longest)

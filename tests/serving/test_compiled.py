@@ -103,7 +103,9 @@ def test_the_host_serves_every_lane_in_turn(each: Case, sequences: int) -> None:
     plan, engine = each.plan, each.runner.things.engine
     host_s = plan.pp * (engine.host_step_s.value + engine.host_per_sequence_s.value * sequences)
     assert engine.async_scheduling
-    assert each.cost.host(sequences * plan.dp * plan.pp) == pytest.approx((0.0, host_s))
+    assert engine.step_gap_s is not None
+    gap_s = plan.pp * engine.step_gap_s.value
+    assert each.cost.host(sequences * plan.dp * plan.pp) == pytest.approx((gap_s, host_s))
 
 
 def test_a_prompt_computes_its_tokens_beside_the_decodes(each: Case) -> None:
