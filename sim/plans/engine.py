@@ -69,6 +69,7 @@ class SupportSpec(Spec):
             none of them.
         queue_interval: Whether it can be told to look at its queue only every so many decode iterations.
         balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
+        batch_wait: Whether it can be told to hold prompts back until they fill an iteration.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
     """
@@ -78,6 +79,7 @@ class SupportSpec(Spec):
     expert_parallel: Literal["none", "all_or_none", "any"] = "all_or_none"
     queue_interval: bool = False
     balance_wait: bool = False
+    batch_wait: bool = False
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
 

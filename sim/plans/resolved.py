@@ -82,6 +82,8 @@ class ResolvedPlan:
         max_num_batched_tokens: Most tokens of an iteration, per data-parallel rank.
         queue_interval: Decode iterations from one look at the queue to the next.
         balance_wait: Most decode iterations for which prompts wait until every data-parallel rank has one.
+        batch_wait: Most decode iterations for which prompts wait until they fill `batch_fill` of the token budget.
+        batch_fill: That share.
         max_model_len: Longest request [tokens].
         max_model_len_given: Whether the user gave it.
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
@@ -105,6 +107,8 @@ class ResolvedPlan:
     max_num_batched_tokens: int
     queue_interval: int
     balance_wait: int
+    batch_wait: int
+    batch_fill: float
     max_model_len: int
     max_model_len_given: bool
     kv_memory_frac: float
@@ -247,7 +251,7 @@ class ResolvedPlan:
     def behaviour_key(self) -> tuple[Any, ...]:
         """Equal for plans that differ only in slots and KV blocks, so alike while neither is scarce."""
         first = () if self.prefill is None else (self.prefill.behaviour_key, self.prefill.max_num_seqs)
-        waits = (self.queue_interval, self.balance_wait)
+        waits = (self.queue_interval, self.balance_wait, self.batch_wait, self.batch_fill)
         policies = (self.router, self.scheduler, self.prefix_caching)
         return (*self.shape_key, self.replicas, self.max_num_batched_tokens, *waits, *policies, *first)
 

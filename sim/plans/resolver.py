@@ -78,10 +78,11 @@ class Resolver:
             if isinstance(pool, Infeasible)
             for reason in pool.reasons
         ]
-        if plan.balance_wait:
-            reasons.append(
-                Reason("engine", "decode engines compute no prompts that could wait: balance_wait must be 0")
-            )
+        reasons += [
+            Reason("engine", f"decode engines compute no prompts that could wait: {name} must be 0")
+            for name in ("balance_wait", "batch_wait")
+            if getattr(plan, name)
+        ]
         first, own = pools["prefill"], pools["decode"]
         if reasons or isinstance(first, Infeasible) or isinstance(own, Infeasible):
             return self._refuse(plan, given, reasons)
@@ -171,7 +172,11 @@ class Resolver:
         length = min(self.model.max_position_embeddings, capacity) if asked is None else asked
         reasons = [
             *waiting_reasons(
-                self.engine, queue_interval=fields.get("queue_interval", 1), wait=fields.get("balance_wait", 0)
+                self.engine,
+                queue_interval=fields.get("queue_interval", 1),
+                balance_wait=fields.get("balance_wait", 0),
+                batch_wait=fields.get("batch_wait", 0),
+                dp=shape.dp,
             ),
             *_sharing_reasons(self.model.name, asked=plan.prefix_caching, sharable=layout.sharable),
             *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=min(blocks, capacity)),
@@ -195,6 +200,8 @@ class Resolver:
             max_num_batched_tokens=tokens,
             queue_interval=fields.get("queue_interval", 1),
             balance_wait=fields.get("balance_wait", 0),
+            batch_wait=fields.get("batch_wait", 0),
+            batch_fill=fields.get("batch_fill", 1.0),
             max_model_len=length,
             max_model_len_given=asked is not None,
             kv_memory_frac=frac,

@@ -43,6 +43,10 @@ class PoolSpec(Spec):
             SGLang).
         balance_wait: Decode iterations after which prompts run even if not every data-parallel rank has one; 0, and
             they never wait for that (`attention_dp_config.timeout_iters` of TensorRT-LLM).
+        batch_wait: Decode iterations after which prompts run even if they do not fill `batch_fill`; 0, and they never
+            wait for that (`batch_wait_timeout_iters` of TensorRT-LLM; not with attention data parallelism).
+        batch_fill: Share of `max_num_batched_tokens` that prompts wait to fill, decoded tokens counted; 1
+            (`batch_wait_max_tokens_ratio` of TensorRT-LLM).
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.
@@ -58,6 +62,8 @@ class PoolSpec(Spec):
     max_num_batched_tokens: Count | None = None
     queue_interval: Count | None = None
     balance_wait: Annotated[int, Field(ge=0)] | None = None
+    batch_wait: Annotated[int, Field(ge=0)] | None = None
+    batch_fill: Share | None = None
     kv_memory_frac: Share | None = None
     router: str | None = None
     scheduler: str | None = None
@@ -124,6 +130,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"queue every {given['queue_interval']}")
     if given.get("balance_wait"):
         parts.append(f"balance {given['balance_wait']}")
+    if given.get("batch_wait"):
+        parts.append(f"batch wait {given['batch_wait']}")
     if "max_model_len" in given:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:

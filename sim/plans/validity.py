@@ -47,12 +47,22 @@ def parallel_reasons(
         yield from _feed_forward(group, tp=tp, ep=ep, moe_tp=moe_tp)
 
 
-def waiting_reasons(engine: EngineSpec, *, queue_interval: int, wait: int) -> Iterator[Reason]:
+def waiting_reasons(
+    engine: EngineSpec, *, queue_interval: int, balance_wait: int, batch_wait: int, dp: int
+) -> Iterator[Reason]:
     """Why the engine cannot be told to let requests wait like that."""
     if queue_interval > 1 and not engine.supports.queue_interval:
         yield Reason("engine", f"{engine.name} looks at its queue before every iteration: queue_interval must be 1")
-    if wait and not engine.supports.balance_wait:
+    if balance_wait and not engine.supports.balance_wait:
         yield Reason("engine", f"{engine.name} does not hold prompts back to balance its ranks: balance_wait must be 0")
+    if batch_wait and not engine.supports.batch_wait:
+        yield Reason("engine", f"{engine.name} does not hold prompts back to fill iterations: batch_wait must be 0")
+    elif batch_wait and dp > 1:
+        yield Reason(
+            "engine",
+            f"{engine.name} fills no iterations of {dp} attention-data-parallel ranks: batch_wait must be 0",
+            {"batch_wait": batch_wait, "dp": dp},
+        )
 
 
 def _data_parallel(model: ModelSpec, engine: EngineSpec, dp: int) -> Iterator[Reason]:

@@ -198,6 +198,8 @@ class PlanRunner:
             schedule_ahead=self.things.engine.async_scheduling,
             queue_interval=plan.queue_interval,
             balance_wait=plan.balance_wait,
+            batch_wait=plan.batch_wait,
+            batch_fill_tokens=math.ceil(plan.batch_fill * plan.max_num_batched_tokens * plan.pp),
             ranks=plan.dp,
         )
 

@@ -71,6 +71,8 @@ class Replica:
         self.chunk_limit = limits.chunk_limit
         self.chunked_prefill = limits.chunked_prefill
         self.balance_wait = limits.balance_wait
+        self.batch_wait = limits.batch_wait
+        self.batch_fill_tokens = limits.batch_fill_tokens
         self.ranks = limits.ranks
         self._queue_interval = limits.queue_interval
         self._since_look = 0

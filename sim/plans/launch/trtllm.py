@@ -57,6 +57,9 @@ def _options(plan: ResolvedPlan, role: Role) -> dict[str, object]:
     }
     if role != "both":
         options["cache_transceiver_config"] = {"backend": "DEFAULT"}
+    if plan.batch_wait:
+        options["batch_wait_timeout_iters"] = plan.batch_wait
+        options["batch_wait_max_tokens_ratio"] = plan.batch_fill
     if plan.dp == 1:
         return options
     if plan.balance_wait:
