@@ -20,9 +20,16 @@ LLAMA_70B: Final = "meta-llama/Llama-3.1-70B"
 _FEWEST_TOKENS: Final = 8192
 """Least `max_num_tokens` of the TensorRT-LLM scripts from 1.2 on; earlier ones size it for one prompt."""
 
-_EXPERTS_RECORDED: Final = "2025-11-15"
-"""First day on which the DeepSeek scripts of TensorRT-LLM were told the expert-parallel width, which rows then record;
-before, they chose it themselves and rows say 1."""
+_RANKS_RECORDED: Final = "2025-11-15"
+"""First day on which the DeepSeek scripts of TensorRT-LLM were told how attention and experts are divided, which rows
+then record; before, they chose it themselves and rows say 1."""
+
+_MOST_USERS: Final = {
+    ("h200_sxm", "fp8"): {(1024, 1024): 64, (1024, 8192): 64, (8192, 1024): 32},
+    ("b200_sxm", "fp8"): {(1024, 1024): 32, (1024, 8192): 64, (8192, 1024): 64},
+    ("b200_sxm", "fp4"): {(1024, 1024): 255, (1024, 8192): 255, (8192, 1024): 32},
+}
+"""Most users for whom those scripts kept attention tensor parallel, by system, precision, and prompt and output."""
 
 _SPARE_CONTEXT: Final = 200
 """What the benchmark adds to prompt and output for the context limit of a server [tokens]."""
@@ -64,6 +71,8 @@ def _sglang(line: Line) -> dict[str, Any]:
 
 def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     """`dsr1_fp8_h200_trt_slurm.sh`, `dsr1_fp4_b200_trt_slurm.sh`, `dsr1_fp8_b200_trt_slurm.sh`."""
+    ranks = _deepseek_ranks(line, plan)
+    plan = {**plan, **ranks}
     concurrency, prompt, _ = _load(line)
     batch = max(1, concurrency // plan["dp"]) if line.text("system") == "h200_sxm" else concurrency
     tokens = (batch + prompt + 64 + 63) // 64 * 64
@@ -79,7 +88,7 @@ def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
         "max_num_seqs": min(batch, tokens),
         "kv_memory_frac": _deepseek_kv_frac(line, plan),
         **wait,
-        **_deepseek_experts(line, plan),
+        **ranks,
     }
 
 
@@ -106,13 +115,24 @@ def _deepseek_kv_frac(line: Line, plan: dict[str, Any]) -> float:
     return 0.8
 
 
-def _deepseek_experts(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
-    """Expert parallelism that the scripts chose themselves: over all ranks, but on FP4 checkpoints not for few users."""
-    if line.text("measured_on") >= _EXPERTS_RECORDED:
+def _deepseek_ranks(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
+    """Ranks of attention and experts that the scripts chose by themselves, where rows have only the GPUs of a server.
+
+    With more users than `_MOST_USERS` attention is data parallel; experts are divided over all ranks but for few users
+    of an FP4 checkpoint.
+    """
+    if line.text("measured_on") >= _RANKS_RECORDED:
         return {}
     concurrency, prompt, output = _load(line)
-    fewest = 0 if line.text("precision") != "fp4" or prompt > 1024 else 16 if output <= 1024 else 32
-    return {"ep": plan["tp"] * plan["dp"], "moe_tp": 1} if concurrency >= fewest else {}
+    narrow = line.text("precision") == "fp4"
+    most = _MOST_USERS.get((line.text("system"), line.text("precision")), {}).get((prompt, output))
+    if most is None:
+        return {}
+    gpus = plan["tp"] * plan["dp"]
+    if concurrency > most:
+        return {"tp": 1, "dp": gpus, "ep": gpus, "moe_tp": 1}
+    few = 32 if gpus == 4 or prompt > 1024 else 8 if output <= 1024 else 16
+    return {} if narrow and concurrency <= few else {"ep": gpus, "moe_tp": 1}
 
 
 def _trtllm_llama(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
