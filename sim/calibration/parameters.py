@@ -13,6 +13,7 @@ from sim.plans import EngineSpec
 PARAMETERS: Final[Mapping[str, str]] = {
     "host_step_s": "host time per iteration",
     "host_per_sequence_s": "host time per sequence of an iteration",
+    "host_call_s": "host time per call of a forward pass without CUDA graphs",
     "frontend_s": "front-end time that requests spend side by side",
     "frontend_request_s": "serial front-end work per request",
     "frontend_token_s": "serial front-end work per prompt token",
@@ -38,17 +39,23 @@ class Parameter:
     log_sd: float
 
 
+def _given(engine: EngineSpec) -> list[str]:
+    return [name for name in PARAMETERS if getattr(engine, name) is not None]
+
+
 def parameters_of(engine: EngineSpec, names: Sequence[str] | None = None) -> tuple[Parameter, ...]:
-    """The parameters called `names` with the profile's values as priors; None for all of `PARAMETERS`.
+    """The parameters called `names` with the profile's values as priors; None for all of `PARAMETERS` that it has.
 
     Raises:
         InputError: if a name is none of them, or the profile's value is zero, which no factor changes.
     """
     found = []
-    for name in PARAMETERS if names is None else names:
+    for name in _given(engine) if names is None else names:
         if name not in PARAMETERS:
             raise InputError(f"unknown parameter {name!r}{did_you_mean(name, PARAMETERS)}", allowed=[*PARAMETERS])
-        sourced: Sourced[float] = getattr(engine, name)
+        sourced: Sourced[float] | None = getattr(engine, name)
+        if sourced is None:
+            raise InputError(f"the profile {engine.name} has no {name}; give it a first guess", allowed=_given(engine))
         if sourced.value <= 0:
             raise InputError(f"{name} is zero in the profile {engine.name}; give it a first guess", value=sourced.value)
         found.append(Parameter(name, sourced.value, _SPREAD[sourced.confidence]))

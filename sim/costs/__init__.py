@@ -29,7 +29,7 @@ from sim.costs.collectives import (
 )
 from sim.costs.elementwise import StreamCurve, stream_time_s
 from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
-from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s
+from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s, host_calls
 from sim.costs.model import BOUNDS, CostModel, OpCost
 from sim.costs.moe import (
     MoeCurve,
@@ -74,6 +74,7 @@ __all__ = [
     "gemm_time_s",
     "grouped_gemm_terms",
     "grouped_gemm_time_s",
+    "host_calls",
     "join_chunks",
     "lower_bound_s_per_byte",
     "mean_attended_keys",

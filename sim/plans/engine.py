@@ -172,6 +172,8 @@ class EngineSpec(Spec):
         activation: Peak activation memory.
         host_step_s: Host time per iteration.
         host_per_sequence_s: Host time per sequence of an iteration.
+        host_call_s: Host time per call of a forward pass without CUDA graphs, as those with prompts are; absent, the
+            host is never behind the device there.
         frontend_s: Time from the client's send to the engine's queue that all requests spend side by side: HTTP, event
             loops, hand-over between processes.
         frontend_request_s: Work of the front end per request, one after the other.
@@ -210,6 +212,7 @@ class EngineSpec(Spec):
     activation: ActivationRule
     host_step_s: Sourced[TimeS]
     host_per_sequence_s: Sourced[TimeS]
+    host_call_s: Sourced[TimeS] | None = None
     frontend_s: Sourced[TimeS]
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]

@@ -221,6 +221,7 @@ class PlanRunner:
             host_per_sequence_s=engine.host_per_sequence_s.value,
             overlapped=engine.async_scheduling,
             graph_sizes=engine.graph_sizes,
+            host_call_s=0.0 if engine.host_call_s is None else engine.host_call_s.value,
         )
 
     def _prefill_pool(self, plan: ResolvedPlan) -> PrefillPool | None:

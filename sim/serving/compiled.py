@@ -210,7 +210,7 @@ class CompiledCost:
         code = (tokens * (self._row_limit + 2) + rows) * 2 + full
         return by_token.total_s[tokens] + by_row.total_s[rows], code
 
-    def host(self, requests: int) -> tuple[float, float]:
+    def host(self, requests: int, prompts: int = 0) -> tuple[float, float]:
         """Host time [s] that is added, and the least time of a cycle: one scheduler serves all lanes of a rank."""
         known = self._hosts.get(requests)
         if known is None:
@@ -218,7 +218,14 @@ class CompiledCost:
             rows = -(-requests // (lanes * self._dp))
             host_s = self._timing.host_s(float(rows), lanes=lanes)
             known = self._hosts[requests] = (0.0, host_s) if self._timing.overlapped else (host_s, 0.0)
-        return known
+        if not prompts or not self._timing.host_call_s:
+            return known
+        return known[0], sum(known) + self._timing.host_call_s * self._prompt_calls
+
+    @cached_property
+    def _prompt_calls(self) -> float:
+        """Calls that launch an iteration with prompts, by the host of the busiest stage."""
+        return self._stages.prompt_calls()
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
         """Attention time of a class over all layers of a cycle, by attended tokens of the whole engine."""

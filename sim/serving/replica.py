@@ -488,9 +488,9 @@ class Replica:
                 growth_s += slope_s * growing
                 attended += cost.weights[kind] * keys
                 attended_growth += cost.weights[kind] * growing
-        host_s, least_s = cost.host(sequences + len(chunks))
+        host_s, least_s = cost.host(sequences + len(chunks), len(chunks))
         host_growth_s = 0.0
-        if least_s > first_s:
+        if least_s > first_s + host_s:
             host_s, host_growth_s = least_s - first_s, -growth_s
             if growth_s > 0.0 and steps > 1:
                 steps = min(steps, int(host_s // growth_s) + 1)

@@ -76,7 +76,7 @@ class RankBalance:
             rank = self._rank[request]
             wanted = engine.to_compute(request) - engine.cached_tokens(request)
             tokens = min(wanted, left[rank], engine.chunk_limit)
-            if tokens <= 0 or (tokens < wanted and not engine.chunked_prefill):
+            if tokens <= 0 or (tokens < wanted and (not engine.chunked_prefill or wanted <= engine.chunk_limit)):
                 continue
             if not fits(engine, request, tokens):
                 break

@@ -49,7 +49,7 @@ class Trtllm:
             chunks.append(engine.extend(request, tokens))
             budget -= tokens
         if engine.waiting:
-            admit_in_order(engine, budget, chunks, _fits_to_its_end)
+            admit_in_order(engine, budget, chunks, _fits_to_its_end, whole_tokens=engine.chunk_limit)
         return chunks
 
     def stable_steps(self, engine: EngineState) -> int:

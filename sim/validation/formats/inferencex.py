@@ -79,7 +79,7 @@ def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     version = line.text("backend_version")
     if version and not version.startswith("1.1"):
         tokens = max(tokens, _FEWEST_TOKENS)
-    wait = {"balance_wait": 60} if plan["dp"] > 1 else {}
+    wait: dict[str, Any] = {"balance_wait": 60} if plan["dp"] > 1 else {}
     if _fills_batches(line, plan):
         wait = {"batch_wait": 40, "batch_fill": 0.8}
     return {
