@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
 from sim.models import canonical_dtype
+from sim.plans.speculation import Method
 
 MemoryShare = Literal["device", "static", "free"]
 
@@ -70,6 +71,7 @@ class SupportSpec(Spec):
         queue_interval: Whether it can be told to look at its queue only every so many decode iterations.
         balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
         batch_wait: Whether it can be told to hold prompts back until they fill an iteration.
+        speculation: Where drafts of speculative decoding may come from; none, and there is none.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
     """
@@ -80,6 +82,7 @@ class SupportSpec(Spec):
     queue_interval: bool = False
     balance_wait: bool = False
     batch_wait: bool = False
+    speculation: tuple[Method, ...] = ()
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
 

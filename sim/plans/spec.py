@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from sim.core import Frac, InputError, Spec
 from sim.models import canonical_dtype
+from sim.plans.speculation import SpeculationSpec
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[Frac, Field(gt=0, le=1)]
@@ -79,6 +80,7 @@ class PlanSpec(PoolSpec):
         kv_dtype: Format of the KV cache.
         prefix_caching: Whether requests with equal prefixes share KV blocks; the engine's default, but not for models
             whose layers keep recurrent states.
+        speculation: Speculative decoding; none.
         clock: GPU clock over the highest; 1.
         prefill: Engines that compute prompts and hand their KV over, so that the plan's own engines only decode; none,
             and every engine does both.
@@ -89,6 +91,7 @@ class PlanSpec(PoolSpec):
     weights_dtype: str | None = None
     kv_dtype: str | None = None
     prefix_caching: bool | None = None
+    speculation: SpeculationSpec | None = None
     clock: Share | None = None
     prefill: PoolSpec | None = None
 
@@ -138,6 +141,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"memory {given['kv_memory_frac']:g}")
     if "prefix_caching" in given:
         parts.append("prefix caching" if given["prefix_caching"] else "no prefix caching")
+    if given.get("speculation") is not None:
+        parts.append(given["speculation"].label)
     if given.get("clock", 1.0) != 1.0:
         parts.append(f"clock {given['clock']:g}")
     parts += [str(given[name]) for name in ("router", "scheduler") if name in given]

@@ -19,6 +19,7 @@ from sim.models import (
 )
 from sim.plans.engine import EngineSpec, SupportSpec
 from sim.plans.placement import Placement
+from sim.plans.speculation import SpeculationSpec
 
 _VOCABULARY_PADDING = 64
 _SCALE_BLOCK = 128
@@ -63,6 +64,23 @@ def waiting_reasons(
             f"{engine.name} fills no iterations of {dp} attention-data-parallel ranks: batch_wait must be 0",
             {"batch_wait": batch_wait, "dp": dp},
         )
+
+
+def speculation_reasons(
+    model: ModelSpec, engine: EngineSpec, speculation: SpeculationSpec | None, *, pp: int
+) -> Iterator[Reason]:
+    """Why the engine cannot decode this model speculatively as asked."""
+    if speculation is None:
+        return
+    known = engine.supports.speculation
+    if speculation.method not in known:
+        offers = f"it has {', '.join(known)}" if known else "it has no speculative decoding"
+        yield Reason("speculation", f"{engine.name} has no drafts by {speculation.method} ({offers})")
+    if pp > 1:
+        yield Reason("speculation", f"speculative decoding is not modelled with {pp} pipeline stages", {"pp": pp})
+    if any(isinstance(group.attention, (GatedDelta, Mamba2)) for group in model.layers):
+        text = f"speculative decoding is not modelled for {model.name}, whose layers keep states of a sequence"
+        yield Reason("speculation", text)
 
 
 def _data_parallel(model: ModelSpec, engine: EngineSpec, dp: int) -> Iterator[Reason]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from sim.plans import KvLayout
 
@@ -28,6 +29,8 @@ class EngineLimits:
         batch_wait: Most decode iterations for which a policy may hold prompts back until they fill `batch_fill_tokens`.
         batch_fill_tokens: Tokens of an iteration, decoded ones included, from which prompts run at once.
         ranks: Attention-data-parallel ranks.
+        step_tokens: Tokens of a decoding sequence that an iteration computes: one, and its drafts.
+        emitted_tokens: Tokens of a decoding sequence that an iteration emits, in the mean over iterations.
         prefix_caching: Whether requests with equal prefixes share KV blocks, if their prompts' content is known.
     """
 
@@ -45,4 +48,6 @@ class EngineLimits:
     batch_wait: int = 0
     batch_fill_tokens: int = 0
     ranks: int = 1
+    step_tokens: int = 1
+    emitted_tokens: Fraction = Fraction(1)
     prefix_caching: bool = False

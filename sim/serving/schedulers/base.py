@@ -40,6 +40,7 @@ class EngineState(Protocol):
         batch_wait: Most decode iterations for which prompts may be held back until they fill an iteration; 0 for none.
         batch_fill_tokens: Tokens from which an iteration counts as filled, decoded ones included.
         ranks: Attention-data-parallel ranks.
+        step_tokens: Tokens of a decoding sequence that an iteration computes.
     """
 
     waiting: deque[int]
@@ -54,6 +55,7 @@ class EngineState(Protocol):
     batch_wait: int
     batch_fill_tokens: int
     ranks: int
+    step_tokens: int
 
     @property
     def iteration(self) -> int:

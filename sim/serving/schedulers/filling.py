@@ -26,7 +26,7 @@ class BatchFill:
             return False
         if self._since is None:
             self._since = engine.iteration
-        filled = engine.decoding + prompt_tokens >= engine.batch_fill_tokens
+        filled = engine.decoding * engine.step_tokens + prompt_tokens >= engine.batch_fill_tokens
         if filled or not engine.decoding or self.steps_left(engine) <= 0:
             self._since = None
             return False

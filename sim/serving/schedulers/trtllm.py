@@ -40,7 +40,7 @@ class Trtllm:
             self.holds_back = self._fill.holds_back(engine, _tokens_that_fit(engine))
             if self.holds_back:
                 return []
-        budget = engine.token_budget - engine.decoding
+        budget = engine.token_budget - engine.decoding * engine.step_tokens
         chunks: list[Chunk] = []
         for request in list(engine.partial):
             if budget <= 0:
@@ -61,7 +61,7 @@ class Trtllm:
 
 def _tokens_that_fit(engine: EngineState) -> int:
     """Prompt tokens that an iteration would compute now: prompts begun, then waiting ones in their order."""
-    budget = engine.token_budget - engine.decoding
+    budget = engine.token_budget - engine.decoding * engine.step_tokens
     tokens = sum(engine.to_compute(request) - done for request, done in engine.partial.items())
     slots = engine.max_sequences - engine.running()
     spare = engine.spare_blocks() - (engine.watermark_blocks if engine.running() else 0)
