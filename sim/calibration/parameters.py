@@ -14,6 +14,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "host_step_s": "host time per iteration",
     "host_per_sequence_s": "host time per sequence of an iteration",
     "step_gap_s": "time per iteration in which the device waits although host work is overlapped",
+    "host_call_s": "host time per call of a forward pass without CUDA graphs",
     "frontend_s": "front-end time that requests spend side by side",
     "frontend_request_s": "serial front-end work per request",
     "frontend_token_s": "serial front-end work per prompt token",
@@ -39,19 +40,24 @@ class Parameter:
     log_sd: float
 
 
+def _given(engine: EngineSpec) -> list[str]:
+    return [name for name in PARAMETERS if getattr(engine, name) is not None]
+
+
 def parameters_of(engine: EngineSpec, names: Sequence[str] | None = None) -> tuple[Parameter, ...]:
-    """The parameters called `names` with the profile's values as priors; None for all of `PARAMETERS`.
+    """The parameters called `names` with the profile's values as priors; None for all of `PARAMETERS` that it has.
 
     Raises:
         InputError: if a name is none of them, or the profile has no value for it, or zero, which no factor changes.
     """
     found = []
-    for name in [name for name in PARAMETERS if getattr(engine, name)] if names is None else names:
+    for name in _given(engine) if names is None else names:
         if name not in PARAMETERS:
             raise InputError(f"unknown parameter {name!r}{did_you_mean(name, PARAMETERS)}", allowed=[*PARAMETERS])
         sourced: Sourced[float] | None = getattr(engine, name)
-        if sourced is None or sourced.value <= 0:
-            state = "missing from" if sourced is None else "zero in"
-            raise InputError(f"{name} is {state} the profile {engine.name}; give it a first guess")
+        if sourced is None:
+            raise InputError(f"the profile {engine.name} has no {name}; give it a first guess", allowed=_given(engine))
+        if sourced.value <= 0:
+            raise InputError(f"{name} is zero in the profile {engine.name}; give it a first guess", value=sourced.value)
         found.append(Parameter(name, sourced.value, _SPREAD[sourced.confidence]))
     return tuple(found)

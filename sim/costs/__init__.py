@@ -31,7 +31,7 @@ from sim.costs.cost import BOUNDS, OpCost
 from sim.costs.elementwise import StreamCurve, stream_time_s
 from sim.costs.fusion import NO_FUSION, Fusion, side_by_side_share
 from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
-from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s
+from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s, host_calls
 from sim.costs.model import CostModel
 from sim.costs.moe import (
     MoeCurve,
@@ -78,6 +78,7 @@ __all__ = [
     "gemm_time_s",
     "grouped_gemm_terms",
     "grouped_gemm_time_s",
+    "host_calls",
     "join_chunks",
     "lower_bound_s_per_byte",
     "mean_attended_keys",

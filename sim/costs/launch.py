@@ -6,13 +6,45 @@ host enqueues every kernel, and an operator cannot take less than that; the two 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 import numpy as np
 
 from sim.core import Array
 from sim.costs.numeric import Value
+from sim.models import Collective, Elementwise, Gemm, Operator, Shard
 
 EAGER_LAUNCH_S = 6.0e-6
 """Host time to dispatch one kernel from PyTorch without CUDA graphs (assumed; published traces show 4-10 us)."""
+
+
+_INSIDE_ATTENTION: Final = frozenset({"rope", "cache_write"})
+"""Operators that are part of the call of the attention kernel."""
+
+_BEHIND_REDUCTION: Final = "add_norm"
+"""Operator that is part of the all-reduce before it, where there is one."""
+
+_SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
+"""Formats whose activations get their scales from a call of its own before the GEMM; others are fused with a norm."""
+
+
+def host_calls(operators: Iterable[Operator], shard: Shard) -> float:
+    """Calls from Python that a forward pass without CUDA graphs is made of.
+
+    As TensorRT-LLM's PyTorch backend makes them (`tensorrt_llm/_torch/modules`, `models`): one per operator, but
+    position and cache are the attention's own, the norm after an all-reduce is fused with it, and scales per block of
+    activations take one more. A grouped GEMM is one call.
+    """
+    calls = 0.0
+    for op in operators:
+        fused = isinstance(op, Elementwise) and (
+            op.name in _INSIDE_ATTENTION or (op.name == _BEHIND_REDUCTION and shard.tp > 1)
+        )
+        alone = isinstance(op, Collective) and op.group == "tp" and shard.tp == 1
+        scaled = isinstance(op, Gemm) and op.weights_dtype in _SCALED_ON_THE_FLY
+        calls += op.count * (1.0 + scaled) * (not fused and not alone)
+    return calls
 
 
 def eager_time_s(device_s: Value, *, launches: Value, launch_s: float = EAGER_LAUNCH_S) -> Array:

@@ -25,6 +25,7 @@ from sim.plans.placement import Placement
 from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan
 from sim.plans.resolver import Resolver, default_limits, require, resolve
 from sim.plans.spec import PlanSpace, PlanSpec
+from sim.plans.speculation import SpeculationSpec, with_draft_layers
 from sim.plans.training import TrainingPlanSpec
 from sim.plans.training_engine import TrainingEngineSpec, load_training_engine
 from sim.plans.training_space import TrainingSpace
@@ -47,6 +48,7 @@ __all__ = [
     "PlanSpec",
     "ResolvedPlan",
     "Resolver",
+    "SpeculationSpec",
     "StageMemory",
     "SupportSpec",
     "TrainingEngineSpec",
@@ -61,5 +63,6 @@ __all__ = [
     "load_training_engine",
     "require",
     "resolve",
+    "with_draft_layers",
     "with_values",
 ]

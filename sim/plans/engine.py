@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
 from sim.models import canonical_dtype
+from sim.plans.speculation import Method
 
 MemoryShare = Literal["device", "static", "free"]
 
@@ -69,6 +70,8 @@ class SupportSpec(Spec):
             none of them.
         queue_interval: Whether it can be told to look at its queue only every so many decode iterations.
         balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
+        batch_wait: Whether it can be told to hold prompts back until they fill an iteration.
+        speculation: Where drafts of speculative decoding may come from; none, and there is none.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
     """
@@ -78,6 +81,8 @@ class SupportSpec(Spec):
     expert_parallel: Literal["none", "all_or_none", "any"] = "all_or_none"
     queue_interval: bool = False
     balance_wait: bool = False
+    batch_wait: bool = False
+    speculation: tuple[Method, ...] = ()
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
 
@@ -190,6 +195,8 @@ class EngineSpec(Spec):
         host_per_sequence_s: Host time per sequence of an iteration.
         step_gap_s: With `async_scheduling`, time between two iterations in which the device waits nevertheless: for the
             launch of the graph, for input tensors, for results that the next batch is made from.
+        host_call_s: Host time per call of a forward pass without CUDA graphs, as those with prompts are; absent, the
+            host is never behind the device there.
         frontend_s: Time from the client's send to the engine's queue that all requests spend side by side: HTTP, event
             loops, hand-over between processes.
         frontend_request_s: Work of the front end per request, one after the other.
@@ -230,6 +237,7 @@ class EngineSpec(Spec):
     host_step_s: Sourced[TimeS]
     host_per_sequence_s: Sourced[TimeS]
     step_gap_s: Sourced[TimeS] | None = None
+    host_call_s: Sourced[TimeS] | None = None
     frontend_s: Sourced[TimeS]
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]

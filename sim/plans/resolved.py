@@ -13,8 +13,9 @@ from sim.plans.kv_layout import KvLayout
 from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
 from sim.plans.placement import Placement
 from sim.plans.spec import PlanSpec, PoolSpec
+from sim.plans.speculation import SpeculationSpec
 
-ShapeKey = tuple[int, int, int, int, int, str, str]
+ShapeKey = tuple[int, int, int, int, int, str, str, int]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class PlanShape:
         moe_tp: Tensor-parallel ranks inside an expert.
         weights_dtype: Format of the linear layers.
         kv_dtype: Format of the KV cache.
+        draft_layers: Layers behind the model's that draft tokens for speculation; the shards hold them.
         compute_dtype: Format in which the device multiplies.
         shards: One rank's part of the model per stage.
         groups: Communication groups of one rank by name, per stage.
@@ -43,6 +45,7 @@ class PlanShape:
     moe_tp: int
     weights_dtype: str
     kv_dtype: str
+    draft_layers: int
     compute_dtype: str
     shards: tuple[Shard, ...]
     groups: tuple[Mapping[str, CommGroup], ...]
@@ -52,7 +55,8 @@ class PlanShape:
     @property
     def key(self) -> ShapeKey:
         """What two plans must share to have the same shape."""
-        return (self.tp, self.pp, self.dp, self.ep, self.moe_tp, self.weights_dtype, self.kv_dtype)
+        ranks = (self.tp, self.pp, self.dp, self.ep, self.moe_tp)
+        return (*ranks, self.weights_dtype, self.kv_dtype, self.draft_layers)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class ResolvedPlan:
         max_num_batched_tokens: Most tokens of an iteration, per data-parallel rank.
         queue_interval: Decode iterations from one look at the queue to the next.
         balance_wait: Most decode iterations for which prompts wait until every data-parallel rank has one.
+        batch_wait: Most decode iterations for which prompts wait until they fill `batch_fill` of the token budget.
+        batch_fill: That share.
         max_model_len: Longest request [tokens].
         max_model_len_given: Whether the user gave it.
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
@@ -94,6 +100,7 @@ class ResolvedPlan:
         kv_blocks: KV blocks per data-parallel rank.
         watermark_blocks: Blocks that admission leaves free, per data-parallel rank.
         tightest: The stage that sets the number of KV blocks.
+        speculation: Speculative decoding; None without.
         prefill: Engines that compute the prompts, so that these only decode; None, and these do both.
         kv_link: Link of one device over which KV comes from them.
     """
@@ -105,6 +112,8 @@ class ResolvedPlan:
     max_num_batched_tokens: int
     queue_interval: int
     balance_wait: int
+    batch_wait: int
+    batch_fill: float
     max_model_len: int
     max_model_len_given: bool
     kv_memory_frac: float
@@ -117,6 +126,7 @@ class ResolvedPlan:
     kv_blocks: int
     watermark_blocks: int
     tightest: StageMemory
+    speculation: SpeculationSpec | None = None
     prefill: ResolvedPlan | None = None
     kv_link: CommGroup | None = None
 
@@ -234,9 +244,9 @@ class ResolvedPlan:
         return tuple(notes)
 
     @property
-    def shape_key(self) -> tuple[ShapeKey, float]:
+    def shape_key(self) -> tuple[ShapeKey, float, SpeculationSpec | None]:
         """Equal for plans whose operators cost the same: all but replicas and limits."""
-        return self.shape.key, self.clock
+        return self.shape.key, self.clock, self.speculation
 
     @property
     def cost_key(self) -> tuple[Any, ...]:
@@ -247,13 +257,14 @@ class ResolvedPlan:
     def behaviour_key(self) -> tuple[Any, ...]:
         """Equal for plans that differ only in slots and KV blocks, so alike while neither is scarce."""
         first = () if self.prefill is None else (self.prefill.behaviour_key, self.prefill.max_num_seqs)
-        waits = (self.queue_interval, self.balance_wait)
+        waits = (self.queue_interval, self.balance_wait, self.batch_wait, self.batch_fill)
         policies = (self.router, self.scheduler, self.prefix_caching)
         return (*self.shape_key, self.replicas, self.max_num_batched_tokens, *waits, *policies, *first)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field of `PlanSpec`, so that the answer can be written back into a scenario."""
         own = {name: getattr(self, name) for name in PlanSpec.model_fields if name not in ("cp", "prefill")}
+        own["speculation"] = None if self.speculation is None else self.speculation.model_dump(mode="json")
         found = {name: own.get(name, 1) for name in PlanSpec.model_fields if name != "prefill"}
         if self.prefill is not None:
             found["prefill"] = {name: getattr(self.prefill, name) for name in PoolSpec.model_fields}

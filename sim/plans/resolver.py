@@ -20,7 +20,14 @@ from sim.plans.memory import MemoryModel, StageMemory, memory_model
 from sim.plans.placement import domains_for, place, stage_groups, transfer_group
 from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan, ShapeKey
 from sim.plans.spec import PlanSpec, PoolSpec, plan_label
-from sim.plans.validity import dtype_reasons, parallel_reasons, placement_reasons, waiting_reasons
+from sim.plans.speculation import SpeculationSpec, with_draft_layers
+from sim.plans.validity import (
+    dtype_reasons,
+    parallel_reasons,
+    placement_reasons,
+    speculation_reasons,
+    waiting_reasons,
+)
 
 
 class Resolver:
@@ -68,7 +75,7 @@ class Resolver:
         """A plan with engines of their own for prompts; both kinds have the same formats, clock and context limit."""
         alike = {name: getattr(plan, name) for name in PlanSpec.model_fields if name not in PoolSpec.model_fields}
         pools = {
-            "prefill": self.resolve(PlanSpec(**{**alike, **dict(prompts), "prefill": None})),
+            "prefill": self.resolve(PlanSpec(**{**alike, **dict(prompts), "prefill": None, "speculation": None})),
             "decode": self.resolve(plan.model_copy(update={"prefill": None})),
         }
         given = {name: value for name, value in plan if value is not None}
@@ -78,10 +85,11 @@ class Resolver:
             if isinstance(pool, Infeasible)
             for reason in pool.reasons
         ]
-        if plan.balance_wait:
-            reasons.append(
-                Reason("engine", "decode engines compute no prompts that could wait: balance_wait must be 0")
-            )
+        reasons += [
+            Reason("engine", f"decode engines compute no prompts that could wait: {name} must be 0")
+            for name in ("balance_wait", "batch_wait")
+            if getattr(plan, name)
+        ]
         first, own = pools["prefill"], pools["decode"]
         if reasons or isinstance(first, Infeasible) or isinstance(own, Infeasible):
             return self._refuse(plan, given, reasons)
@@ -115,7 +123,9 @@ class Resolver:
             ep = max(1, ranks // moe_tp) if moe_tp is not None else 1
         if moe_tp is None:
             moe_tp = max(1, ranks // ep)
-        return (tp, pp, dp, ep, moe_tp, fields["weights_dtype"], fields["kv_dtype"])
+        speculation: SpeculationSpec | None = fields.get("speculation")
+        layers = 0 if speculation is None else speculation.draft_layers
+        return (tp, pp, dp, ep, moe_tp, fields["weights_dtype"], fields["kv_dtype"], layers)
 
     def _shape(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
         found = self._shapes.get((cp, key))
@@ -124,8 +134,8 @@ class Resolver:
         return found
 
     def _build(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
-        tp, pp, dp, ep, moe_tp, weights, kv = key
-        model, engine, cluster = self.model, self.engine, self.cluster
+        tp, pp, dp, ep, moe_tp, weights, kv, drafts = key
+        model, engine, cluster = with_draft_layers(self.model, drafts), self.engine, self.cluster
         device = cluster.device
         reasons = [
             *parallel_reasons(model, engine, dp=dp, tp=tp, pp=pp, cp=cp, ep=ep, moe_tp=moe_tp),
@@ -167,11 +177,18 @@ class Resolver:
         block = self.engine.block_tokens.value
         blocks, tightest = shape.memory.kv_blocks(tokens=tokens, rows=rows, frac=frac, block_tokens=block)
         layout = shape.memory.pool(tightest, block).layout
-        capacity = layout.tokens_in(blocks)
+        speculation: SpeculationSpec | None = fields.get("speculation")
+        width = 1 if speculation is None else speculation.step_tokens
+        capacity = layout.tokens_in(blocks) - (width - 1)
         length = min(self.model.max_position_embeddings, capacity) if asked is None else asked
         reasons = [
+            *speculation_reasons(self.model, self.engine, speculation, pp=shape.pp),
             *waiting_reasons(
-                self.engine, queue_interval=fields.get("queue_interval", 1), wait=fields.get("balance_wait", 0)
+                self.engine,
+                queue_interval=fields.get("queue_interval", 1),
+                balance_wait=fields.get("balance_wait", 0),
+                batch_wait=fields.get("batch_wait", 0),
+                dp=shape.dp,
             ),
             *_sharing_reasons(self.model.name, asked=plan.prefix_caching, sharable=layout.sharable),
             *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=min(blocks, capacity)),
@@ -180,6 +197,7 @@ class Resolver:
                 self.engine.name,
                 tokens=tokens,
                 rows=rows,
+                width=width,
                 length=length,
                 capacity=capacity,
                 chunked=chunked,
@@ -195,6 +213,8 @@ class Resolver:
             max_num_batched_tokens=tokens,
             queue_interval=fields.get("queue_interval", 1),
             balance_wait=fields.get("balance_wait", 0),
+            batch_wait=fields.get("batch_wait", 0),
+            batch_fill=fields.get("batch_fill", 1.0),
             max_model_len=length,
             max_model_len_given=asked is not None,
             kv_memory_frac=frac,
@@ -207,6 +227,7 @@ class Resolver:
             kv_blocks=blocks,
             watermark_blocks=int(self.engine.watermark_frac.value * blocks),
             tightest=tightest,
+            speculation=speculation,
         )
 
 
@@ -256,13 +277,19 @@ def _gib(value: float) -> str:
 
 
 def _limit_reasons(
-    model: ModelSpec, engine: str, *, tokens: int, rows: int, length: int, capacity: int, chunked: bool
+    model: ModelSpec, engine: str, *, tokens: int, rows: int, width: int, length: int, capacity: int, chunked: bool
 ) -> Iterator[Reason]:
     if tokens < rows:
         yield Reason(
             "budget",
             f"max_num_batched_tokens {tokens} is less than max_num_seqs {rows}: {engine} refuses to start",
             {"max_num_batched_tokens": tokens, "max_num_seqs": rows},
+        )
+    elif tokens < rows * width:
+        yield Reason(
+            "budget",
+            f"max_num_batched_tokens {tokens} does not hold {width} tokens of each of max_num_seqs {rows} sequences",
+            {"max_num_batched_tokens": tokens, "max_num_seqs": rows, "step_tokens": width},
         )
     if not chunked and tokens < length:
         yield Reason(

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from sim.core import Frac, InputError, Spec
 from sim.models import canonical_dtype
+from sim.plans.speculation import SpeculationSpec
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[Frac, Field(gt=0, le=1)]
@@ -43,6 +44,10 @@ class PoolSpec(Spec):
             SGLang).
         balance_wait: Decode iterations after which prompts run even if not every data-parallel rank has one; 0, and
             they never wait for that (`attention_dp_config.timeout_iters` of TensorRT-LLM).
+        batch_wait: Decode iterations after which prompts run even if they do not fill `batch_fill`; 0, and they never
+            wait for that (`batch_wait_timeout_iters` of TensorRT-LLM; not with attention data parallelism).
+        batch_fill: Share of `max_num_batched_tokens` that prompts wait to fill, decoded tokens counted; 1
+            (`batch_wait_max_tokens_ratio` of TensorRT-LLM).
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.
@@ -58,6 +63,8 @@ class PoolSpec(Spec):
     max_num_batched_tokens: Count | None = None
     queue_interval: Count | None = None
     balance_wait: Annotated[int, Field(ge=0)] | None = None
+    batch_wait: Annotated[int, Field(ge=0)] | None = None
+    batch_fill: Share | None = None
     kv_memory_frac: Share | None = None
     router: str | None = None
     scheduler: str | None = None
@@ -73,6 +80,7 @@ class PlanSpec(PoolSpec):
         kv_dtype: Format of the KV cache.
         prefix_caching: Whether requests with equal prefixes share KV blocks; the engine's default, but not for models
             whose layers keep recurrent states.
+        speculation: Speculative decoding; none.
         clock: GPU clock over the highest; 1.
         prefill: Engines that compute prompts and hand their KV over, so that the plan's own engines only decode; none,
             and every engine does both.
@@ -83,6 +91,7 @@ class PlanSpec(PoolSpec):
     weights_dtype: str | None = None
     kv_dtype: str | None = None
     prefix_caching: bool | None = None
+    speculation: SpeculationSpec | None = None
     clock: Share | None = None
     prefill: PoolSpec | None = None
 
@@ -124,12 +133,16 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"queue every {given['queue_interval']}")
     if given.get("balance_wait"):
         parts.append(f"balance {given['balance_wait']}")
+    if given.get("batch_wait"):
+        parts.append(f"batch wait {given['batch_wait']}")
     if "max_model_len" in given:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:
         parts.append(f"memory {given['kv_memory_frac']:g}")
     if "prefix_caching" in given:
         parts.append("prefix caching" if given["prefix_caching"] else "no prefix caching")
+    if given.get("speculation") is not None:
+        parts.append(given["speculation"].label)
     if given.get("clock", 1.0) != 1.0:
         parts.append(f"clock {given['clock']:g}")
     parts += [str(given[name]) for name in ("router", "scheduler") if name in given]

@@ -19,6 +19,7 @@ from sim.models import (
 )
 from sim.plans.engine import EngineSpec, SupportSpec
 from sim.plans.placement import Placement
+from sim.plans.speculation import SpeculationSpec
 
 _VOCABULARY_PADDING = 64
 _SCALE_BLOCK = 128
@@ -47,12 +48,39 @@ def parallel_reasons(
         yield from _feed_forward(group, tp=tp, ep=ep, moe_tp=moe_tp)
 
 
-def waiting_reasons(engine: EngineSpec, *, queue_interval: int, wait: int) -> Iterator[Reason]:
+def waiting_reasons(
+    engine: EngineSpec, *, queue_interval: int, balance_wait: int, batch_wait: int, dp: int
+) -> Iterator[Reason]:
     """Why the engine cannot be told to let requests wait like that."""
     if queue_interval > 1 and not engine.supports.queue_interval:
         yield Reason("engine", f"{engine.name} looks at its queue before every iteration: queue_interval must be 1")
-    if wait and not engine.supports.balance_wait:
+    if balance_wait and not engine.supports.balance_wait:
         yield Reason("engine", f"{engine.name} does not hold prompts back to balance its ranks: balance_wait must be 0")
+    if batch_wait and not engine.supports.batch_wait:
+        yield Reason("engine", f"{engine.name} does not hold prompts back to fill iterations: batch_wait must be 0")
+    elif batch_wait and dp > 1:
+        yield Reason(
+            "engine",
+            f"{engine.name} fills no iterations of {dp} attention-data-parallel ranks: batch_wait must be 0",
+            {"batch_wait": batch_wait, "dp": dp},
+        )
+
+
+def speculation_reasons(
+    model: ModelSpec, engine: EngineSpec, speculation: SpeculationSpec | None, *, pp: int
+) -> Iterator[Reason]:
+    """Why the engine cannot decode this model speculatively as asked."""
+    if speculation is None:
+        return
+    known = engine.supports.speculation
+    if speculation.method not in known:
+        offers = f"it has {', '.join(known)}" if known else "it has no speculative decoding"
+        yield Reason("speculation", f"{engine.name} has no drafts by {speculation.method} ({offers})")
+    if pp > 1:
+        yield Reason("speculation", f"speculative decoding is not modelled with {pp} pipeline stages", {"pp": pp})
+    if any(isinstance(group.attention, (GatedDelta, Mamba2)) for group in model.layers):
+        text = f"speculative decoding is not modelled for {model.name}, whose layers keep states of a sequence"
+        yield Reason("speculation", text)
 
 
 def _data_parallel(model: ModelSpec, engine: EngineSpec, dp: int) -> Iterator[Reason]:

@@ -90,11 +90,13 @@ def _work(
     busy = float((steps * leaps["first_s"] + leaps["growth_s"] * triangle).sum())
     decoded_keys = float((steps * leaps["attended"] + leaps["attended_growth"] * triangle).sum())
     prompt_keys = float(leaps["prompt_attended"].sum())
-    tokens = float((steps * leaps["decoding"] + leaps["prompt_tokens"]).sum())
-    rows = float((steps * (leaps["decoding"] + leaps["prompts"])).sum())
+    width = 1 if pool.speculation is None else pool.speculation.step_tokens
+    tokens = float((steps * leaps["decoding"] * width + leaps["prompt_tokens"]).sum())
+    rows = float((steps * (leaps["decoding"] * width + leaps["prompts"])).sum())
     per_token, per_row = model_flops_per_token(model)
     per_token += state_flops_per_token(model)
-    flops = tokens * per_token + rows * per_row + (decoded_keys + prompt_keys) * attention_flops_per_key(model)
+    keys = decoded_keys * width + prompt_keys
+    flops = tokens * per_token + rows * per_row + keys * attention_flops_per_key(model)
     per_rank = sum(kv_bytes_per_token_rank(model, shard) for shard in pool.shards)
     states = 2.0 * sum(state_bytes_rank(model, shard) for shard in pool.shards)  # read and written
     decoded = float((steps * leaps["decoding"]).sum())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +19,7 @@ import pandas as pd
 from sim.core import InfeasibleError, Reason
 from sim.costs import NO_FUSION, CostModel, Fusion, MeasuredKernels, Use, bind_collective, measured_kernels, merged
 from sim.models import layer_caches
-from sim.plans import ResolvedPlan, launch_command, require
+from sim.plans import ResolvedPlan, launch_command, require, with_draft_layers
 from sim.results import Band, GapRuns, RunResult, SloSpec, build_result, intervals_of
 from sim.scenario.assemble import Assembled, assemble, longest_request
 from sim.scenario.bands import bands_for, setting_of
@@ -42,6 +43,7 @@ from sim.serving import (
     ServingRun,
     StageCosts,
     SteadyCurves,
+    drafts_of,
     serve,
     slo_breaker,
 )
@@ -153,13 +155,14 @@ class PlanRunner:
         key = plan.cost_key
         if key not in self._compiled:
             self._compiled[key] = CompiledCost(
-                self.things.model,
+                with_draft_layers(self.things.model, plan.shape.draft_layers),
                 self._stages(plan),
                 dp=plan.dp,
                 max_sequences=plan.max_num_seqs,
                 token_budget=plan.max_num_batched_tokens,
                 max_context=plan.max_model_len,
                 timing=self._timing,
+                drafts=drafts_of(plan.speculation),
             )
         cost = self._compiled[key]
         return cost if cost.timing == self._timing else cost.retimed(self._timing)
@@ -209,7 +212,11 @@ class PlanRunner:
             schedule_ahead=self.things.engine.async_scheduling,
             queue_interval=plan.queue_interval,
             balance_wait=plan.balance_wait,
+            batch_wait=plan.batch_wait,
+            batch_fill_tokens=math.ceil(plan.batch_fill * plan.max_num_batched_tokens * plan.pp),
             ranks=plan.dp,
+            step_tokens=1 if plan.speculation is None else plan.speculation.step_tokens,
+            emitted_tokens=Fraction(1) if plan.speculation is None else plan.speculation.emitted_tokens,
         )
 
     @cached_property
@@ -231,6 +238,7 @@ class PlanRunner:
             overlapped=engine.async_scheduling,
             graph_sizes=engine.graph_sizes,
             step_gap_s=engine.step_gap_s.value if engine.step_gap_s else 0.0,
+            host_call_s=0.0 if engine.host_call_s is None else engine.host_call_s.value,
         )
 
     def _prefill_pool(self, plan: ResolvedPlan) -> PrefillPool | None:

@@ -7,6 +7,7 @@ Start in `deployment.serve`, then `replica` (the engine loop and its leaps), `sc
 
 from sim.serving.compiled import CompiledCost
 from sim.serving.deployment import ClosedLoop, Headroom, OpenLoop, PrefillPool, ServingRun, serve
+from sim.serving.drafts import Drafts, drafts_of
 from sim.serving.frontend import FrontendTiming
 from sim.serving.iteration import ConstantCost, DecodeRow, IterationCost
 from sim.serving.limits import EngineLimits
@@ -30,6 +31,7 @@ __all__ = [
     "CompiledCost",
     "ConstantCost",
     "DecodeRow",
+    "Drafts",
     "EngineLimits",
     "EngineState",
     "EngineTiming",
@@ -49,6 +51,7 @@ __all__ = [
     "ServingRun",
     "StageCosts",
     "SteadyCurves",
+    "drafts_of",
     "serve",
     "slo_breaker",
 ]

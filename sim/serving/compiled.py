@@ -29,8 +29,9 @@ import numpy as np
 import pandas as pd
 
 from sim.core import Array
-from sim.costs import CostModel, Use, merged
+from sim.costs import CostModel, Use, host_calls, merged
 from sim.models import AttentionClass, ModelSpec, Operator, StateScan, decode_operators, prefill_operators
+from sim.serving.drafts import Drafts
 from sim.serving.iteration import DecodeRow
 from sim.serving.schedulers import Chunk
 from sim.serving.stages import EngineTiming, StageCosts, Stages
@@ -62,6 +63,9 @@ def _padded(counts: Array, sizes: Sequence[int]) -> Array:
     captured = np.asarray(sorted(sizes), dtype=np.float64)
     index = np.searchsorted(captured, counts)
     return np.where(counts <= captured[-1], captured[np.minimum(index, len(captured) - 1)], counts)
+
+
+_NO_DRAFTS = Drafts()
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class CompiledCost:
         token_budget: Most tokens of one rank's iteration.
         max_context: Longest sequence [tokens].
         timing: Host times of the engine.
+        drafts: Speculative decoding; the model has the draft layers then.
     """
 
     def __init__(
@@ -125,19 +130,23 @@ class CompiledCost:
         token_budget: int,
         max_context: int,
         timing: EngineTiming,
+        drafts: Drafts = _NO_DRAFTS,
     ) -> None:
         self._stages = Stages(model, stages)
+        self._drafts = drafts
         self._dp = dp
         self._pp = len(stages)
         self._timing = timing
         self._max_context = max_context
-        self._row_limit = max_sequences
-        self._token_limit = token_budget + max_sequences
+        self._sequence_limit = max_sequences
+        self._row_limit = max_sequences * drafts.width
+        self._token_limit = token_budget + self._row_limit
+        self._draft_limit = max_sequences + 1 if drafts.layers else 0
         classes = self._stages.classes
         self.windows = tuple(cls.window for cls in classes)
         flops = sum(cls.flops_per_token for cls in classes)
         self.weights = tuple(cls.flops_per_token / flops if flops else 0.0 for cls in classes)
-        self._tables: dict[bool, tuple[_Table, _Table]] = {}
+        self._tables: dict[bool, tuple[_Table, _Table, _Table]] = {}
         self._rows: dict[tuple[int, int], DecodeRow] = {}
         self._grids: dict[int, tuple[Array, Array]] = {}
         self._decode_base: dict[int, tuple[float, int]] = {}
@@ -162,8 +171,8 @@ class CompiledCost:
         """Micro-batches in flight: one per stage, but no more than one rank has sequences."""
         return 1 if self._pp == 1 else min(self._pp, max(1, -(-sequences // self._dp)))
 
-    def _table(self, full: bool) -> tuple[_Table, _Table]:
-        """Token table and row table; `full` if every pipeline lane is in use."""
+    def _table(self, full: bool) -> tuple[_Table, _Table, _Table]:
+        """Token table, row table and table of drafts by sequences; `full` if every pipeline lane is in use."""
         if full not in self._tables:
             stages, weighted = self._stages, self._stages.weighted(full)
             counts = _padded(np.arange(1, self._token_limit + 1, dtype=np.float64), self._timing.graph_sizes)
@@ -175,16 +184,24 @@ class CompiledCost:
                 rows_grid,
                 np.arange(1, self._row_limit + 2, dtype=np.float64),
             )
-            self._tables[full] = tokens, rows
+            drafts_grid = _token_grid(max(1, self._draft_limit))
+            drafts = _tabulate(
+                [(w, s.costs, self._drafts.operators(stages.model, s, drafts_grid)) for w, s in weighted],
+                drafts_grid,
+                np.arange(1, self._draft_limit + 1, dtype=np.float64),
+            )
+            self._tables[full] = tokens, rows, drafts
         return self._tables[full]
 
-    def _share(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[int, int, bool]:
-        """Tokens and rows of the fullest group, and whether every lane is in use."""
+    def _share(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[int, int, int, bool]:
+        """Tokens, rows and sequences to draft for of the fullest group, and whether every lane is in use."""
         requests = sequences + len(chunks)
         lanes = self._lanes(requests)
         groups = lanes * self._dp
-        tokens = -(-sequences // groups)
-        rows = -(-requests // groups)
+        width = self._drafts.width
+        tokens = -(-sequences // groups) * width
+        rows = -(-(sequences * width + len(chunks)) // groups)
+        drafted = min(-(-requests // groups), self._draft_limit)
         if chunks:
             total = longest = 0
             for _, count, _ in chunks:
@@ -192,7 +209,7 @@ class CompiledCost:
                 if count > longest:
                     longest = count
             tokens += max(longest, -(-total // groups))
-        return min(tokens, self._token_limit), min(rows, self._row_limit + 1), lanes == self._pp
+        return min(tokens, self._token_limit), min(rows, self._row_limit + 1), drafted, lanes == self._pp
 
     # ---- IterationCost ----
 
@@ -205,19 +222,28 @@ class CompiledCost:
             return known
         return self._base(*self._share(sequences, chunks))
 
-    def _base(self, tokens: int, rows: int, full: bool) -> tuple[float, int]:
-        by_token, by_row = self._table(full)
-        code = (tokens * (self._row_limit + 2) + rows) * 2 + full
-        return by_token.total_s[tokens] + by_row.total_s[rows], code
+    def _base(self, tokens: int, rows: int, drafted: int, full: bool) -> tuple[float, int]:
+        by_token, by_row, by_draft = self._table(full)
+        code = ((tokens * (self._row_limit + 2) + rows) * (self._draft_limit + 1) + drafted) * 2 + full
+        return by_token.total_s[tokens] + by_row.total_s[rows] + by_draft.total_s[drafted], code
 
-    def host(self, requests: int) -> tuple[float, float]:
+    def host(self, requests: int, prompts: int = 0) -> tuple[float, float]:
         """Host time [s] that is added, and the least time of a cycle: one scheduler serves all lanes of a rank."""
         known = self._hosts.get(requests)
         if known is None:
             lanes = self._lanes(requests)
             rows = -(-requests // (lanes * self._dp))
             known = self._hosts[requests] = self._timing.host(float(rows), lanes=lanes)
-        return known
+        if not prompts or not self._timing.host_call_s:
+            return known
+        return known[0], sum(known) + self._timing.host_call_s * self._prompt_calls
+
+    @cached_property
+    def _prompt_calls(self) -> float:
+        """Calls that launch an iteration with prompts, by the host of the busiest stage."""
+        stages, one = self._stages, np.array([1.0])
+        drafts = [host_calls(self._drafts.operators(stages.model, stage, one), stage.shard) for stage in stages.items]
+        return stages.prompt_calls() + max(drafts)
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
         """Attention time of a class over all layers of a cycle, by attended tokens of the whole engine."""
@@ -233,16 +259,19 @@ class CompiledCost:
         return row
 
     def _attention_grid(self, attention_class: int) -> tuple[Array, Array]:
-        """Mean contexts, and times [s] of all layers of the class, shape `(sequences, contexts)`."""
+        """Mean contexts, and times [s] of all layers of the class with their drafts, shape `(sequences, contexts)`."""
         if attention_class not in self._grids:
             cls = self._stages.classes[attention_class]
             longest = self._max_context + 1 if cls.window is None else min(cls.window, self._max_context + 1)
             count = max(1, int(np.ceil(np.log(longest / _FIRST_CONTEXT) / np.log(_CONTEXT_STEP))))
             contexts = np.concatenate([[1.0], _FIRST_CONTEXT * _CONTEXT_STEP ** np.arange(count + 1)])
-            sequences = np.arange(1.0, self._row_limit + 1)[:, None]
+            sequences = np.arange(1.0, self._sequence_limit + 1)[:, None]
             stage = self._stages.items[0]
             operators = decode_operators(self._stages.model, stage.shard, sequences, sequences * contexts, cls)
-            times = np.broadcast_to(stage.costs.total_s(operators), (self._row_limit, len(contexts)))
+            time_s = stage.costs.total_s(self._drafts.widened(operators))
+            if share := self._drafts.further_share(self._stages.model, stage, attention_class):
+                time_s = time_s + share * stage.costs.total_s(operators)
+            times = np.broadcast_to(time_s, (self._sequence_limit, len(contexts)))
             self._grids[attention_class] = contexts, times
         return self._grids[attention_class]
 
@@ -342,13 +371,13 @@ class CompiledCost:
             return {}
         steps = leaps["iterations"].to_numpy(dtype=np.float64)
         duration = steps * leaps["first_s"] + leaps["growth_s"] * 0.5 * steps * (steps - 1)
-        tokens, rows, full = self._decode(leaps["base"].to_numpy())
+        *counts, full = self._decode(leaps["base"].to_numpy())
         causes: dict[str, float] = {}
         for flag in np.unique(full):
             here = full == flag
-            for table, index in zip(self._table(bool(flag)), (tokens[here], rows[here]), strict=True):
+            for table, index in zip(self._table(bool(flag)), counts, strict=True):
                 for cause, seconds in table.causes.items():
-                    causes[cause] = causes.get(cause, 0.0) + float((seconds[index] * steps[here]).sum())
+                    causes[cause] = causes.get(cause, 0.0) + float((seconds[index[here]] * steps[here]).sum())
         base_s = sum(causes.values())
         host_s = float((leaps["host_s"] * steps + leaps["host_growth_s"] * 0.5 * steps * (steps - 1)).sum())
         prefill_s = float((leaps["prefill_attention_s"] * steps).sum())
@@ -357,20 +386,22 @@ class CompiledCost:
         causes["decode_attention"] = max(0.0, float(duration.sum()) - base_s - host_s - prefill_s)
         return causes
 
-    def _decode(self, codes: Array) -> tuple[Array, Array, Array]:
-        pair, full = np.divmod(codes, 2)
-        tokens, rows = np.divmod(pair, self._row_limit + 2)
-        return tokens, rows, full
+    def _decode(self, codes: Array) -> tuple[Array, Array, Array, Array]:
+        rest, full = np.divmod(codes, 2)
+        rest, drafted = np.divmod(rest, self._draft_limit + 1)
+        tokens, rows = np.divmod(rest, self._row_limit + 2)
+        return tokens, rows, drafted, full
 
     def bytes_per_gpu(self, leaps: pd.DataFrame) -> float:
         """Weights and activations that each GPU had to move in the leaps [B], averaged over stages; without KV."""
         if leaps.empty:
             return 0.0
-        tokens, rows, _ = self._decode(leaps["base"].to_numpy())
-        by_token, by_row = self._table(False)
+        tokens, rows, drafted, _ = self._decode(leaps["base"].to_numpy())
+        by_token, by_row, by_draft = self._table(False)
         steps = leaps["iterations"].to_numpy(dtype=np.float64)
         lanes = np.minimum(self._pp, np.maximum(1, -(-(leaps["decoding"] + leaps["prompts"]) // self._dp)))
-        return float(((by_token.bytes_per_rank[tokens] + by_row.bytes_per_rank[rows]) * steps * lanes).sum())
+        moved = by_token.bytes_per_rank[tokens] + by_row.bytes_per_rank[rows] + by_draft.bytes_per_rank[drafted]
+        return float((moved * steps * lanes).sum())
 
 
 def _attended(tokens: int, prefix: int, window: int | None) -> float:

@@ -306,8 +306,10 @@ def serve(
         InputError: if a policy's name is unknown.
         ValueError: if engines that only decode are to hold prompts back.
     """
-    if prefill is not None and limits.balance_wait:
-        raise ValueError("engines that only decode have no prompts to hold back: balance_wait must be 0")
+    if prefill is not None and (limits.balance_wait or limits.batch_wait):
+        raise ValueError(
+            "engines that only decode have no prompts to hold back: balance_wait must be 0, batch_wait too"
+        )
     kernel = Kernel()
     queue = Frontend(frontend, len(costs if prefill is None else prefill.pool.costs))
     deployment = Deployment(

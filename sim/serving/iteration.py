@@ -5,9 +5,9 @@ An iteration that decodes n sequences and computes prompt chunks costs
     device = base(n, chunks) + sum over attention classes of f_class(n, attended tokens) + prefill(n, chunks)
 
 where each f_class(n, .) is continuous and piecewise affine with exact break points (`DecodeRow`). It lasts
-`max(device + added, least)` with the host's part `host(n + chunks) = (added, least)`. This module has the protocol, the
-row type and the constant-cost model that queueing-theory tests use; `sim.serving.compiled` builds the real one from
-operators.
+`max(device + added, least)` with the host's part `host(n + chunks, chunks) = (added, least)`. This module has the
+protocol, the row type and the constant-cost model that queueing-theory tests use; `sim.serving.compiled` builds the
+real one from operators.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class IterationCost(Protocol):
         """
         ...
 
-    def host(self, requests: int) -> tuple[float, float]:
-        """Host time [s] that an iteration with so many requests waits for in any case, and the least it lasts.
+    def host(self, requests: int, prompts: int = 0) -> tuple[float, float]:
+        """Host time [s] that an iteration of so many requests waits for in any case, and the least it lasts.
 
-        Where the host works beside the device (asynchronous scheduling) the first is zero and the second its time.
-        One of the two is zero.
+        Where the host works beside the device (asynchronous scheduling) the first is zero and the second its time. The
+        device runs an iteration with `prompts` while the host is still launching it: that may be what it takes.
         """
         ...
 
@@ -88,7 +88,7 @@ class ConstantCost:
         """The constant [s]."""
         return self._step_s, 0
 
-    def host(self, requests: int) -> tuple[float, float]:
+    def host(self, requests: int, prompts: int = 0) -> tuple[float, float]:
         """None."""
         return 0.0, 0.0
 

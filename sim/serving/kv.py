@@ -138,9 +138,23 @@ class KvBlocks:
             for offset, blocks in self._filling.pop(heappop(self._fills)).items():
                 self._count(offset, -blocks)
 
-    def left(self, iteration: int) -> int:
-        """Blocks left once the decoding sequences have theirs for `iteration`; negative if some get none."""
-        return self.total - self.used - self._phase[-iteration % self.block]
+    def left(self, iteration: int, tokens: int = 1) -> int:
+        """Blocks left once the decoding sequences have those for `tokens` each from `iteration` on.
+
+        Negative if some get none.
+        """
+        return self.total - self.used - self.needed_over(iteration, tokens)
+
+    def grow(self, iteration: int, tokens: int) -> None:
+        """Allocates what the decoding sequences store in `tokens` tokens each from `iteration` on."""
+        end = iteration + tokens
+        while self._fills and self._fills[0] < end:
+            at = self._fills[0]
+            self.take(self.needed_over(iteration, at - iteration))
+            self.advance(at)
+            iteration = at
+        self.take(self.needed_over(iteration, end - iteration))
+        self.advance(end)
 
     def needed_over(self, iteration: int, steps: int) -> int:
         """New blocks needed in the `steps` iterations from `iteration` on, in which no sequence outgrows a window."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from sim.plans import KvLayout
 
@@ -25,7 +26,11 @@ class EngineLimits:
         queue_interval: Decode iterations from one look at the requests that have arrived to the next; after prompts and
             when idle the engine looks at once.
         balance_wait: Most decode iterations for which a policy may hold prompts back until every rank has one.
+        batch_wait: Most decode iterations for which a policy may hold prompts back until they fill `batch_fill_tokens`.
+        batch_fill_tokens: Tokens of an iteration, decoded ones included, from which prompts run at once.
         ranks: Attention-data-parallel ranks.
+        step_tokens: Tokens of a decoding sequence that an iteration computes: one, and its drafts.
+        emitted_tokens: Tokens of a decoding sequence that an iteration emits, in the mean over iterations.
         prefix_caching: Whether requests with equal prefixes share KV blocks, if their prompts' content is known.
     """
 
@@ -40,5 +45,9 @@ class EngineLimits:
     schedule_ahead: bool = False
     queue_interval: int = 1
     balance_wait: int = 0
+    batch_wait: int = 0
+    batch_fill_tokens: int = 0
     ranks: int = 1
+    step_tokens: int = 1
+    emitted_tokens: Fraction = Fraction(1)
     prefix_caching: bool = False

@@ -50,6 +50,7 @@ class ReplicaRecord:
         self._values = array("d")
         self._gaps: list[float] = []
         self._held: list[tuple[int, float, int]] = []
+        self._together: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return len(self._values) // len(LEAP_COLUMNS)
@@ -69,6 +70,11 @@ class ReplicaRecord:
         """
         row = len(self)
         self._held += [(row, seconds, count) for seconds, count in waits]
+
+    def together(self, tokens: int) -> None:
+        """Says that in the leap recorded last so many more tokens came together with others, without a gap."""
+        if tokens:
+            self._together.append((len(self) - 1, tokens))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per leap; see `LEAP_COLUMNS`."""
@@ -90,4 +96,10 @@ class ReplicaRecord:
             counts[start] -= count
         held_s = [gaps[start] + waited for start, waited, _ in late]
         held = [float(count) for _, _, count in late]
-        return np.concatenate([gaps, held_s, self._gaps]), np.concatenate([counts, held, np.ones(len(self._gaps))])
+        rows = set(decoding.index) if self._together else set()
+        together = float(sum(tokens for row, tokens in self._together if row in rows))
+        none_s, no_gap = ([0.0], [together]) if together else ([], [])
+        return (
+            np.concatenate([gaps, held_s, self._gaps, none_s]),
+            np.concatenate([counts, held, np.ones(len(self._gaps)), no_gap]),
+        )

@@ -22,6 +22,7 @@ from sim.kernel import Alarm, Kernel, leap_end_s, steps_until
 from sim.serving.iteration import IterationCost
 from sim.serving.kv import KvBlocks
 from sim.serving.limits import EngineLimits
+from sim.serving.pace import Pace
 from sim.serving.prefix import PrefixKvBlocks, PromptUnits
 from sim.serving.records import ReplicaRecord
 from sim.serving.requests import FINISHED, QUEUED, RUNNING, RequestLog
@@ -71,7 +72,10 @@ class Replica:
         self.chunk_limit = limits.chunk_limit
         self.chunked_prefill = limits.chunked_prefill
         self.balance_wait = limits.balance_wait
+        self.batch_wait = limits.batch_wait
+        self.batch_fill_tokens = limits.batch_fill_tokens
         self.ranks = limits.ranks
+        self.step_tokens = limits.step_tokens
         self._queue_interval = limits.queue_interval
         self._since_look = 0
         # Shared prefixes are kept by every layer, windows included: one block of tokens is one of each group of layers.
@@ -98,6 +102,7 @@ class Replica:
         self.peak_running = 0
         self._leap = leap
         self._running: dict[int, None] = {}
+        self._pace = Pace(limits.emitted_tokens)
         self._iteration = 0
         self._offset: dict[int, int] = {}
         self._offset_sum = 0
@@ -125,7 +130,7 @@ class Replica:
     @property
     def iteration(self) -> int:
         """Iterations in which sequences could decode so far."""
-        return self._iteration
+        return self._pace.steps
 
     def is_running(self, request: int) -> bool:
         """Whether the request is admitted and not finished."""
@@ -145,11 +150,11 @@ class Replica:
 
     def free_blocks(self) -> int:
         """Blocks that no sequence holds after the decoding sequences have taken theirs for the next iteration."""
-        return self.kv.left(self._iteration)
+        return self.kv.left(self._iteration, self.step_tokens)
 
     def decode_shortage(self) -> int:
         """Blocks missing for every decoding sequence to store its next token."""
-        return -self.kv.left(self._iteration)
+        return -self.kv.left(self._iteration, self.step_tokens)
 
     def blocks_to_extend(self, request: int, tokens: int) -> int:
         """Blocks that `tokens` more computed tokens of the request take from those that no sequence holds."""
@@ -163,8 +168,8 @@ class Replica:
         return self._blocks_at_end(request) - self.kv.sharable_blocks(request)
 
     def _blocks_at_end(self, request: int) -> int:
-        """Blocks that the request holds when its last token is out here (which is not stored)."""
-        after = 0 if self.hand_over is not None else self._log.output[request] - 1
+        """Blocks that the request holds when its last token is out here (which is not stored), with room for drafts."""
+        after = 0 if self.hand_over is not None else self._log.output[request] + self.step_tokens - 2
         return self.kv.blocks_for(self._log.prompt[request] + after)
 
     def computed_elsewhere(self, request: int) -> bool:
@@ -329,10 +334,10 @@ class Replica:
             self.record.held(self._held)
             self._held = []
         self.record.ran(self._start_s, steps, self._first_s, self._growth_s, self.decoding, *self._work)
-        if self.decoding:
-            self.kv.take(self.kv.needed_over(self._iteration, steps))
-        self._iteration += steps
-        self.kv.advance(self._iteration)
+        tokens = self._pace.advance(steps)
+        self.kv.grow(self._iteration, tokens)
+        self._iteration += tokens
+        extra = self.decoding * (tokens - steps)
         for window in self._windows:
             if window is not None:
                 window.advance(self._iteration)
@@ -340,7 +345,9 @@ class Replica:
         while heap and heap[0][0] <= self._iteration:
             due, request = heappop(heap)
             if at.get(request) == due:
+                extra -= self._iteration - due
                 self._finish(request, now)
+        self.record.together(extra)
 
     def _hold(self, seconds: float) -> None:
         """Lets every decoding sequence wait for `seconds` while prompts run alone."""
@@ -442,7 +449,7 @@ class Replica:
         self.decoding -= 1
         self.kv.stop_decoding(offset, self._iteration)
         self.kv.release(request, offset + self._iteration)
-        left = self._finish_at.pop(request) - self._iteration
+        left = max(0, self._finish_at.pop(request) - self._iteration)
         self._log.emitted[request] = self._log.output[request] - left
         for window in self._windows:
             if window is not None:
@@ -486,7 +493,7 @@ class Replica:
                 growth_s += slope_s * growing
                 attended += cost.weights[kind] * keys
                 attended_growth += cost.weights[kind] * growing
-        host_s, least_s = cost.host(sequences + len(chunks))
+        host_s, least_s = cost.host(sequences + len(chunks), len(chunks))
         host_growth_s = 0.0
         slack_s = least_s - (first_s + host_s)
         if slack_s > 0.0:
@@ -542,25 +549,30 @@ class Replica:
         if len(heap) > 2 * len(at) + 64:
             heap[:] = [(due, request) for request, due in at.items()]
             heapify(heap)
-        limit = min(heap[0][0] - self._iteration, self._scheduler.stable_steps(self))
+        pace, drafts = self._pace, self.step_tokens - 1
+        limit = min(pace.steps_for(heap[0][0] - self._iteration), self._scheduler.stable_steps(self))
+        tokens = pace.tokens_in(limit - 1) + 1 + drafts
+        fit = self.kv.steps_that_fit(self._iteration, tokens)
         if self.waiting and limit > 1 and self.running() < self.max_sequences:
-            limit = self.kv.steps_as_found(self.waiting[0], self._iteration, limit)
-        return max(1, self.kv.steps_that_fit(self._iteration, limit))
+            fit = min(fit, self.kv.steps_as_found(self.waiting[0], self._iteration, tokens))
+        return limit if fit == tokens else max(1, pace.steps_within(fit - 1 - drafts) + 1)
 
-    def _attention(self, kind: int, window: WindowSum | None, steps: int) -> tuple[int, int, float, float, int]:
+    def _attention(self, kind: int, window: WindowSum | None, steps: int) -> tuple[float, float, float, float, int]:
         """Attention of one class: tokens attended, their growth per iteration, time [s], slope, `steps` cut.
 
         `steps` is cut where the affine piece ends or the next sequence fills its window.
         """
+        pace = self._pace
         if window is None:
             growing = self.decoding
-            attended = self._offset_sum + growing * (self._iteration + 1)
+            attended = self._offset_sum + growing * (pace.position + 1)
         else:
             growing = len(window.crosses_at)
-            attended = window.offsets + growing * (self._iteration + 1) + window.full * window.window
+            attended = window.offsets + growing * (pace.position + 1) + window.full * window.window
             if growing and steps > 1:
                 window.advance(self._iteration)
-                steps = min(steps, window.heap[0][0] - self._iteration)
+                steps = min(steps, pace.steps_for(window.heap[0][0] - self._iteration))
+        growth = growing * pace.rate
         row = self._cost.decode_row(kind, self.decoding)
         breaks, values = row.breaks, row.values_s
         last = len(breaks) - 2
@@ -568,5 +580,5 @@ class Replica:
         i = 0 if i < 0 else last if i > last else i
         slope = (values[i + 1] - values[i]) / (breaks[i + 1] - breaks[i])
         if steps > 1 and growing and i < last:
-            steps = min(steps, int((breaks[i + 1] - attended) // growing) + 1)
-        return attended, growing, values[i] + slope * (attended - breaks[i]), slope, steps
+            steps = min(steps, int((breaks[i + 1] - attended) // growth) + 1)
+        return attended, growth, values[i] + slope * (attended - breaks[i]), slope, steps

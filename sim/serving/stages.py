@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from sim.core import Array
-from sim.costs import CostModel
+from sim.costs import CostModel, host_calls
 from sim.models import (
     AttentionClass,
     Mixer,
@@ -21,6 +21,7 @@ from sim.models import (
     Shard,
     View,
     attention_classes,
+    prefill_operators,
     sequence_operators,
     token_operators,
 )
@@ -46,6 +47,7 @@ class EngineTiming:
         host_per_sequence_s: Host time per sequence of an iteration [s].
         overlapped: Whether host work runs during the device's previous iteration.
         step_gap_s: Time per iteration in which the device waits although host work is overlapped [s].
+        host_call_s: Host time per call of a forward pass without CUDA graphs, as those with prompts are [s].
         graph_sizes: Token counts for which CUDA graphs exist; smaller batches are padded up to the next one.
     """
 
@@ -54,6 +56,7 @@ class EngineTiming:
     overlapped: bool
     graph_sizes: tuple[int, ...] = ()
     step_gap_s: float = 0.0
+    host_call_s: float = 0.0
 
     def host(self, rows: Value, *, lanes: int = 1) -> tuple[Value, Value]:
         """Time that the host adds to a cycle, and the least that it lets a cycle take [s].
@@ -96,6 +99,17 @@ class Stages:
         for weight, stage in self.weighted(full):
             layers += weight * sum(c.layers for c in attention_classes(self.model, stage.shard) if c.key == cls.key)
         return layers / cls.layers
+
+    def prompt_calls(self) -> float:
+        """Calls that the host of the busiest stage makes for an iteration without CUDA graphs; see `host_calls`."""
+        one, none = np.array([1.0]), np.array([0.0])
+        found = []
+        for stage in self.items:
+            operators = [*self.token_operators(stage, one), *self.row_operators(stage, one)]
+            for cls in attention_classes(self.model, stage.shard):
+                operators += prefill_operators(self.model, stage.shard, one, none, cls)
+            found.append(host_calls(operators, stage.shard))
+        return max(found)
 
     def token_operators(self, stage: StageCosts, tokens: Array) -> list[Operator]:
         """Operators of a stage that depend on the tokens of an iteration."""

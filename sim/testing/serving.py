@@ -61,7 +61,7 @@ class AffineCost:
         tokens = sequences + sum(chunk.tokens for chunk in chunks)
         return 5e-3 + 2e-5 * tokens + 1e-6 * (sequences + len(chunks)), 0
 
-    def host(self, requests: int) -> tuple[float, float]:
+    def host(self, requests: int, prompts: int = 0) -> tuple[float, float]:
         """The gap and the least time [s]."""
         return self._host
 

@@ -116,6 +116,44 @@ def test_leap_equals_step_where_prompts_wait_for_each_other(
 
 
 @settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    rate=st.floats(0.5, 40.0),
+    wait=st.integers(1, 30),
+    fill=st.integers(1, 200),
+    extra_blocks=st.integers(0, 60),
+    ahead=st.booleans(),
+)
+def test_leap_equals_step_where_prompts_wait_to_fill_an_iteration(
+    seed: int, rate: float, wait: int, fill: int, extra_blocks: int, ahead: bool
+) -> None:
+    """Law 5 with prompts that are held back until they are many."""
+    runs = []
+    limits = EngineLimits(
+        12, 128, 64, kv_blocks=26 + extra_blocks, schedule_ahead=ahead, batch_wait=wait, batch_fill_tokens=fill
+    )
+    for leap in (True, False):
+        log, load = random_traffic(seed, 40, rate=rate, longest=200)
+        runs.append(serve(log, load, costs=[AffineCost()], limits=limits, scheduler="trtllm", leap=leap))
+        check_run(runs[-1])
+        assert all(status == FINISHED for status in log.status)
+    a, b = (np.asarray(run.log.finish_s) for run in runs)
+    np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("fill", "waited"), [(10, 0), (100, 7)])
+def test_a_prompt_waits_beside_decoding_until_it_fills_an_iteration_or_its_time_is_up(fill: int, waited: int) -> None:
+    """Decoding goes on for `batch_wait` iterations while a prompt of 20 tokens waits to fill 100; 10 it fills."""
+    limits = EngineLimits(8, 512, 512, kv_blocks=1000, batch_wait=7, batch_fill_tokens=fill)
+    log, _ = random_traffic(0, 2, rate=1.0, longest=200)
+    log.prompt[:], log.output[:], log.asked[:] = [20, 20], [200, 5], [200, 5]
+    run = serve(log, OpenLoop(np.array([0.0, 0.105])), costs=[ConstantCost(1e-2)], limits=limits, scheduler="trtllm")
+    check_run(run)
+    assert log.scheduled_s[0] == 0.0, "nothing decodes: no waiting"
+    assert log.scheduled_s[1] == pytest.approx(0.11 + waited * 1e-2)
+
+
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 999), stop=st.floats(0.01, 40.0), leap=st.booleans())
 def test_nothing_is_lost_when_the_clock_stops(seed: int, stop: float, leap: bool) -> None:
     """Law 1 for runs that are cut short: what is not finished is running or queued, with its tokens counted."""

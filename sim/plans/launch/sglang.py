@@ -9,6 +9,7 @@ from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS, Role
 from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
 from sim.plans.resolved import ResolvedPlan
+from sim.plans.speculation import SpeculationSpec
 
 _FIRST_PORT: Final = 30000
 _KV_DTYPES: Final = {"fp8": "fp8_e4m3", "bf16": "bf16", "fp16": "auto"}
@@ -47,4 +48,16 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         *("--chunked-prefill-size", str(plan.max_num_batched_tokens * plan.dp if plan.chunked_prefill else -1)),
         *([] if plan.queue_interval == 1 else ["--scheduler-recv-interval", str(plan.queue_interval)]),
         *([] if plan.prefix_caching else ["--disable-radix-cache"]),
+        *_speculation(plan.speculation),
     ]
+
+
+def _speculation(speculation: SpeculationSpec | None) -> list[str]:
+    """A chain of drafts: SGLang counts the token behind them too, and calls a module of the checkpoint EAGLE."""
+    if speculation is None:
+        return []
+    tokens = ["--speculative-num-draft-tokens", str(speculation.step_tokens)]
+    if speculation.method == "ngram":
+        return ["--speculative-algorithm", "NGRAM", *tokens]
+    chain = ["--speculative-num-steps", str(speculation.draft_tokens), "--speculative-eagle-topk", "1"]
+    return ["--speculative-algorithm", "EAGLE", *chain, *tokens]

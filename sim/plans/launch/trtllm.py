@@ -10,6 +10,7 @@ from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS, Role
 from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
 from sim.plans.resolved import ResolvedPlan
+from sim.plans.speculation import SpeculationSpec
 
 _FIRST_PORT: Final = 8000
 _OPTIONS: Final = "trtllm-options.yaml"
@@ -57,9 +58,20 @@ def _options(plan: ResolvedPlan, role: Role) -> dict[str, object]:
     }
     if role != "both":
         options["cache_transceiver_config"] = {"backend": "DEFAULT"}
+    if plan.speculation is not None:
+        options["speculative_config"] = _speculation(plan.speculation)
+    if plan.batch_wait:
+        options["batch_wait_timeout_iters"] = plan.batch_wait
+        options["batch_wait_max_tokens_ratio"] = plan.batch_fill
     if plan.dp == 1:
         return options
     if plan.balance_wait:
         wait = {"enable_balance": True, "timeout_iters": plan.balance_wait, "batching_wait_iters": 0}
         options["attention_dp_config"] = wait
     return {"enable_attention_dp": True, **options}
+
+
+def _speculation(speculation: SpeculationSpec) -> dict[str, object]:
+    if speculation.method == "ngram":
+        return {"decoding_type": "NGram", "max_draft_len": speculation.draft_tokens}
+    return {"decoding_type": "MTP", "num_nextn_predict_layers": speculation.draft_tokens}

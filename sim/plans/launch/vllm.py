@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from sim.models import ModelSpec
@@ -30,6 +31,9 @@ def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, ro
     The router in front of several replicas is a separate program and only noted.
     """
     arguments = [*_model_arguments(plan, model), *_parallel_arguments(plan), *_limit_arguments(plan, model, engine)]
+    if plan.speculation is not None:
+        drafts = {"method": plan.speculation.method, "num_speculative_tokens": plan.speculation.draft_tokens}
+        arguments += ["--speculative-config", json.dumps(drafts)]
     if role != "both":
         arguments += ["--kv-transfer-config", _KV_TRANSFER]
     lines = heading(

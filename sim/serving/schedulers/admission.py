@@ -8,7 +8,12 @@ from sim.serving.schedulers.base import Chunk, EngineState
 
 
 def admit_in_order(
-    engine: EngineState, budget: int, chunks: list[Chunk], fits: Callable[[EngineState, int, int], bool]
+    engine: EngineState,
+    budget: int,
+    chunks: list[Chunk],
+    fits: Callable[[EngineState, int, int], bool],
+    *,
+    whole_tokens: int = 0,
 ) -> None:
     """Admits from the head of the queue while tokens, slots and blocks last; stops at the first that does not fit.
 
@@ -19,6 +24,7 @@ def admit_in_order(
         budget: Tokens left in this iteration.
         chunks: First chunks of the admitted are added here.
         fits: Whether a waiting request may be admitted with a first chunk of so many tokens.
+        whole_tokens: Prompts of up to so many tokens are not split, even if longer ones may be.
     """
     waiting = engine.waiting
     slots = engine.max_sequences - engine.running()
@@ -31,7 +37,7 @@ def admit_in_order(
             continue
         tokens = engine.to_compute(waiting[0]) - engine.cached_tokens(waiting[0])
         if tokens > budget or tokens > engine.chunk_limit:
-            if not engine.chunked_prefill:
+            if not engine.chunked_prefill or tokens <= whole_tokens:
                 break
             tokens = min(budget, engine.chunk_limit)
         if not fits(engine, waiting[0], tokens):

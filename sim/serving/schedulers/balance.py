@@ -62,9 +62,9 @@ class RankBalance:
 
     def chunks(self, engine: EngineState, fits: Callable[[EngineState, int, int], bool]) -> list[Chunk]:
         """Chunks of all ranks: prompts that were begun, then waiting ones, each rank within its share of the budget."""
-        left = [engine.token_budget // engine.ranks - load for load in self._load]
+        left = [engine.token_budget // engine.ranks - load * engine.step_tokens for load in self._load]
         for request in self._prompts(engine):
-            left[self._rank[request]] += 1  # it does not decode
+            left[self._rank[request]] += engine.step_tokens  # it does not decode
         found = []
         for request in list(engine.partial):
             rank = self._rank[request]
@@ -76,7 +76,7 @@ class RankBalance:
             rank = self._rank[request]
             wanted = engine.to_compute(request) - engine.cached_tokens(request)
             tokens = min(wanted, left[rank], engine.chunk_limit)
-            if tokens <= 0 or (tokens < wanted and not engine.chunked_prefill):
+            if tokens <= 0 or (tokens < wanted and (not engine.chunked_prefill or wanted <= engine.chunk_limit)):
                 continue
             if not fits(engine, request, tokens):
                 break

@@ -37,7 +37,10 @@ class EngineState(Protocol):
         chunked_prefill: Whether a prompt may be split over iterations.
         watermark_blocks: Blocks that admission must leave free.
         balance_wait: Most decode iterations for which prompts may be held back until every rank has one; 0 for none.
+        batch_wait: Most decode iterations for which prompts may be held back until they fill an iteration; 0 for none.
+        batch_fill_tokens: Tokens from which an iteration counts as filled, decoded ones included.
         ranks: Attention-data-parallel ranks.
+        step_tokens: Tokens of a decoding sequence that an iteration computes.
     """
 
     waiting: deque[int]
@@ -49,7 +52,10 @@ class EngineState(Protocol):
     chunked_prefill: bool
     watermark_blocks: int
     balance_wait: int
+    batch_wait: int
+    batch_fill_tokens: int
     ranks: int
+    step_tokens: int
 
     @property
     def iteration(self) -> int:

@@ -28,7 +28,7 @@ class VllmV1:
         while engine.decode_shortage() > 0:
             engine.preempt_last()
             preempted = True
-        budget = engine.token_budget - engine.decoding
+        budget = engine.token_budget - engine.decoding * engine.step_tokens
         chunks: list[Chunk] = []
         if engine.partial:
             for request in list(engine.partial):

@@ -15,8 +15,24 @@ DEEPSEEK: Final = ("deepseek-ai/DeepSeek-V3", "nvidia/DeepSeek-R1-NVFP4")
 QWEN_HYBRID: Final = "Qwen/Qwen3.5-397B-A17B"
 GPT_OSS: Final = "openai/gpt-oss-120b"
 
+LLAMA_70B: Final = "meta-llama/Llama-3.1-70B"
+
 _FEWEST_TOKENS: Final = 8192
 """Least `max_num_tokens` of the TensorRT-LLM scripts from 1.2 on; earlier ones size it for one prompt."""
+
+_RANKS_RECORDED: Final = "2025-11-15"
+"""First day on which the DeepSeek scripts of TensorRT-LLM were told how attention and experts are divided, which rows
+then record; before, they chose it themselves and rows say 1."""
+
+_MOST_USERS: Final = {
+    ("h200_sxm", "fp8"): {(1024, 1024): 64, (1024, 8192): 64, (8192, 1024): 32},
+    ("b200_sxm", "fp8"): {(1024, 1024): 32, (1024, 8192): 64, (8192, 1024): 64},
+    ("b200_sxm", "fp4"): {(1024, 1024): 255, (1024, 8192): 255, (8192, 1024): 32},
+}
+"""Most users for whom those scripts kept attention tensor parallel, by system, precision, and prompt and output."""
+
+_SPARE_CONTEXT: Final = 200
+"""What the benchmark adds to prompt and output for the context limit of a server [tokens]."""
 
 
 def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +51,9 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
         return _trtllm_deepseek(line, plan)
     if engine == "trtllm" and model == GPT_OSS:
         wait = {"balance_wait": 50} if plan["dp"] > 1 else {}
-        return {"kv_dtype": "fp8", "max_num_batched_tokens": 20000, **wait}
+        return {"kv_dtype": "fp8", "max_num_batched_tokens": 20000, "kv_memory_frac": 0.85, **wait}
+    if engine == "trtllm" and model == LLAMA_70B:
+        return _trtllm_llama(line, plan)
     return {}
 
 
@@ -53,11 +71,74 @@ def _sglang(line: Line) -> dict[str, Any]:
 
 def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     """`dsr1_fp8_h200_trt_slurm.sh`, `dsr1_fp4_b200_trt_slurm.sh`, `dsr1_fp8_b200_trt_slurm.sh`."""
-    concurrency, prompt = line.whole("concurrency") or 0, line.whole("isl") or 0
+    ranks = _deepseek_ranks(line, plan)
+    plan = {**plan, **ranks}
+    concurrency, prompt, _ = _load(line)
     batch = max(1, concurrency // plan["dp"]) if line.text("system") == "h200_sxm" else concurrency
     tokens = (batch + prompt + 64 + 63) // 64 * 64
     version = line.text("backend_version")
     if version and not version.startswith("1.1"):
         tokens = max(tokens, _FEWEST_TOKENS)
-    wait = {"balance_wait": 60} if plan["dp"] > 1 else {}
-    return {"kv_dtype": "fp8", "max_num_batched_tokens": tokens, "max_num_seqs": min(batch, tokens), **wait}
+    wait: dict[str, Any] = {"balance_wait": 60} if plan["dp"] > 1 else {}
+    if _fills_batches(line, plan):
+        wait = {"batch_wait": 40, "batch_fill": 0.8}
+    return {
+        "kv_dtype": "fp8",
+        "max_num_batched_tokens": tokens,
+        "max_num_seqs": min(batch, tokens),
+        "kv_memory_frac": _deepseek_kv_frac(line, plan),
+        **wait,
+        **ranks,
+    }
+
+
+def _load(line: Line) -> tuple[int, int, int]:
+    """Requests in flight, nominal prompt and nominal output of a row."""
+    concurrency, prompt, output = (line.whole(name) or 0 for name in ("concurrency", "isl", "osl"))
+    return concurrency, prompt, output
+
+
+def _fills_batches(line: Line, plan: dict[str, Any]) -> bool:
+    """Whether prompts wait to fill an iteration: `dsr1_fp8_b200_trt.sh` of TensorRT-LLM 1.2, short and many."""
+    concurrency, prompt, output = _load(line)
+    script = line.text("precision") == "fp8" and line.text("system") == "b200_sxm"
+    mine = script and line.text("backend_version") == "1.2.0rc6.post2" and plan["dp"] == 1
+    return mine and (prompt, output) == (1024, 1024) and 64 <= concurrency < 256
+
+
+def _deepseek_kv_frac(line: Line, plan: dict[str, Any]) -> float:
+    """`free_gpu_memory_fraction` of the DeepSeek scripts."""
+    if line.text("system") == "h200_sxm":
+        return 0.75
+    if line.text("precision") == "fp8" and line.text("backend_version").startswith("1.2"):
+        return 0.7 if plan["dp"] > 1 else 0.75 if plan["tp"] == 4 else 0.8
+    return 0.8
+
+
+def _deepseek_ranks(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
+    """Ranks of attention and experts that the scripts chose by themselves, where rows have only the GPUs of a server.
+
+    With more users than `_MOST_USERS` attention is data parallel; experts are divided over all ranks but for few users
+    of an FP4 checkpoint.
+    """
+    if line.text("measured_on") >= _RANKS_RECORDED:
+        return {}
+    concurrency, prompt, output = _load(line)
+    narrow = line.text("precision") == "fp4"
+    most = _MOST_USERS.get((line.text("system"), line.text("precision")), {}).get((prompt, output))
+    if most is None:
+        return {}
+    gpus = plan["tp"] * plan["dp"]
+    if concurrency > most:
+        return {"tp": 1, "dp": gpus, "ep": gpus, "moe_tp": 1}
+    few = 32 if gpus == 4 or prompt > 1024 else 8 if output <= 1024 else 16
+    return {} if narrow and concurrency <= few else {"ep": gpus, "moe_tp": 1}
+
+
+def _trtllm_llama(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
+    """`70b_fp8_h200_trt_slurm.sh`, `70b_fp4_b200_trt_slurm.sh`, `70b_fp8_b200_trt_slurm.sh`."""
+    _, prompt, output = _load(line)
+    roomy = line.text("precision") == "fp8" and line.text("system") == "b200_sxm"
+    tokens = 16384 if roomy else prompt + output + _SPARE_CONTEXT
+    wait = {"batch_wait": 20, "batch_fill": 0.9} if (prompt, output) == (1024, 1024) and plan["tp"] < 8 else {}
+    return {"max_num_batched_tokens": tokens, "max_num_seqs": min(2048, tokens), **wait}
