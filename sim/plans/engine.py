@@ -69,6 +69,7 @@ class SupportSpec(Spec):
             none of them.
         queue_interval: Whether it can be told to look at its queue only every so many decode iterations.
         balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
+        expert_all_to_all: Whether tokens can go only to the ranks that hold experts of theirs.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
     """
@@ -78,6 +79,7 @@ class SupportSpec(Spec):
     expert_parallel: Literal["none", "all_or_none", "any"] = "all_or_none"
     queue_interval: bool = False
     balance_wait: bool = False
+    expert_all_to_all: bool = False
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
 
@@ -85,6 +87,29 @@ class SupportSpec(Spec):
     @classmethod
     def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(canonical_dtype(name) for name in value)
+
+
+class ExpertExchange(Spec):
+    """How tokens get to the experts of other attention-data-parallel ranks and their results back.
+
+    Attributes:
+        all_to_all: When a token goes only to ranks that hold experts of its own: never, if not asked for (every rank
+            gets all tokens), or `wide`, where one scale-up domain has more ranks than a token has experts.
+        dispatch_dtypes: By format of the weights, that in which tokens go to the experts, where it is not the model's:
+            activations that are quantised before they leave.
+        source: How it is known.
+        ref: Where from: a key of `refs`.
+    """
+
+    all_to_all: Literal["never", "wide"] = "never"
+    dispatch_dtypes: dict[str, str] = Field(default_factory=dict)
+    source: Literal["datasheet", "measured", "fitted", "assumed"] = "datasheet"
+    ref: str = ""
+
+    @field_validator("dispatch_dtypes")
+    @classmethod
+    def _known_formats(cls, value: dict[str, str]) -> dict[str, str]:
+        return {canonical_dtype(weights): canonical_dtype(sent) for weights, sent in value.items()}
 
 
 class ErrorBand(Spec):
@@ -174,6 +199,7 @@ class EngineSpec(Spec):
             loops, hand-over between processes.
         frontend_request_s: Work of the front end per request, one after the other.
         frontend_token_s: The same per prompt token: chat template and tokenizer.
+        expert_exchange: How tokens get to experts of other ranks.
         supports: What it can run.
         errors: How far off predictions were; absent, intervals are unknown.
         errors_on: What they were compared with.
@@ -211,6 +237,7 @@ class EngineSpec(Spec):
     frontend_s: Sourced[TimeS]
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]
+    expert_exchange: ExpertExchange = ExpertExchange()
     supports: SupportSpec
     errors: tuple[ErrorBand, ...] = ()
     errors_on: ErrorDomain | None = None

@@ -14,7 +14,7 @@ from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
 from sim.plans.placement import Placement
 from sim.plans.spec import PlanSpec, PoolSpec
 
-ShapeKey = tuple[int, int, int, int, int, str, str]
+ShapeKey = tuple[int, int, int, int, int, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class PlanShape:
         moe_tp: Tensor-parallel ranks inside an expert.
         weights_dtype: Format of the linear layers.
         kv_dtype: Format of the KV cache.
+        expert_exchange: How tokens get to the experts of other data-parallel ranks.
         compute_dtype: Format in which the device multiplies.
         shards: One rank's part of the model per stage.
         groups: Communication groups of one rank by name, per stage.
@@ -43,6 +44,7 @@ class PlanShape:
     moe_tp: int
     weights_dtype: str
     kv_dtype: str
+    expert_exchange: str
     compute_dtype: str
     shards: tuple[Shard, ...]
     groups: tuple[Mapping[str, CommGroup], ...]
@@ -52,7 +54,8 @@ class PlanShape:
     @property
     def key(self) -> ShapeKey:
         """What two plans must share to have the same shape."""
-        return (self.tp, self.pp, self.dp, self.ep, self.moe_tp, self.weights_dtype, self.kv_dtype)
+        ranks = (self.tp, self.pp, self.dp, self.ep, self.moe_tp)
+        return (*ranks, self.weights_dtype, self.kv_dtype, self.expert_exchange)
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,11 @@ class ResolvedPlan:
     def kv_dtype(self) -> str:
         """Format of the KV cache."""
         return self.shape.kv_dtype
+
+    @property
+    def expert_exchange(self) -> str:
+        """How tokens get to the experts of other data-parallel ranks."""
+        return self.shape.expert_exchange
 
     @property
     def compute_dtype(self) -> str:

@@ -6,13 +6,14 @@ takes the range documented in `sim.plans.enumeration`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from sim.core import Frac, InputError, Spec
 from sim.models import canonical_dtype
 
+Exchange = Literal["all_gather", "all_to_all"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[Frac, Field(gt=0, le=1)]
 
@@ -43,6 +44,8 @@ class PoolSpec(Spec):
             SGLang).
         balance_wait: Decode iterations after which prompts run even if not every data-parallel rank has one; 0, and
             they never wait for that (`attention_dp_config.timeout_iters` of TensorRT-LLM).
+        expert_exchange: How tokens get to the experts of other data-parallel ranks: every rank gets all tokens
+            (`all_gather`), or each goes only where its experts are (`all_to_all`).
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.
@@ -58,6 +61,7 @@ class PoolSpec(Spec):
     max_num_batched_tokens: Count | None = None
     queue_interval: Count | None = None
     balance_wait: Annotated[int, Field(ge=0)] | None = None
+    expert_exchange: Exchange | None = None
     kv_memory_frac: Share | None = None
     router: str | None = None
     scheduler: str | None = None
@@ -124,6 +128,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"queue every {given['queue_interval']}")
     if given.get("balance_wait"):
         parts.append(f"balance {given['balance_wait']}")
+    if "expert_exchange" in given:
+        parts.append(f"experts by {given['expert_exchange'].replace('_', '-')}")
     if "max_model_len" in given:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:

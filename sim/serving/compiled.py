@@ -13,7 +13,8 @@ Done once per (model, plan shape, device, engine) with vectorised numpy; the eng
 Groups. Attention-data-parallel ranks advance in lock step and pipeline stages are kept busy by as many micro-batches
 ("lanes"). Both are folded into one engine: an iteration of the folded engine is one cycle in which every sequence of
 every group gets its token. A group gets the rounded-up share of sequences and rows; prompts go to groups whole, so the
-fullest group has the longest chunk or an even share, whichever is more; its sequences have the mean context. A cycle
+fullest group has the longest chunk or an even share, whichever is more; its sequences have the mean context. Experts
+serve the tokens of all data-parallel ranks, however these are spread, so their time follows the even share. A cycle
 lasts as long as one micro-batch takes through all stages; with all lanes full, the slowest stage counts for every one.
 """
 
@@ -33,7 +34,7 @@ from sim.costs import CostModel, Use, merged
 from sim.models import AttentionClass, ModelSpec, Operator, StateScan, decode_operators, prefill_operators
 from sim.serving.iteration import DecodeRow
 from sim.serving.schedulers import Chunk
-from sim.serving.stages import EngineTiming, StageCosts, Stages
+from sim.serving.stages import EngineTiming, StageCosts, Stages, is_joint
 
 _CONTEXT_STEP = 1.5
 """Ratio of neighbouring mean contexts on the attention grid; linear interpolation errs by at most 0.15 % between."""
@@ -137,7 +138,7 @@ class CompiledCost:
         self.windows = tuple(cls.window for cls in classes)
         flops = sum(cls.flops_per_token for cls in classes)
         self.weights = tuple(cls.flops_per_token / flops if flops else 0.0 for cls in classes)
-        self._tables: dict[bool, tuple[_Table, _Table]] = {}
+        self._tables: dict[bool, tuple[_Table, _Table, _Table]] = {}
         self._rows: dict[tuple[int, int], DecodeRow] = {}
         self._grids: dict[int, tuple[Array, Array]] = {}
         self._decode_base: dict[int, tuple[float, int]] = {}
@@ -162,29 +163,36 @@ class CompiledCost:
         """Micro-batches in flight: one per stage, but no more than one rank has sequences."""
         return 1 if self._pp == 1 else min(self._pp, max(1, -(-sequences // self._dp)))
 
-    def _table(self, full: bool) -> tuple[_Table, _Table]:
-        """Token table and row table; `full` if every pipeline lane is in use."""
+    def _table(self, full: bool) -> tuple[_Table, _Table, _Table]:
+        """Tables by tokens of a rank, by the even share of what experts serve, and by rows.
+
+        Args:
+            full: Whether every pipeline lane is in use.
+        """
         if full not in self._tables:
             stages, weighted = self._stages, self._stages.weighted(full)
             counts = _padded(np.arange(1, self._token_limit + 1, dtype=np.float64), self._timing.graph_sizes)
             grid = _token_grid(int(counts[-1]))
-            tokens = _tabulate([(w, s.costs, stages.token_operators(s, grid)) for w, s in weighted], grid, counts)
+            operators = [(w, s.costs, stages.token_operators(s, grid)) for w, s in weighted]
+            own = _tabulate([(w, c, [op for op in ops if not is_joint(op)]) for w, c, ops in operators], grid, counts)
+            joint = _tabulate([(w, c, [op for op in ops if is_joint(op)]) for w, c, ops in operators], grid, counts)
             rows_grid = _token_grid(self._row_limit + 1)
             rows = _tabulate(
                 [(w, s.costs, stages.row_operators(s, rows_grid)) for w, s in weighted],
                 rows_grid,
                 np.arange(1, self._row_limit + 2, dtype=np.float64),
             )
-            self._tables[full] = tokens, rows
+            self._tables[full] = own, joint, rows
         return self._tables[full]
 
-    def _share(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[int, int, bool]:
-        """Tokens and rows of the fullest group, and whether every lane is in use."""
+    def _share(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[int, int, int, bool]:
+        """Tokens of the fullest group, the even share of tokens, rows of the fullest, whether every lane is in use."""
         requests = sequences + len(chunks)
         lanes = self._lanes(requests)
         groups = lanes * self._dp
         tokens = -(-sequences // groups)
         rows = -(-requests // groups)
+        even = tokens
         if chunks:
             total = longest = 0
             for _, count, _ in chunks:
@@ -192,7 +200,9 @@ class CompiledCost:
                 if count > longest:
                     longest = count
             tokens += max(longest, -(-total // groups))
-        return min(tokens, self._token_limit), min(rows, self._row_limit + 1), lanes == self._pp
+            even += -(-total // groups)
+        limit = self._token_limit
+        return min(tokens, limit), min(even, limit), min(rows, self._row_limit + 1), lanes == self._pp
 
     # ---- IterationCost ----
 
@@ -205,10 +215,10 @@ class CompiledCost:
             return known
         return self._base(*self._share(sequences, chunks))
 
-    def _base(self, tokens: int, rows: int, full: bool) -> tuple[float, int]:
-        by_token, by_row = self._table(full)
-        code = (tokens * (self._row_limit + 2) + rows) * 2 + full
-        return by_token.total_s[tokens] + by_row.total_s[rows], code
+    def _base(self, tokens: int, even: int, rows: int, full: bool) -> tuple[float, int]:
+        own, joint, by_row = self._table(full)
+        code = ((tokens * (self._token_limit + 1) + even) * (self._row_limit + 2) + rows) * 2 + full
+        return own.total_s[tokens] + joint.total_s[even] + by_row.total_s[rows], code
 
     def host(self, requests: int) -> tuple[float, float]:
         """Host time [s] that is added, and the least time of a cycle: one scheduler serves all lanes of a rank."""
@@ -343,11 +353,11 @@ class CompiledCost:
             return {}
         steps = leaps["iterations"].to_numpy(dtype=np.float64)
         duration = steps * leaps["first_s"] + leaps["growth_s"] * 0.5 * steps * (steps - 1)
-        tokens, rows, full = self._decode(leaps["base"].to_numpy())
+        tokens, even, rows, full = self._decode(leaps["base"].to_numpy())
         causes: dict[str, float] = {}
         for flag in np.unique(full):
             here = full == flag
-            for table, index in zip(self._table(bool(flag)), (tokens[here], rows[here]), strict=True):
+            for table, index in zip(self._table(bool(flag)), (tokens[here], even[here], rows[here]), strict=True):
                 for cause, seconds in table.causes.items():
                     causes[cause] = causes.get(cause, 0.0) + float((seconds[index] * steps[here]).sum())
         base_s = sum(causes.values())
@@ -358,20 +368,22 @@ class CompiledCost:
         causes["decode_attention"] = max(0.0, float(duration.sum()) - base_s - host_s - prefill_s)
         return causes
 
-    def _decode(self, codes: Array) -> tuple[Array, Array, Array]:
-        pair, full = np.divmod(codes, 2)
-        tokens, rows = np.divmod(pair, self._row_limit + 2)
-        return tokens, rows, full
+    def _decode(self, codes: Array) -> tuple[Array, Array, Array, Array]:
+        rest, full = np.divmod(codes, 2)
+        rest, rows = np.divmod(rest, self._row_limit + 2)
+        tokens, even = np.divmod(rest, self._token_limit + 1)
+        return tokens, even, rows, full
 
     def bytes_per_gpu(self, leaps: pd.DataFrame) -> float:
         """Weights and activations that each GPU had to move in the leaps [B], averaged over stages; without KV."""
         if leaps.empty:
             return 0.0
-        tokens, rows, _ = self._decode(leaps["base"].to_numpy())
-        by_token, by_row = self._table(False)
+        tokens, even, rows, _ = self._decode(leaps["base"].to_numpy())
+        own, joint, by_row = self._table(False)
         steps = leaps["iterations"].to_numpy(dtype=np.float64)
         lanes = np.minimum(self._pp, np.maximum(1, -(-(leaps["decoding"] + leaps["prompts"]) // self._dp)))
-        return float(((by_token.bytes_per_rank[tokens] + by_row.bytes_per_rank[rows]) * steps * lanes).sum())
+        moved = own.bytes_per_rank[tokens] + joint.bytes_per_rank[even] + by_row.bytes_per_rank[rows]
+        return float((moved * steps * lanes).sum())
 
 
 def _attended(tokens: int, prefix: int, window: int | None) -> float:
