@@ -110,7 +110,7 @@ class CollectiveCurve:
     """A fitted collective: parameters in SI units and their error; see `sim.costs.collectives.measured`."""
 
     kind: str
-    form: Literal["R3", "R5", "R7"]
+    form: Literal["R3", "R5", "R7", "R8"]
     engine: str | None
     ranks: int | None
     params: Mapping[str, float]

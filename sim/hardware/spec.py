@@ -125,7 +125,7 @@ class CollectiveSpec(Spec):
     """Parameters of a fitted collective on a link; see `sim.costs.collectives.measured` for the forms."""
 
     kind: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
-    form: Literal["R3", "R5", "R7"]
+    form: Literal["R3", "R5", "R7", "R8"]
     engine: str | None = None
     ranks: int | None = None
     params: dict[str, float]

@@ -9,8 +9,9 @@ prompt. What looks back at earlier tokens is in `looking_back`.
 Communication. Attention and the feed-forward block each end in an all-reduce over the tensor-parallel ranks. With
 attention data parallelism the tokens of all data-parallel ranks are gathered before the experts and the results
 reduce-scattered after them: vLLM's default for experts, `--all2all-backend allgather_reducescatter` (vLLM
-documentation, "Expert Parallel Deployment"). Between pipeline stages each rank sends its share of every tensor and the
-receivers gather the whole (`vllm/distributed/parallel_state.py`, send_tensor_dict with `all_gather_group`).
+documentation, "Expert Parallel Deployment"); or each token goes only to the ranks that hold experts of its own
+(`Shard.all_to_all`: DeepEP, TensorRT-LLM's NVLink exchange). Between pipeline stages each rank sends its share of every
+tensor and the receivers gather the whole (`vllm/distributed/parallel_state.py`, send_tensor_dict with `all_gather_group`).
 
 Two functions separate what an iteration's cost depends on: tokens and rows of logits.
 """
@@ -23,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from sim.core import Array
-from sim.models.dtypes import activation_bytes
+from sim.models.dtypes import activation_bytes, bytes_per_element
 from sim.models.matrices import matrices
 from sim.models.mixers import GQA, Mixer
 from sim.models.operators import (
@@ -205,7 +206,9 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
     hidden = model.hidden_size
     width = ffn.latent or hidden
     element = activation_bytes(model.dtype)
-    routed_bytes = element * width * tokens
+    sent_as = element if shard.dispatch_dtype is None else bytes_per_element(shard.dispatch_dtype)
+    to_experts = _across_data_parallel("dispatch", shard, sent_as * width * tokens, ffn.top_k)
+    back = _across_data_parallel("combine", shard, element * width * tokens, ffn.top_k)
     choice = (element * ffn.experts + _EXPERT_CHOICE_BYTES * ffn.top_k) * tokens
     routed = GroupedGemm(
         name="experts",
@@ -223,9 +226,9 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
         Gemm(name="router", cause="moe", m=tokens, n=ffn.experts, k=hidden, weights_dtype=model.dtype),
         Elementwise(name="top_k", cause="moe", moved_bytes=choice, dtype=model.dtype),
         *_latent(model, shard, ffn, tokens, into=True),
-        *_across_data_parallel("all_gather", shard, routed_bytes),
+        *to_experts,
         routed,
-        *_across_data_parallel("reduce_scatter", shard, routed_bytes),
+        *back,
         *_latent(model, shard, ffn, tokens, into=False),
     ]
     if not ffn.shared_intermediate:
@@ -249,13 +252,24 @@ def _latent(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array, *, into: bo
 
 
 def _across_data_parallel(
-    kind: Literal["all_gather", "reduce_scatter"], shard: Shard, hidden_bytes: Array
+    way: Literal["dispatch", "combine"], shard: Shard, hidden_bytes: Array, top_k: int
 ) -> list[Operator]:
-    """Tokens of all data-parallel ranks to each of them, or their results back."""
+    """Tokens of all data-parallel ranks to their experts, or the results back.
+
+    By an all-gather every rank gets every token, by an all-to-all only the ranks that hold experts of its own do. Under
+    uniform routing those are `n (1 - (1 - 1/n)^k)` of n ranks for k experts a token; each returns the sum of what its
+    experts made of the token.
+    """
     if shard.dp == 1:
         return []
-    whole = hidden_bytes * float(shard.dp)
-    return [Collective(name=f"experts_{kind}", cause="ep_comm", kind=kind, buffer_bytes=whole, group="dp")]
+    kind: Literal["all_gather", "reduce_scatter", "all_to_all"]
+    if shard.all_to_all:
+        reached = shard.dp * (1.0 - (1.0 - 1.0 / shard.dp) ** top_k)
+        name, kind, whole = f"experts_{way}", "all_to_all", hidden_bytes * reached
+    else:
+        kind = "all_gather" if way == "dispatch" else "reduce_scatter"
+        name, whole = f"experts_{kind}", hidden_bytes * float(shard.dp)
+    return [Collective(name=name, cause="ep_comm", kind=kind, buffer_bytes=whole, group="dp")]
 
 
 def sequence_operators(model: ModelSpec, shard: Shard, rows: Array) -> list[Operator]:

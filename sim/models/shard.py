@@ -34,6 +34,9 @@ class Shard:
         last: Whether the stage has the LM head.
         weights_dtype: Format of quantised linear layers.
         kv_dtype: Format of the cache.
+        all_to_all: Whether a token goes only to the data-parallel ranks that hold experts of its own; otherwise every
+            rank gets all tokens.
+        dispatch_dtype: Format in which tokens go to the experts of other ranks; None, the model's own.
     """
 
     tp: int = 1
@@ -46,6 +49,8 @@ class Shard:
     last: bool = True
     weights_dtype: str = "bf16"
     kv_dtype: str = "bf16"
+    all_to_all: bool = False
+    dispatch_dtype: str | None = None
 
 
 def stages(
@@ -58,6 +63,8 @@ def stages(
     dp: int = 1,
     weights_dtype: str | None = None,
     kv_dtype: str = "bf16",
+    all_to_all: bool = False,
+    dispatch_dtype: str | None = None,
 ) -> tuple[Shard, ...]:
     """One rank's shard per pipeline stage, first to last.
 
@@ -73,7 +80,17 @@ def stages(
     counts = [share] * pp
     for i in range(2, left + 2):
         counts[-i] += 1
-    base = Shard(tp, ep, moe_tp, dp, pp, weights_dtype=weights_dtype or model.weights_dtype, kv_dtype=kv_dtype)
+    base = Shard(
+        tp,
+        ep,
+        moe_tp,
+        dp,
+        pp,
+        weights_dtype=weights_dtype or model.weights_dtype,
+        kv_dtype=kv_dtype,
+        all_to_all=all_to_all,
+        dispatch_dtype=dispatch_dtype,
+    )
     shards, start = [], 0
     for i, count in enumerate(counts):
         shards.append(replace(base, layer_range=(start, start + count), first=i == 0, last=i == pp - 1))

@@ -72,6 +72,7 @@ class SupportSpec(Spec):
         balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
         batch_wait: Whether it can be told to hold prompts back until they fill an iteration.
         speculation: Where drafts of speculative decoding may come from; none, and there is none.
+        expert_all_to_all: Whether tokens can go only to the ranks that hold experts of theirs.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
     """
@@ -83,6 +84,7 @@ class SupportSpec(Spec):
     balance_wait: bool = False
     batch_wait: bool = False
     speculation: tuple[Method, ...] = ()
+    expert_all_to_all: bool = False
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
 
@@ -108,6 +110,29 @@ class FusionSpec(Spec):
     shared_experts_beside: bool = False
     source: Literal["datasheet", "measured", "assumed"]
     ref: str
+
+
+class ExpertExchange(Spec):
+    """How tokens get to the experts of other attention-data-parallel ranks and their results back.
+
+    Attributes:
+        all_to_all: When a token goes only to ranks that hold experts of its own: never, if not asked for (every rank
+            gets all tokens), or `wide`, where one scale-up domain has more ranks than a token has experts.
+        dispatch_dtypes: By format of the weights, that in which tokens go to the experts, where it is not the model's:
+            activations that are quantised before they leave.
+        source: How it is known.
+        ref: Where from: a key of `refs`.
+    """
+
+    all_to_all: Literal["never", "wide"] = "never"
+    dispatch_dtypes: dict[str, str] = Field(default_factory=dict)
+    source: Literal["datasheet", "measured", "fitted", "assumed"] = "datasheet"
+    ref: str = ""
+
+    @field_validator("dispatch_dtypes")
+    @classmethod
+    def _known_formats(cls, value: dict[str, str]) -> dict[str, str]:
+        return {canonical_dtype(weights): canonical_dtype(sent) for weights, sent in value.items()}
 
 
 class ErrorBand(Spec):
@@ -202,6 +227,7 @@ class EngineSpec(Spec):
         frontend_request_s: Work of the front end per request, one after the other.
         frontend_token_s: The same per prompt token: chat template and tokenizer.
         fusion: What its kernels do together; absent, each operator is a kernel of its own.
+        expert_exchange: How tokens get to experts of other ranks.
         supports: What it can run.
         errors: How far off predictions were; absent, intervals are unknown.
         errors_on: What they were compared with.
@@ -242,6 +268,7 @@ class EngineSpec(Spec):
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]
     fusion: FusionSpec | None = None
+    expert_exchange: ExpertExchange = ExpertExchange()
     supports: SupportSpec
     errors: tuple[ErrorBand, ...] = ()
     errors_on: ErrorDomain | None = None

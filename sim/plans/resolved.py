@@ -15,7 +15,7 @@ from sim.plans.placement import Placement
 from sim.plans.spec import PlanSpec, PoolSpec
 from sim.plans.speculation import SpeculationSpec
 
-ShapeKey = tuple[int, int, int, int, int, str, str, int]
+ShapeKey = tuple[int, int, int, int, int, str, str, int, str]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class PlanShape:
         weights_dtype: Format of the linear layers.
         kv_dtype: Format of the KV cache.
         draft_layers: Layers behind the model's that draft tokens for speculation; the shards hold them.
+        expert_exchange: How tokens get to the experts of other data-parallel ranks.
         compute_dtype: Format in which the device multiplies.
         shards: One rank's part of the model per stage.
         groups: Communication groups of one rank by name, per stage.
@@ -46,6 +47,7 @@ class PlanShape:
     weights_dtype: str
     kv_dtype: str
     draft_layers: int
+    expert_exchange: str
     compute_dtype: str
     shards: tuple[Shard, ...]
     groups: tuple[Mapping[str, CommGroup], ...]
@@ -56,7 +58,7 @@ class PlanShape:
     def key(self) -> ShapeKey:
         """What two plans must share to have the same shape."""
         ranks = (self.tp, self.pp, self.dp, self.ep, self.moe_tp)
-        return (*ranks, self.weights_dtype, self.kv_dtype, self.draft_layers)
+        return (*ranks, self.weights_dtype, self.kv_dtype, self.draft_layers, self.expert_exchange)
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,11 @@ class ResolvedPlan:
     def kv_dtype(self) -> str:
         """Format of the KV cache."""
         return self.shape.kv_dtype
+
+    @property
+    def expert_exchange(self) -> str:
+        """How tokens get to the experts of other data-parallel ranks."""
+        return self.shape.expert_exchange
 
     @property
     def compute_dtype(self) -> str:

@@ -22,7 +22,9 @@ from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan, ShapeKey
 from sim.plans.spec import PlanSpec, PoolSpec, plan_label
 from sim.plans.speculation import SpeculationSpec, with_draft_layers
 from sim.plans.validity import (
+    default_exchange,
     dtype_reasons,
+    exchange_reasons,
     parallel_reasons,
     placement_reasons,
     speculation_reasons,
@@ -125,7 +127,10 @@ class Resolver:
             moe_tp = max(1, ranks // ep)
         speculation: SpeculationSpec | None = fields.get("speculation")
         layers = 0 if speculation is None else speculation.draft_layers
-        return (tp, pp, dp, ep, moe_tp, fields["weights_dtype"], fields["kv_dtype"], layers)
+        exchange = fields.get("expert_exchange") or default_exchange(
+            self.model, self.engine, self.cluster, dp=dp, tp=tp, moe_tp=moe_tp
+        )
+        return (tp, pp, dp, ep, moe_tp, fields["weights_dtype"], fields["kv_dtype"], layers, exchange)
 
     def _shape(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
         found = self._shapes.get((cp, key))
@@ -134,16 +139,28 @@ class Resolver:
         return found
 
     def _build(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
-        tp, pp, dp, ep, moe_tp, weights, kv, drafts = key
+        tp, pp, dp, ep, moe_tp, weights, kv, drafts, exchange = key
         model, engine, cluster = with_draft_layers(self.model, drafts), self.engine, self.cluster
         device = cluster.device
         reasons = [
             *parallel_reasons(model, engine, dp=dp, tp=tp, pp=pp, cp=cp, ep=ep, moe_tp=moe_tp),
             *dtype_reasons(model, engine, device, weights=weights, kv=kv, tp=tp, moe_tp=moe_tp),
+            *exchange_reasons(engine, exchange, dp=dp, ep=ep, moe_tp=moe_tp),
         ]
         if reasons:
             return _distinct(reasons)
-        shards = stages(model, pp=pp, tp=tp, ep=ep, moe_tp=moe_tp, dp=dp, weights_dtype=weights, kv_dtype=kv)
+        shards = stages(
+            model,
+            pp=pp,
+            tp=tp,
+            ep=ep,
+            moe_tp=moe_tp,
+            dp=dp,
+            weights_dtype=weights,
+            kv_dtype=kv,
+            all_to_all=exchange == "all_to_all",
+            dispatch_dtype=engine.expert_exchange.dispatch_dtypes.get(weights),
+        )
         placement = place(cluster, tp=tp, dp=dp, pp=pp)
         placeable = placement.max_replicas > 0 and (placement.compact or cluster.node.nic is not None)
         return PlanShape(

@@ -6,7 +6,7 @@ takes the range documented in `sim.plans.enumeration`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
@@ -14,6 +14,7 @@ from sim.core import Frac, InputError, Spec
 from sim.models import canonical_dtype
 from sim.plans.speculation import SpeculationSpec
 
+Exchange = Literal["all_gather", "all_to_all"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[Frac, Field(gt=0, le=1)]
 
@@ -48,6 +49,8 @@ class PoolSpec(Spec):
             wait for that (`batch_wait_timeout_iters` of TensorRT-LLM; not with attention data parallelism).
         batch_fill: Share of `max_num_batched_tokens` that prompts wait to fill, decoded tokens counted; 1
             (`batch_wait_max_tokens_ratio` of TensorRT-LLM).
+        expert_exchange: How tokens get to the experts of other data-parallel ranks: every rank gets all tokens
+            (`all_gather`), or each goes only where its experts are (`all_to_all`).
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.
@@ -65,6 +68,7 @@ class PoolSpec(Spec):
     balance_wait: Annotated[int, Field(ge=0)] | None = None
     batch_wait: Annotated[int, Field(ge=0)] | None = None
     batch_fill: Share | None = None
+    expert_exchange: Exchange | None = None
     kv_memory_frac: Share | None = None
     router: str | None = None
     scheduler: str | None = None
@@ -135,6 +139,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"balance {given['balance_wait']}")
     if given.get("batch_wait"):
         parts.append(f"batch wait {given['batch_wait']}")
+    if "expert_exchange" in given:
+        parts.append(f"experts by {given['expert_exchange'].replace('_', '-')}")
     if "max_model_len" in given:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from sim.core import InputError, Reason
 from sim.hardware import Cluster, Device
@@ -15,6 +16,7 @@ from sim.models import (
     Mamba2,
     Mixer,
     ModelSpec,
+    MoE,
     compute_dtype,
 )
 from sim.plans.engine import EngineSpec, SupportSpec
@@ -46,6 +48,30 @@ def parallel_reasons(
     for group in model.layers:
         yield from _attention(group, tp)
         yield from _feed_forward(group, tp=tp, ep=ep, moe_tp=moe_tp)
+
+
+def exchange_reasons(engine: EngineSpec, exchange: str, *, dp: int, ep: int, moe_tp: int) -> Iterator[Reason]:
+    """Why tokens cannot get to their experts like that."""
+    if exchange != "all_to_all":
+        return
+    if not engine.supports.expert_all_to_all:
+        yield Reason("engine", f"{engine.name} has no all-to-all between experts: expert_exchange must be all_gather")
+    if dp == 1 or ep == 1 or moe_tp > 1:
+        yield Reason(
+            "experts",
+            f"an all-to-all joins data-parallel ranks with experts of their own: dp {dp}, ep {ep}, moe_tp {moe_tp}",
+            {"dp": dp, "ep": ep, "moe_tp": moe_tp},
+        )
+
+
+def default_exchange(
+    model: ModelSpec, engine: EngineSpec, cluster: Cluster, *, dp: int, tp: int, moe_tp: int
+) -> Literal["all_gather", "all_to_all"]:
+    """How the engine exchanges tokens between experts if not told: see `ExpertExchange`."""
+    most = max((group.ffn.top_k for group in model.layers if isinstance(group.ffn, MoE)), default=0)
+    inside = 1 < dp * tp <= cluster.domain
+    wide = dp > 1 and moe_tp == 1 and inside and 0 < most < dp * tp
+    return "all_to_all" if wide and engine.expert_exchange.all_to_all == "wide" else "all_gather"
 
 
 def waiting_reasons(

@@ -13,17 +13,19 @@ Done once per (model, plan shape, device, engine) with vectorised numpy; the eng
 Groups. Attention-data-parallel ranks advance in lock step and pipeline stages are kept busy by as many micro-batches
 ("lanes"). Both are folded into one engine: an iteration of the folded engine is one cycle in which every sequence of
 every group gets its token. A group gets the rounded-up share of sequences and rows; prompts go to groups whole, so the
-fullest group has the longest chunk or an even share, whichever is more; its sequences have the mean context. A cycle
+fullest group has the longest chunk or an even share, whichever is more; its sequences have the mean context. Experts
+serve the tokens of all data-parallel ranks, however these are spread, so their time follows the even share. A cycle
 lasts as long as one micro-batch takes through all stages; with all lanes full, the slowest stage counts for every one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -34,7 +36,7 @@ from sim.models import AttentionClass, ModelSpec, Operator, StateScan, decode_op
 from sim.serving.drafts import Drafts
 from sim.serving.iteration import DecodeRow
 from sim.serving.schedulers import Chunk
-from sim.serving.stages import EngineTiming, StageCosts, Stages
+from sim.serving.stages import EngineTiming, StageCosts, Stages, is_joint
 
 _CONTEXT_STEP = 1.5
 """Ratio of neighbouring mean contexts on the attention grid; linear interpolation errs by at most 0.15 % between."""
@@ -106,6 +108,27 @@ class _PrefillTable:
     longest_walk_s: float
 
 
+Count = TypeVar("Count", int, Array)
+
+
+class _Share(NamedTuple, Generic[Count]):
+    """What the fullest group computes in an iteration, or in each of several.
+
+    Attributes:
+        tokens: Its tokens.
+        even: Tokens of a group if all had the same, as experts of all groups see them.
+        rows: Its rows of logits.
+        drafted: Its sequences that get drafts.
+        full: Whether every pipeline lane is in use.
+    """
+
+    tokens: Count
+    even: Count
+    rows: Count
+    drafted: Count
+    full: Count
+
+
 class CompiledCost:
     """Iteration cost of one replica; implements `IterationCost`.
 
@@ -147,8 +170,10 @@ class CompiledCost:
         flops = sum(cls.flops_per_token for cls in classes)
         self.weights = tuple(cls.flops_per_token / flops if flops else 0.0 for cls in classes)
         self._tables: dict[bool, tuple[_Table, _Table, _Table]] = {}
+        self._splits: dict[bool, tuple[_Table, _Table]] = {}
         self._rows: dict[tuple[int, int], DecodeRow] = {}
         self._grids: dict[int, tuple[Array, Array]] = {}
+        self._codes: dict[_Share[int], int] = {}
         self._decode_base: dict[int, tuple[float, int]] = {}
         self._hosts: dict[int, tuple[float, float]] = {}
         self._prefill = [self._prefill_table(cls) for cls in classes]
@@ -172,12 +197,15 @@ class CompiledCost:
         return 1 if self._pp == 1 else min(self._pp, max(1, -(-sequences // self._dp)))
 
     def _table(self, full: bool) -> tuple[_Table, _Table, _Table]:
-        """Token table, row table and table of drafts by sequences; `full` if every pipeline lane is in use."""
+        """Tables by tokens of a rank, by rows, and of drafts by sequences.
+
+        Args:
+            full: Whether every pipeline lane is in use.
+        """
         if full not in self._tables:
             stages, weighted = self._stages, self._stages.weighted(full)
-            counts = _padded(np.arange(1, self._token_limit + 1, dtype=np.float64), self._timing.graph_sizes)
-            grid = _token_grid(int(counts[-1]))
-            tokens = _tabulate([(w, s.costs, stages.token_operators(s, grid)) for w, s in weighted], grid, counts)
+            grid = _token_grid(int(self._counts[-1]))
+            tokens = _tabulate([(w, s.costs, stages.token_operators(s, grid)) for w, s in weighted], grid, self._counts)
             rows_grid = _token_grid(self._row_limit + 1)
             rows = _tabulate(
                 [(w, s.costs, stages.row_operators(s, rows_grid)) for w, s in weighted],
@@ -193,13 +221,34 @@ class CompiledCost:
             self._tables[full] = tokens, rows, drafts
         return self._tables[full]
 
-    def _share(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[int, int, int, bool]:
-        """Tokens, rows and sequences to draft for of the fullest group, and whether every lane is in use."""
+    @cached_property
+    def _counts(self) -> Array:
+        """Tokens that the device computes for 1, 2 and so on of a rank."""
+        return _padded(np.arange(1, self._token_limit + 1, dtype=np.float64), self._timing.graph_sizes)
+
+    def _split(self, full: bool) -> tuple[_Table, _Table]:
+        """The token table where data-parallel ranks differ: by tokens of a rank, and by the even share of experts.
+
+        Nothing runs beside the other there: ranks differ where there are prompts, which are computed without graphs.
+        """
+        if full not in self._splits:
+            stages, counts = self._stages, self._counts
+            grid = _token_grid(int(counts[-1]))
+            parts = [(w, s.costs, stages.token_operators(s, grid)) for w, s in stages.weighted(full)]
+            own, joint = (
+                _tabulate([(w, c, [op for op in ops if is_joint(op) is wanted]) for w, c, ops in parts], grid, counts)
+                for wanted in (False, True)
+            )
+            self._splits[full] = own, joint
+        return self._splits[full]
+
+    def _share(self, sequences: int, chunks: Sequence[Chunk]) -> _Share[int]:
+        """What the fullest group computes in an iteration."""
         requests = sequences + len(chunks)
         lanes = self._lanes(requests)
         groups = lanes * self._dp
         width = self._drafts.width
-        tokens = -(-sequences // groups) * width
+        tokens = even = -(-sequences // groups) * width
         rows = -(-(sequences * width + len(chunks)) // groups)
         drafted = min(-(-requests // groups), self._draft_limit)
         if chunks:
@@ -209,7 +258,9 @@ class CompiledCost:
                 if count > longest:
                     longest = count
             tokens += max(longest, -(-total // groups))
-        return min(tokens, self._token_limit), min(rows, self._row_limit + 1), drafted, lanes == self._pp
+            even += -(-total // groups)
+        limit = self._token_limit
+        return _Share(min(tokens, limit), min(even, limit), min(rows, self._row_limit + 1), drafted, lanes == self._pp)
 
     # ---- IterationCost ----
 
@@ -218,14 +269,21 @@ class CompiledCost:
         if not chunks:
             known = self._decode_base.get(sequences)
             if known is None:
-                known = self._decode_base[sequences] = self._base(*self._share(sequences, chunks))
+                known = self._decode_base[sequences] = self._base(self._share(sequences, chunks))
             return known
-        return self._base(*self._share(sequences, chunks))
+        return self._base(self._share(sequences, chunks))
 
-    def _base(self, tokens: int, rows: int, drafted: int, full: bool) -> tuple[float, int]:
+    def _base(self, share: _Share[int]) -> tuple[float, int]:
+        tokens, even, rows, drafted = share[:4]
+        full = bool(share.full)
         by_token, by_row, by_draft = self._table(full)
-        code = ((tokens * (self._row_limit + 2) + rows) * (self._draft_limit + 1) + drafted) * 2 + full
-        return by_token.total_s[tokens] + by_row.total_s[rows] + by_draft.total_s[drafted], code
+        if tokens == even:
+            token_s = by_token.total_s[tokens]
+        else:
+            own, joint = self._split(full)
+            token_s = own.total_s[tokens] + joint.total_s[even]
+        code = self._codes.setdefault(share, len(self._codes))
+        return token_s + by_row.total_s[rows] + by_draft.total_s[drafted], code
 
     def host(self, requests: int, prompts: int = 0) -> tuple[float, float]:
         """Host time [s] that is added, and the least time of a cycle: one scheduler serves all lanes of a rank."""
@@ -371,13 +429,13 @@ class CompiledCost:
             return {}
         steps = leaps["iterations"].to_numpy(dtype=np.float64)
         duration = steps * leaps["first_s"] + leaps["growth_s"] * 0.5 * steps * (steps - 1)
-        *counts, full = self._decode(leaps["base"].to_numpy())
+        share = self._decode(leaps["base"].to_numpy())
         causes: dict[str, float] = {}
-        for flag in np.unique(full):
-            here = full == flag
-            for table, index in zip(self._table(bool(flag)), counts, strict=True):
+        for flag in (False, True):
+            for table, counts, at in self._used(share, full=flag):
+                at = at & (share.full == flag)
                 for cause, seconds in table.causes.items():
-                    causes[cause] = causes.get(cause, 0.0) + float((seconds[index[here]] * steps[here]).sum())
+                    causes[cause] = causes.get(cause, 0.0) + float((seconds[counts[at]] * steps[at]).sum())
         base_s = sum(causes.values())
         host_s = float((leaps["host_s"] * steps + leaps["host_growth_s"] * 0.5 * steps * (steps - 1)).sum())
         prefill_s = float((leaps["prefill_attention_s"] * steps).sum())
@@ -386,21 +444,33 @@ class CompiledCost:
         causes["decode_attention"] = max(0.0, float(duration.sum()) - base_s - host_s - prefill_s)
         return causes
 
-    def _decode(self, codes: Array) -> tuple[Array, Array, Array, Array]:
-        rest, full = np.divmod(codes, 2)
-        rest, drafted = np.divmod(rest, self._draft_limit + 1)
-        tokens, rows = np.divmod(rest, self._row_limit + 2)
-        return tokens, rows, drafted, full
+    def _decode(self, codes: Array) -> _Share[Array]:
+        """What `_base` gave these codes for."""
+        shares = np.array(list(self._codes), dtype=np.int64)[codes.astype(np.int64)]
+        return _Share(*shares.T)
+
+    def _used(self, share: _Share[Array], *, full: bool) -> Iterator[tuple[_Table, Array, Array]]:
+        """Tables that add up to the time of iterations, the counts to read them at, and for which iterations."""
+        always, alike = np.ones(share.full.shape, dtype=bool), share.tokens == share.even
+        by_token, by_row, by_draft = self._table(full)
+        yield by_token, share.tokens, alike
+        yield by_row, share.rows, always
+        yield by_draft, share.drafted, always
+        if not alike.all():
+            own, joint = self._split(full)
+            yield own, share.tokens, ~alike
+            yield joint, share.even, ~alike
 
     def bytes_per_gpu(self, leaps: pd.DataFrame) -> float:
         """Weights and activations that each GPU had to move in the leaps [B], averaged over stages; without KV."""
         if leaps.empty:
             return 0.0
-        tokens, rows, drafted, _ = self._decode(leaps["base"].to_numpy())
-        by_token, by_row, by_draft = self._table(False)
+        share = self._decode(leaps["base"].to_numpy())
         steps = leaps["iterations"].to_numpy(dtype=np.float64)
         lanes = np.minimum(self._pp, np.maximum(1, -(-(leaps["decoding"] + leaps["prompts"]) // self._dp)))
-        moved = by_token.bytes_per_rank[tokens] + by_row.bytes_per_rank[rows] + by_draft.bytes_per_rank[drafted]
+        moved = np.zeros_like(steps)
+        for table, counts, at in self._used(share, full=False):
+            moved[at] += table.bytes_per_rank[counts[at]]
         return float((moved * steps * lanes).sum())
 
 

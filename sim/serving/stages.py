@@ -15,6 +15,8 @@ from sim.core import Array
 from sim.costs import CostModel, host_calls
 from sim.models import (
     AttentionClass,
+    Collective,
+    GroupedGemm,
     Mixer,
     ModelSpec,
     Operator,
@@ -28,6 +30,11 @@ from sim.models import (
 
 _TYPICAL_TOKENS = 64.0
 Value = TypeVar("Value", float, Array)
+
+
+def is_joint(operator: Operator) -> bool:
+    """Whether an operator works on the tokens of all data-parallel ranks together: the experts, and the way to them."""
+    return isinstance(operator, GroupedGemm) or (isinstance(operator, Collective) and operator.group == "dp")
 
 
 @dataclass(frozen=True)

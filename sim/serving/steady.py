@@ -14,7 +14,7 @@ from sim.core import Array
 from sim.costs import precision_of
 from sim.hardware import power_w, resting_w
 from sim.models import ModelSpec, Operator, decode_operators, prefill_operators
-from sim.serving.stages import EngineTiming, StageCosts, Stages
+from sim.serving.stages import EngineTiming, StageCosts, Stages, is_joint
 
 _BATCHES = np.unique(np.round(np.geomspace(1.0, 2048.0, 28)))
 _TOKENS = np.unique(np.round(np.geomspace(1.0, 32768.0, 40)))
@@ -38,6 +38,7 @@ class SteadyCurves:
     def __init__(self, model: ModelSpec, stages: Sequence[StageCosts], *, timing: EngineTiming, context: float) -> None:
         self._stages = Stages(model, stages)
         self._context = context
+        self._joint_s = self._sum("joint", _TOKENS)
         self._token_s = self._sum("token", _TOKENS)
         rows_s = self._sum("row", _BATCHES)
         self._row_s = rows_s
@@ -63,14 +64,18 @@ class SteadyCurves:
     def alone_s(self, tokens: float, chunk: Array) -> Array:
         """Time [s] until the first token of a prompt of `tokens` on an idle engine, in chunks of `chunk` tokens."""
         chunk = np.minimum(chunk, tokens)
-        one = np.interp(chunk, _TOKENS, self._token_s)
+        even = chunk / self._stages.items[0].shard.dp
+        one = np.interp(chunk, _TOKENS, self._token_s - self._joint_s) + np.interp(even, _TOKENS, self._joint_s)
         return np.asarray(tokens / chunk * one + self._row_s[0] + self._prompt_attention_s(tokens))
 
     def _sum(self, what: str, grid: Array) -> Array:
         total = np.zeros_like(grid)
         for weight, stage in self._stages.weighted(True):
-            make = self._stages.token_operators if what == "token" else self._stages.row_operators
-            total = total + weight * stage.costs.total_s(make(stage, grid))
+            make = self._stages.row_operators if what == "row" else self._stages.token_operators
+            operators = make(stage, grid)
+            if what == "joint":
+                operators = [operator for operator in operators if is_joint(operator)]
+            total = total + weight * stage.costs.total_s(operators)
         return total
 
     def _decode_attention_s(self) -> Array:

@@ -118,6 +118,19 @@ def test_a_prompt_computes_its_tokens_beside_the_decodes(each: Case) -> None:
     assert time_s == pytest.approx(device_s, rel=1e-9)
 
 
+def test_experts_serve_what_there_is_however_it_is_spread() -> None:
+    """One prompt on one of n data-parallel ranks costs the experts what n prompts of an n-th would."""
+    each = case("dp with experts")
+    ranks, tokens = each.plan.dp, 512
+    one, _ = each.cost.base(0, [Chunk(0, tokens, 0)])
+    even, _ = each.cost.base(0, [Chunk(i, tokens // ranks, 0) for i in range(ranks)])
+    all_busy, _ = each.cost.base(0, [Chunk(i, tokens, 0) for i in range(ranks)])
+    assert ranks > 1
+    assert even < one < all_busy, "only what the fullest rank does by itself takes longer"
+    own, joint, rows = each.cost._table(True)
+    assert one == pytest.approx(own.total_s[tokens] + joint.total_s[tokens // ranks] + rows.total_s[1])
+
+
 def test_one_sequence_of_a_pipeline_passes_every_stage_once() -> None:
     pipeline = case("two stages tp2")
     time_s, _ = pipeline.cost.base(1, [])
@@ -128,7 +141,8 @@ def test_one_sequence_of_a_pipeline_passes_every_stage_once() -> None:
 def test_between_the_grid_the_table_follows_the_operators(each: Case) -> None:
     """Large counts are interpolated; only where a collective changes its algorithm is a step smeared over 2 %."""
     counts = np.arange(513, BUDGET + SEQS + 1, 3)
-    table = np.array(each.cost._table(True)[0].total_s)[counts]
+    own, joint, _ = (np.array(table.total_s) for table in each.cost._table(True))
+    table = own[counts] + joint[counts]
     error = np.abs(table / each.cycle_s("tokens", counts, full=True) - 1.0)
     assert np.quantile(error, 0.95) < 0.001
     assert np.quantile(error, 0.99) < 0.02

@@ -65,13 +65,14 @@ def test_the_first_token_of_a_lone_request_agrees(name: str, prompt: int) -> Non
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_prompt_adds_no_more_beside_decodes_than_it_takes_alone(name: str) -> None:
+    """Beside decodes every data-parallel rank has one, and their experts serve all of them; alone there is one prompt."""
     runner, plan, _ = case(name)
     curves = runner.steady(plan, context=200.0)
     chunks = np.array([256.0, 512.0, 2048.0, 8192.0])
     added = np.array([curves.prompt_s(float(n), chunks) for n in (100, 1000, 6000)])
     alone = np.array([curves.alone_s(float(n), chunks) for n in (100, 1000, 6000)])
     assert (added > 0).all()
-    assert (added < alone).all()
+    assert (added < plan.dp * alone).all()
     assert (np.diff(added, axis=0) > 0).all(), "longer prompts take longer"
 
 

@@ -35,6 +35,7 @@ from sim.validation.formats.base import (
     exactly,
     load_class,
 )
+from sim.validation.formats.dynamo_recipes import disaggregated_plan
 from sim.validation.formats.inferencex import launch_options
 from sim.validation.rows import THROUGHPUT, ClosedPoint, MeasuredRow
 
@@ -226,7 +227,7 @@ def _parallelism(line: Line) -> dict[str, Any] | str:
     assert isinstance(decode, dict)
     if (used := _gpus(prefill) + _gpus(decode)) != gpus:
         return f"implausible parallelism: prefill and decode workers have {used} GPUs, the deployment {gpus}"
-    return {**decode, "prefill": prefill}
+    return disaggregated_plan(line, {**decode, "prefill": prefill})
 
 
 def _gpus(plan: dict[str, Any]) -> int:
