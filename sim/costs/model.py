@@ -278,12 +278,14 @@ class CostModel:
         label = f"{op.kind} over {op.group}" if isinstance(op, Collective) else self._label(op)
         key = (label, op.name, isinstance(found, str))
         if isinstance(found, str):
-            self._looked_up[key] = Use("analytic", self._curve_sources.get(label, ""), found)
+            self._looked_up[key] = Use("analytic", self._curve_sources.get(label, ""), found, operators=1)
             return None
         look_ups, outside = found.at.inside.size, int(np.sum(~found.at.inside))
         known = self._looked_up.get(key)
         if known is None or known.look_ups < look_ups:
-            self._looked_up[key] = Use("measured", found.anchor.table, found.anchor.note, look_ups, outside)
+            self._looked_up[key] = Use(
+                "measured", found.anchor.table, found.anchor.note, look_ups, outside, operators=1
+            )
         return found
 
     def _look_up_collective(self, op: Collective) -> Measured | str | None:

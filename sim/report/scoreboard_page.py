@@ -60,6 +60,7 @@ def _dataset(found: Mapping[str, Any]) -> Iterator[str]:
     yield _errors(found)
     if found["cross_validation"]:
         yield _SHIPPED.format(parameters=", ".join(f"`{name}`" for name in found["cross_validation"]["parameters"]))
+    yield from _other_costs(found)
     if found["requests"]:
         yield "### Request by request\n"
         yield _requests(found["requests"])
@@ -82,6 +83,40 @@ def _dataset(found: Mapping[str, Any]) -> Iterator[str]:
     yield _worst(found["worst"])
     yield "### Assumed\n"
     yield "".join(f"- {one}\n" for one in found["assumptions"])
+
+
+def _other_costs(found: Mapping[str, Any]) -> Iterator[str]:
+    """Errors with kernel times of other sources beside those of the curves, in all and by engine."""
+    for source, other in (found.get("other_costs") or {}).items():
+        yield f"### Kernel times: analytic and {source}\n"
+        if "reason" in other:
+            yield f"Not scored: {other['reason']}.\n"
+            continue
+        yield (
+            "The same rows with the curves that are shipped and with `costs` of that source. *From tables*: of the\n"
+            "operators that a source is chosen for (products, experts, attention, collectives), the share that its\n"
+            "tables answered; curves stand in for the others.\n"
+        )
+        parts = [("all", found, other)]
+        parts += [(name, found["by"]["engine"][name], part) for name, part in other["by"].get("engine", {}).items()]
+        metrics = [*other["metrics"]][:_SHOWN_METRICS]
+        heads = [head for metric in metrics for head in (metric_title(metric), source, "bias")]
+        rows = [
+            (
+                name,
+                f"{new['answered']} of {new['rows']}",
+                _percent(new["from_tables_frac"]),
+                *_beside(old, new, metrics),
+            )
+            for name, old, new in parts
+        ]
+        yield _table(("rows", "answered", "from tables", *heads), rows)
+
+
+def _beside(old: Mapping[str, Any], new: Mapping[str, Any], metrics: Iterable[str]) -> Iterator[str]:
+    for metric in metrics:
+        errors = new["metrics"].get(metric, {})
+        yield from (_pair(old["metrics"].get(metric, {})), _pair(errors), _percent(errors.get("bias_frac")))
 
 
 def _errors(found: Mapping[str, Any]) -> str:
