@@ -20,10 +20,11 @@ its absolute value, in percent; bias is the median signed error.
 """
 
 _SHIPPED: Final = """\
-*As shipped* means the engine profiles of this version, none of whose parameters was fitted to these rows, so that
-leaving rows out changes nothing. For the other columns host and front-end times of each engine ({parameters})
+*As shipped* means the profiles of this version. Kernel times are fitted to kernel tables alone; where a time of host or
+front end says `source: fitted` in its profile, its reference names the rows, and for those this column is in the
+sample. For the other columns all of these times ({parameters})
 were fitted to rows of all models and systems (*fitted*), or of all but one, whose rows were then simulated with
-them. Those values are not shipped: they would have to hold for other measurements too.
+them.
 """
 
 _SCHEMES: Final = (("in_sample", "fitted"), ("model", "model left out"), ("system", "system left out"))
