@@ -49,7 +49,7 @@ bands: $(DEV_STAMP) ## Fit the error bands of the engine profiles again (PLANSIM
 	$(BIN)/plansim validate --dataset serving_points --bands hardware_profiles/engines
 
 scoreboard: $(DEV_STAMP) ## Write docs/scoreboard.md and .json again; takes some minutes (PLANSIM_DATA names the measurements)
-	$(BIN)/plansim validate --cross-validate model --cross-validate system --out out/scoreboard
+	$(BIN)/plansim validate --cross-validate model --cross-validate system --costs measured --out out/scoreboard
 	cp out/scoreboard/scoreboard.md out/scoreboard/scoreboard.json docs/
 
 reproduce: $(DEV_STAMP) ## Write docs/reproduce.md again: published claims, simulated and judged

@@ -39,6 +39,14 @@ CrossOption = Annotated[
         help="Also fit the engines' times without each model or system and predict it: model, system; repeatable.",
     ),
 ]
+CostsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--costs",
+        metavar="SOURCE",
+        help="Also predict with kernel times of this source: measured, or a CSV of your own; repeatable.",
+    ),
+]
 AgainstOption = Annotated[
     Path | None,
     typer.Option("--against", metavar="FILE", help="Exit with 5 if errors are larger than in this scoreboard.json."),
@@ -56,6 +64,7 @@ def validate(
     scenario: DeploymentOption = None,
     set_: SetOption = None,
     cross: CrossOption = None,
+    costs: CostsOption = None,
     against: AgainstOption = None,
     bands: BandsOption = None,
     workers: WorkersOption = None,
@@ -78,7 +87,7 @@ def validate(
             )
         if cross or bands is not None:
             raise InputError("--set excludes --cross-validate and --bands: profiles stand for the rows as they are")
-    from sim.validation import score, write_bands
+    from sim.validation import score, with_other_costs, write_bands
 
     before = None if against is None else read_digest(against)
     folder = None if out is None else writable_folder(out)
@@ -88,6 +97,8 @@ def validate(
         processes = workers_or_cores(workers)
         overrides = () if scenario is not None else set_ or ()
         board = score(tables, seed=seed or 0, workers=processes, overrides=overrides, progress=advance)
+        if costs:
+            board = with_other_costs(board, costs, workers=processes, progress=advance)
         if cross:
             from sim.calibration import cross_validate_all
 

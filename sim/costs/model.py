@@ -257,12 +257,14 @@ class CostModel:
         label = f"{op.kind} over {op.group}" if isinstance(op, Collective) else self._label(op)
         key = (label, op.name, isinstance(found, str))
         if isinstance(found, str):
-            self._looked_up[key] = Use("analytic", self._curve_sources.get(label, ""), found)
+            self._looked_up[key] = Use("analytic", self._curve_sources.get(label, ""), found, operators=1)
             return None
         look_ups, outside = found.at.inside.size, int(np.sum(~found.at.inside))
         known = self._looked_up.get(key)
         if known is None or known.look_ups < look_ups:
-            self._looked_up[key] = Use("measured", found.anchor.table, found.anchor.note, look_ups, outside)
+            self._looked_up[key] = Use(
+                "measured", found.anchor.table, found.anchor.note, look_ups, outside, operators=1
+            )
         return found
 
     def _look_up_collective(self, op: Collective) -> Measured | str | None:
@@ -291,7 +293,8 @@ class CostModel:
         )
         time_s = gemm_time_s(op.m, terms, setup.curve)
         cost = OpCost(time_s, terms.compute_s, terms.memory_s + terms.quantise_s, _NONE, terms.overhead_s)
-        return _Form(cost, self._roofline_s(op, setup.flops_per_s))
+        cold = self._cold(op.bytes(), terms.memory_s, terms.overhead_s)
+        return _Form(cost, self._roofline_s(op, setup.flops_per_s), cold_read_s=cold[0], cold_fixed_s=cold[1])
 
     def _grouped_gemm(self, op: GroupedGemm) -> _Form:
         setup = self._curves.moe(op.weights_dtype)
@@ -335,11 +338,9 @@ class CostModel:
         time_s = decode_attention_time_s(op.sequences, terms, curve)
         compute_s = np.maximum(terms.compute_s, terms.blocks_s)
         cost = OpCost(time_s, compute_s, terms.memory_s, _NONE, terms.overhead_s)
-        cold_read_s, cold_fixed_s = np.where(
-            moved_bytes < self.device.llc_bytes, np.broadcast_arrays(terms.memory_s, terms.overhead_s), 0.0
-        )
+        cold = self._cold(moved_bytes, terms.memory_s, terms.overhead_s)
         floor_s = self._roofline_s(op, self._attention_rate(op))
-        return _Form(cost, floor_s, cold_read_s=cold_read_s, cold_fixed_s=cold_fixed_s)
+        return _Form(cost, floor_s, cold_read_s=cold[0], cold_fixed_s=cold[1])
 
     def _prefill_attention(self, op: PrefillAttention) -> _Form:
         curve = replace(self._curves.prefill(op.kv_dtype, op.kind), t0_s=self.prefill_curve(op)[0])
@@ -396,6 +397,14 @@ class CostModel:
     def _roofline_s(self, op: Operator, flops_per_s: float) -> Array:
         """Least time [s] of one execution: its FLOPs at the dense peak, its bytes at the memory bandwidth."""
         return np.asarray(np.maximum(op.flops() / flops_per_s, op.bytes() / self.device.memory_bytes_per_s))
+
+    def _cold(self, moved_bytes: Value, memory_s: Array, overhead_s: Array) -> tuple[Array, Array]:
+        """Times [s] to read operands from memory, and of the launch, where a repeated call finds them in the cache.
+
+        A benchmark runs one product or attention over and over; a model reads all its weights in between.
+        """
+        cached = np.asarray(moved_bytes) < self.device.llc_bytes
+        return np.where(cached, memory_s, 0.0), np.where(cached, overhead_s, 0.0)
 
     def _attention_rate(self, op: DecodeAttention | PrefillAttention) -> float:
         """Dense peak [FLOP/s] that attention could use: over an 8-bit cache some kernels multiply in 8 bit."""

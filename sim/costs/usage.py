@@ -19,6 +19,7 @@ class Use:
         note: Why the analytic curve stands in, or what the table stands in for; empty if nothing does.
         look_ups: Points of compiled cost tables that were looked up in a measured table.
         outside: Those of them that lie outside its grid or layouts, and follow the form scaled as at the nearest edge.
+        operators: Operators of a stage or pool that asked tables for their time, and had this answer.
     """
 
     source: Literal["measured", "analytic"]
@@ -26,6 +27,7 @@ class Use:
     note: str = ""
     look_ups: int = 0
     outside: int = 0
+    operators: int = 0
 
     def __str__(self) -> str:
         """The use in one line."""
@@ -47,6 +49,7 @@ class Use:
             _joined(self.note, other.note),
             self.look_ups + other.look_ups,
             self.outside + other.outside,
+            self.operators + other.operators,
         )
 
 

@@ -35,6 +35,7 @@ def scoreboard_tables(summary: Mapping[str, Any]) -> list[RenderableType]:
 
 def _dataset(name: str, found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield _errors(f"{name}: {found['answered']} of {found['rows']} rows answered", found)
+    yield from _other_costs(found.get("other_costs", {}))
     yield _groups(found)
     if found.get("requests"):
         yield _requests(found["requests"])
@@ -59,6 +60,20 @@ def _errors(title: str, found: Mapping[str, Any]) -> Table:
                 answered = _percent(peer["answered_frac"])
                 table.add_row(f"  {peer['peer']}", "", answered, *_figures(peer)[:2], "", style="dim")
     return table
+
+
+def _other_costs(sources: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Errors with kernel times of other sources, one table each."""
+    for name, found in sources.items():
+        if "reason" in found:
+            yield Text(f"costs: {name} not scored, {found['reason']}\n")
+            continue
+        share = _percent(found["from_tables_frac"])
+        title = f"costs: {name}, {share} of operators from tables, {found['answered']} of {found['rows']} rows answered"
+        table = _table(title, "metric", "values", "answered", "median |error|", "P90 |error|", "bias")
+        for metric, errors in found["metrics"].items():
+            table.add_row(metric_title(metric), str(errors["n"]), str(errors["answered"]), *_figures(errors))
+        yield table
 
 
 def _groups(found: Mapping[str, Any]) -> Table:

@@ -20,10 +20,11 @@ its absolute value, in percent; bias is the median signed error.
 """
 
 _SHIPPED: Final = """\
-*As shipped* means the engine profiles of this version, none of whose parameters was fitted to these rows, so that
-leaving rows out changes nothing. For the other columns host and front-end times of each engine ({parameters})
+*As shipped* means the profiles of this version. Kernel times are fitted to kernel tables alone; where a time of host or
+front end says `source: fitted` in its profile, its reference names the rows, and for those this column is in the
+sample. For the other columns all of these times ({parameters})
 were fitted to rows of all models and systems (*fitted*), or of all but one, whose rows were then simulated with
-them. Those values are not shipped: they would have to hold for other measurements too.
+them.
 """
 
 _SCHEMES: Final = (("in_sample", "fitted"), ("model", "model left out"), ("system", "system left out"))
@@ -60,6 +61,7 @@ def _dataset(found: Mapping[str, Any]) -> Iterator[str]:
     yield _errors(found)
     if found["cross_validation"]:
         yield _SHIPPED.format(parameters=", ".join(f"`{name}`" for name in found["cross_validation"]["parameters"]))
+    yield from _other_costs(found)
     if found["requests"]:
         yield "### Request by request\n"
         yield _requests(found["requests"])
@@ -82,6 +84,40 @@ def _dataset(found: Mapping[str, Any]) -> Iterator[str]:
     yield _worst(found["worst"])
     yield "### Assumed\n"
     yield "".join(f"- {one}\n" for one in found["assumptions"])
+
+
+def _other_costs(found: Mapping[str, Any]) -> Iterator[str]:
+    """Errors with kernel times of other sources beside those of the curves, in all and by engine."""
+    for source, other in (found.get("other_costs") or {}).items():
+        yield f"### Kernel times: analytic and {source}\n"
+        if "reason" in other:
+            yield f"Not scored: {other['reason']}.\n"
+            continue
+        yield (
+            "The same rows with the curves that are shipped and with `costs` of that source. *From tables*: of the\n"
+            "operators that a source is chosen for (products, experts, attention, collectives), the share that its\n"
+            "tables answered; curves stand in for the others.\n"
+        )
+        parts = [("all", found, other)]
+        parts += [(name, found["by"]["engine"][name], part) for name, part in other["by"].get("engine", {}).items()]
+        metrics = [*other["metrics"]][:_SHOWN_METRICS]
+        heads = [head for metric in metrics for head in (metric_title(metric), source, "bias")]
+        rows = [
+            (
+                name,
+                f"{new['answered']} of {new['rows']}",
+                _percent(new["from_tables_frac"]),
+                *_beside(old, new, metrics),
+            )
+            for name, old, new in parts
+        ]
+        yield _table(("rows", "answered", "from tables", *heads), rows)
+
+
+def _beside(old: Mapping[str, Any], new: Mapping[str, Any], metrics: Iterable[str]) -> Iterator[str]:
+    for metric in metrics:
+        errors = new["metrics"].get(metric, {})
+        yield from (_pair(old["metrics"].get(metric, {})), _pair(errors), _percent(errors.get("bias_frac")))
 
 
 def _errors(found: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 Start in `rows` (what a measured row is), then `formats` (one file per kind of table, with what each assumes),
 `benchmarks` (results of benchmark tools, one file per tool),
 `datasets` (where tables are found), `predict` (one row through the simulator), `score` (all rows) and `summary` (errors
-by group, and what peers have published). `claims` holds what papers say of their systems, judged one by one.
+by group, and what peers have published). `other_costs` has the errors with kernel times of another source, `claims`
+what papers say of their systems, judged one by one.
 Nothing here is fitted to the rows.
 """
 
@@ -24,6 +25,7 @@ from sim.validation.datasets import Dataset, dataset_files, find_dataset, read_r
 from sim.validation.digest import digest, regressions
 from sim.validation.entries import Entry
 from sim.validation.formats import MEASUREMENTS, MeasurementFormat
+from sim.validation.other_costs import with_other_costs
 from sim.validation.peers import PEERS, PeerFigure
 from sim.validation.predict import Compiled, Prediction, predict
 from sim.validation.rows import ClosedPoint, MeasuredRow
@@ -62,5 +64,6 @@ __all__ = [
     "regressions",
     "reproduce",
     "score",
+    "with_other_costs",
     "write_bands",
 ]

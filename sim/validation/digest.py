@@ -33,12 +33,9 @@ def digest(board: Scoreboard) -> dict[str, Any]:
             "source": dataset.source,
             **{key: summary[key] for key in ("format", "rows", "answered", "reasons", "peers", "assumptions", "bands")},
             "metrics": _means(summary["metrics"]),
-            "by": {
-                group: {label: {**part, "metrics": _means(part["metrics"])} for label, part in parts.items()}
-                for group, parts in summary["by"].items()
-                if group in GROUPS and len(parts) > 1
-            },
+            **_by(summary),
             "cross_validation": summary.get("cross_validation"),
+            "other_costs": _other_costs(summary.get("other_costs", {})),
             "requests": summary.get("requests", {}),
             "repeats": repeats(dataset),
             "worst": _worst(dataset, entries),
@@ -49,6 +46,25 @@ def digest(board: Scoreboard) -> dict[str, Any]:
 
 def _means(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {name: errors for name, errors in metrics.items() if "." not in name}
+
+
+def _other_costs(sources: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {**found, **({"metrics": _means(found["metrics"])} if "metrics" in found else {}), **_by(found)}
+        for name, found in sources.items()
+    }
+
+
+def _by(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The groups of a summary with the errors of means alone."""
+    if "by" not in found:
+        return {}
+    by = {
+        group: {label: {**part, "metrics": _means(part["metrics"])} for label, part in parts.items()}
+        for group, parts in found["by"].items()
+        if group in GROUPS and len(parts) > 1
+    }
+    return {"by": by}
 
 
 def _rounded(value: Any) -> Any:

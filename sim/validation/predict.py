@@ -6,7 +6,8 @@ row asks for a metric that needs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sim.core import Array, InfeasibleError, InputError, summarise
+from sim.costs import Use
 from sim.plans import EngineSpec, Infeasible, ResolvedPlan, resolve
 from sim.results import STEP, Band, get_metric
 from sim.scenario import (
@@ -48,6 +50,8 @@ class Prediction:
         e2e_errors: |predicted / measured - 1| of the E2E latency of each request whose times are known.
         fits: Whether a training plan is judged to fit the memory of its devices.
         costs: Source of each kernel's times, by kernel and number format.
+        operators: How many operators asked measured tables for their times, by the source that answered; empty where
+            all costs are analytic.
     """
 
     values: Mapping[str, float | None] = field(default_factory=dict)
@@ -57,6 +61,7 @@ class Prediction:
     e2e_errors: Array | None = field(default=None, repr=False)
     fits: bool = True
     costs: Mapping[str, str] = field(default_factory=dict)
+    operators: Mapping[str, int] = field(default_factory=dict)
 
 
 def predict(
@@ -126,13 +131,22 @@ def _predict(
         metrics = runners[0].evaluate(plan).metrics
         values |= {path: get_metric(metrics, path) for path, value in values.items() if value is None}
     setting = setting_of(runners[0].things)
+    uses = runners[0].compiled(plan).uses
     return Prediction(
         values,
         bands_for(things.engine, setting),
         setting,
         e2e_errors=_e2e_errors(row, samples),
-        costs={label: use.source for label, use in runners[0].compiled(plan).uses.items()},
+        costs={label: use.source for label, use in uses.items()},
+        operators=_asked(uses.values()),
     )
+
+
+def _asked(uses: Iterable[Use]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for use in uses:
+        counts[use.source] += use.operators
+    return {source: count for source, count in counts.items() if count}
 
 
 def _predict_training(row: MeasuredRow, overrides: Sequence[str]) -> Prediction:

@@ -35,6 +35,7 @@ class Scoreboard:
         seed: Seed of the simulations.
         cross_validation: By dataset, errors with parameters fitted to other rows than those predicted.
         overrides: Changes of every row's scenario.
+        other_costs: By dataset and source of kernel times, errors of the same rows with that source.
     """
 
     datasets: tuple[Dataset, ...]
@@ -42,6 +43,7 @@ class Scoreboard:
     seed: int
     cross_validation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    other_costs: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     @cached_property
     def entries(self) -> tuple[tuple[tuple[Entry, ...], ...], ...]:
@@ -59,6 +61,8 @@ class Scoreboard:
             found[dataset.name] = summarise_dataset(dataset, entries, predictions)
             if dataset.name in self.cross_validation:
                 found[dataset.name]["cross_validation"] = dict(self.cross_validation[dataset.name])
+            if dataset.name in self.other_costs:
+                found[dataset.name]["other_costs"] = dict(self.other_costs[dataset.name])
         return found
 
     def bands(self, dataset: str) -> dict[str, EngineBands]:

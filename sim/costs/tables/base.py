@@ -65,6 +65,32 @@ def clean_rows(columns: Mapping[str, Array], time_s: Array, table: str) -> Kerne
     return KernelRows(shapes, times, table).where(np.isfinite(times) & (times > 0.0))
 
 
+_SLOWER: Final = 1.25
+"""A row this many times slower than a padded one is disturbed; below it is the noise of timing and library choice."""
+
+
+def padded_rows(rows: KernelRows, axis: str) -> tuple[KernelRows, int]:
+    """The rows, none much slower than one that is equal but larger along `axis`, and how many were lowered to that.
+
+    A batch can always be padded to a larger one, as CUDA graphs do, so `t(m) <= t(m')` for `m < m'`. Rows that break
+    this by more than `_SLOWER` are of kernels that a tuner picked badly for just that batch (vLLM's FP8 rows on B200:
+    every tenth takes twice the time of its neighbours).
+    """
+    others = [column for name, column in rows.columns.items() if name != axis]
+    order = np.lexsort((rows.columns[axis], *others))
+    same = np.ones(len(order), dtype=bool)
+    for column in others:
+        same[1:] &= column[order][1:] == column[order][:-1]
+    time_s = rows.time_s[order]
+    least_s = time_s.tolist()
+    for at in np.flatnonzero(same[1:])[::-1].tolist():
+        least_s[at] = min(least_s[at], least_s[at + 1])
+    slow = time_s > _SLOWER * np.asarray(least_s)
+    lowered = rows.time_s.copy()
+    lowered[order] = np.where(slow, least_s, time_s)
+    return KernelRows(rows.columns, lowered, rows.table), int(np.count_nonzero(slow))
+
+
 class TableSource(Protocol):
     """Measured tables for one device and engine; made by calling the class with what `TABLES` says."""
 

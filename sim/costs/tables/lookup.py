@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.core import Array
 from sim.costs.numeric import Value
-from sim.costs.tables.base import KernelRows, TableSource
+from sim.costs.tables.base import KernelRows, TableSource, padded_rows
 from sim.costs.tables.ratios import RatioAt, RatioGrid
 from sim.costs.tables.shapes import SHAPES, Layout, Shape, dtype_of, kernel_of, nearest_layout, why_unread
 from sim.models import Operator
@@ -136,6 +136,7 @@ class MeasuredKernels:
 
 def _fit(rows: KernelRows, shape: Shape, analytic: Analytic) -> tuple[RatioGrid, float, list[str]]:
     """The ratios of the rows to the form, the measured fixed latency [s], and what was mended."""
+    rows, slow = padded_rows(rows, shape.padded) if shape.padded else (rows, 0)
     shortest_s, form_s = float(rows.time_s.min()), float(np.min(analytic.time_s))
     fixed_s = min(analytic.fixed_s, _FIXED_SHARE * shortest_s)
     cold_s = min(1.0, shortest_s / form_s) * np.asarray(analytic.cold_fixed_s) + analytic.cold_read_s
@@ -147,6 +148,8 @@ def _fit(rows: KernelRows, shape: Shape, analytic: Analytic) -> tuple[RatioGrid,
     mended = (
         [f"{too_fast} of {len(rows)} rows beat the roofline or a cold memory and are raised to it"] if too_fast else []
     )
+    if slow:
+        mended.append(f"{slow} of {len(rows)} rows slower than larger batches are lowered to them")
     if grid.spikes:
         mended.append(f"{grid.spikes} isolated spikes are levelled")
     return grid, fixed_s, mended

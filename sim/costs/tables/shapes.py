@@ -41,6 +41,7 @@ class Shape:
         where: Coordinates of an operator on the grid.
         layout_of: An operator's layout.
         at_rows: The operator with the shapes of table rows of one layout.
+        padded: Axis along which a smaller problem can be padded to a larger one, so that it never need take longer.
     """
 
     axes: tuple[str, ...]
@@ -49,6 +50,7 @@ class Shape:
     where: Callable[[Any], tuple[Value, ...]]
     layout_of: Callable[[Any], Layout]
     at_rows: Callable[[Any, Columns, Layout], Operator]
+    padded: str = ""
 
 
 def kernel_of(op: Operator) -> str | None:
@@ -162,6 +164,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
         where=lambda op: (op.m, op.n, op.k),
         layout_of=lambda op: (),
         at_rows=lambda op, rows, _: replace(op, count=1.0, m=rows["m"], n=rows["n"], k=rows["k"]),
+        padded="m",
     ),
     "moe": Shape(
         axes=("tokens",),

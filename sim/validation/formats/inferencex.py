@@ -14,6 +14,8 @@ from sim.validation.formats.base import Line
 DEEPSEEK: Final = ("deepseek-ai/DeepSeek-V3", "nvidia/DeepSeek-R1-NVFP4")
 QWEN_HYBRID: Final = "Qwen/Qwen3.5-397B-A17B"
 GPT_OSS: Final = "openai/gpt-oss-120b"
+LLAMA: Final = "meta-llama/Llama-3.1-70B"
+KIMI: Final = "moonshotai/Kimi-K2.5"
 
 LLAMA_70B: Final = "meta-llama/Llama-3.1-70B"
 
@@ -45,6 +47,8 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     if not line.text("measured_on") or line.text("mode") == "disagg":
         return {}
     engine, model = line.text("backend"), line.text("arch")
+    if engine == "vllm":
+        return _vllm(line)
     if engine == "sglang" and model in (*DEEPSEEK, QWEN_HYBRID):
         return _sglang(line)
     if engine == "trtllm" and model in DEEPSEEK:
@@ -54,6 +58,20 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
         return {"kv_dtype": "fp8", "max_num_batched_tokens": 20000, "kv_memory_frac": 0.85, **wait}
     if engine == "trtllm" and model == LLAMA_70B:
         return _trtllm_llama(line, plan)
+    return {}
+
+
+def _vllm(line: Line) -> dict[str, Any]:
+    """`70b_fp8_h100`, `70b_fp8_h200`, `70b_fp8_b200`, `70b_fp4_b200`, `gptoss_fp4_b200` and `kimik2.5_*`.
+
+    The scripts of Llama, and those of gpt-oss on Blackwell, store keys and values in 8 bit. So does Kimi's NVFP4
+    checkpoint by its own configuration, which vLLM's `auto` follows since 0.12.
+    """
+    model, precision = line.text("arch"), line.text("precision")
+    if model == LLAMA or (model == GPT_OSS and line.text("system") == "b200_sxm"):
+        return {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
+    if model == KIMI:
+        return {"kv_dtype": "fp8"} if precision == "fp4" else {"kv_memory_frac": 0.95}
     return {}
 
 
