@@ -11,7 +11,8 @@ attention data parallelism the tokens of all data-parallel ranks are gathered be
 reduce-scattered after them: vLLM's default for experts, `--all2all-backend allgather_reducescatter` (vLLM
 documentation, "Expert Parallel Deployment"); or each token goes only to the ranks that hold experts of its own
 (`Shard.all_to_all`: DeepEP, TensorRT-LLM's NVLink exchange). Between pipeline stages each rank sends its share of every
-tensor and the receivers gather the whole (`vllm/distributed/parallel_state.py`, send_tensor_dict with `all_gather_group`).
+tensor and the receivers gather the whole (`vllm/distributed/parallel_state.py`, send_tensor_dict with
+`all_gather_group`).
 
 Two functions separate what an iteration's cost depends on: tokens and rows of logits.
 """
