@@ -10,7 +10,7 @@ from sim.models import ModelSpec
 from sim.training.plan import TrainingPlan
 from sim.training.spec import TrainingWorkload
 
-_WITHOUT_FLAG: Final = ("zb_h1", "zb_h2", "zb_v", "v_half", "dualpipe", "vocab_1", "vocab_2", "gpipe", "forward_only")
+_WITH_FLAG: Final = ("1f1b", "interleaved")
 
 
 def megatron_command(plan: TrainingPlan, *, model: ModelSpec, workload: TrainingWorkload, cluster: Cluster) -> str:
@@ -66,7 +66,7 @@ def _overlap_arguments(plan: TrainingPlan) -> Iterator[str]:
 
 def _notes(plan: TrainingPlan) -> Iterator[str]:
     """What the arguments cannot say."""
-    if plan.schedule in _WITHOUT_FLAG:
+    if plan.schedule not in _WITH_FLAG:
         yield f"# no argument chooses the schedule {plan.schedule}"
     if len({*plan.layers_per_stage}) > 1:
         layers = ", ".join(map(str, plan.layers_per_stage))

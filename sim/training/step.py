@@ -336,12 +336,14 @@ class TrainingStep:
             for part in self._stage_model.head:
                 for cause, seconds in part.parts_s.items():
                     parts[cause] = parts.get(cause, 0.0) + seconds * passes
+            if self.schedule.synchronous:
+                parts["pp_comm"] = passes * self._vocabulary_times_s()["exchange_s"]
         busy_s = sum(parts.values())
         parts = _without(parts, busy_s - float(pipeline.busy_s[device]))
         if self.plan.pp > 1:
             idle_s = max(0.0, float(pipeline.idle_s[device]))
             late_s = min(idle_s, max(0.0, pipeline.end_s - self._replayed(0.0).end_s))
-            parts["pp_comm"] = late_s + float(pipeline.blocked_s[device])
+            parts["pp_comm"] = parts.get("pp_comm", 0.0) + late_s + float(pipeline.blocked_s[device])
             parts["bubble"] = idle_s - late_s
         return parts
 

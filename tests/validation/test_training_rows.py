@@ -70,7 +70,6 @@ def test_dense_definitions_agree_with_palm_s(tmp_path: Path) -> None:
         ({"precision": "float8 rowwise+compile"}, "per row"),
         ({"metric": "weak_scaling_efficiency", "value": "100"}, "weak_scaling_efficiency"),
         ({"tp": "3"}, "does not divide"),
-        ({"schedule": "1F1B + interlaced"}, "interlaced"),
     ],
 )
 def test_what_cannot_be_evaluated_says_why(changes: dict[str, str], words: str, tmp_path: Path) -> None:
@@ -95,6 +94,8 @@ def test_memory_counts_even_where_the_flop_rate_does_not(tmp_path: Path) -> None
         ({"sharding_offload": "FSDP FULL_SHARD(ZeRO-3)"}, {"zero": 3}),
         ({"schedule": "ZB-1p", "recompute": "none"}, {"schedule": "zb_h1"}),
         ({"precision": "bf16+compile"}, {"compiled": True}),
+        ({"schedule": "1F1B + interlaced", "pp": "4"}, {"schedule": "1f1b_interlaced"}),
+        ({"schedule": "1F1B + redis", "pp": "4"}, {"layers_per_stage": [7, 7, 6, 4]}),
         ({"vpp": "2"}, {"vpp": 2, "schedule": "interleaved"}),
         ({"micro_batch": "not stated"}, {"micro_batch": 1}),
         ({"micro_batch": "not stated", "pp": "1", "dp": "4"}, {"micro_batch": 8}),

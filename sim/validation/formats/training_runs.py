@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sim.models import ModelSpec, load_model
+from sim.training import even_layers
 from sim.validation.flop_rates import PEAKS, Counted, flops_per_step, published_parameters
 from sim.validation.formats.base import MEASUREMENTS, Line, MeasurementFile, MeasurementFormat
 from sim.validation.rows import MeasuredRow
@@ -77,8 +78,8 @@ _SCHEDULES: Final = (
     ("DualPipe", "dualpipe"),
     ("1F1B + vocab-1", "1f1b_vocab_1"),
     ("1F1B + vocab-2", "1f1b_vocab_2"),
+    ("1F1B + interlaced", "1f1b_interlaced"),
 )
-_NOT_MODELLED: Final = {"interlaced": "interlaced vocabulary passes", "redis": "layers redistributed by cost"}
 _CHUNK_LAYERS: Final = 2
 _MOST_SEQUENCES: Final = 8
 _OFFLOADS: Final = ("offload", "Infinity", "CPU", "NVMe", "pods")
@@ -378,15 +379,25 @@ def _sharding(text: str) -> _Scenario:
 
 def _schedule(line: Line, plan: _Scenario) -> _Scenario:
     text = line.text("schedule")
-    for word, what in _NOT_MODELLED.items():
-        if text.endswith(word):
-            raise _UnusableError(f"not modelled: {what}")
+    if text.endswith("redis"):
+        return {"layers_per_stage": _redistributed(line, plan["pp"])}
     for beginning, schedule in _SCHEDULES:
         if text.startswith(beginning):
             return {"schedule": schedule}
     if plan["vpp"] > 1 and plan["pp"] > 1:
         return {"schedule": "interleaved"}
     return {}
+
+
+def _redistributed(line: Line, pp: int) -> list[int]:
+    """Layers per stage such that the stage with the most FLOPs has the least, LM head included.
+
+    A head of `V` rows is worth `V / 12h` layers of a GPT; whole layers move, as in the paper's baseline (Yeung et al.,
+    arXiv 2411.05288, section 6.1).
+    """
+    layers, head = _count(line, "layers"), _count(line, "vocab") / (12.0 * _count(line, "hidden"))
+    last = min(range(layers // pp, -1, -1), key=lambda own: max(own + head, -(-(layers - own) // (pp - 1))))
+    return [*even_layers(layers - last, pp - 1), last]
 
 
 def fit_rows(rows: list[MeasuredRow]) -> Iterator[MeasuredRow]:
