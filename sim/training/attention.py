@@ -18,7 +18,7 @@ def head_dims(attention: GQA | MLA) -> tuple[int, int]:
     """Dimension of a query or key, and of a value."""
     if isinstance(attention, MLA):
         return attention.nope_dim + attention.rope_dim, attention.v_dim
-    return attention.head_dim, attention.head_dim
+    return attention.head_dim, attention.value_dim
 
 
 def heads_per_rank(attention: GQA | MLA, tp: int) -> tuple[float, float]:

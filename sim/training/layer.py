@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from sim.models import GQA, MLA, Collective, Dense, Elementwise, Gemm, GroupedGemm, LayerGroup, ModelSpec, MoE
+from sim.models import GQA, MLA, Collective, Dense, Gemm, GroupedGemm, LayerGroup, ModelSpec, MoE
 from sim.training.attention import core_backward, core_forward, head_dims, heads_per_rank
-from sim.training.blocks import blocks_of, products
-from sim.training.operators import TrainingOperator, WeightGradient
+from sim.training.blocks import Attention, Recurrence, blocks_of, products
+from sim.training.operators import TrainingOperator, WeightGradient, stream
+from sim.training.recurrence import scan_backward, scan_forward
 from sim.training.shape import WorkShape
 
 _BYTES = 2.0
@@ -41,65 +42,83 @@ class LayerWork(NamedTuple):
 
 
 def layer_work(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> LayerWork:
-    """The work of one layer of `group` on one rank."""
+    """The work of one layer of `group` on one rank.
+
+    Branches in parallel share the input gathered for them and are summed before one reduction: half the collectives of
+    a layer (Wang and Komatsuzaki, GPT-J, 2021; Chowdhery et al., PaLM, arXiv 2204.02311, section 2). Their products
+    stay apart.
+    """
     own = blocks_of(group)
-    blocks = [_attention_block(model, own.attention, shape), _feed_forward_block(model, own.ffn, shape)]
-    streams = _residual_streams(model, shape)
-    forward, backward_input, backward_weight = _joined(blocks)
-    return LayerWork(
-        [*forward, *streams[0]],
-        [*backward_input, *streams[1]],
-        backward_weight,
-        core_forward(own.attention, shape),
-    )
+    parts: list[_Block] = []
+    if own.attention is not None:
+        parts.append(_attention_block(model, own.attention, shape))
+    if own.recurrence is not None:
+        parts.append(_recurrent_block(model, own.recurrence, shape))
+    if own.ffn is not None:
+        parts.append(_feed_forward_block(model, own.ffn, shape))
+    collectives = tensor_collectives(model, shape)
+    parts += [(*collectives, [])] * group.blocks
+    streams = _residual_streams(model, group, shape)
+    forward, backward_input, backward_weight = _joined(parts)
+    core = [] if own.attention is None else core_forward(own.attention, shape)
+    return LayerWork([*forward, *streams[0]], [*backward_input, *streams[1]], backward_weight, core)
 
 
 _Block = tuple[list[TrainingOperator], list[TrainingOperator], list[TrainingOperator]]
 
 
-def _residual_streams(model: ModelSpec, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
-    """Norms and the two residual additions (with bias and dropout), forward and backward."""
+def _residual_streams(
+    model: ModelSpec, group: LayerGroup, shape: WorkShape
+) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
+    """Norms and additions to the residual (with bias and dropout), forward and backward; one reads both branches."""
     rows = shape.residual_tokens * model.hidden_size
-    mask = _MASK_BYTES if shape.dropout else 0.0
+    mask = _MASK_BYTES * group.branches / group.blocks if shape.dropout else 0.0
+    read = 2.0 + 2.0 * group.branches / group.blocks
     return (
         [
-            _stream("norm", _NORM_BYTES * rows, model.norms_per_layer),
-            _stream("residual", (6.0 + mask) * rows, 2.0),
+            stream("norm", _NORM_BYTES * rows, model.norms_of(group)),
+            stream("residual", (read + 2.0 + mask) * rows, group.blocks),
         ],
         [
-            _stream("norm_backward", _NORM_BACKWARD_BYTES * rows, model.norms_per_layer),
-            _stream("residual_backward", (4.0 + mask) * rows, 2.0),
+            stream("norm_backward", _NORM_BACKWARD_BYTES * rows, model.norms_of(group)),
+            stream("residual_backward", (4.0 + mask) * rows, group.blocks),
         ],
     )
 
 
 def _attention_block(model: ModelSpec, attention: GQA | MLA, shape: WorkShape) -> _Block:
-    linears = _attention_linears(model, attention, shape)
+    linears = _mixer_linears(model, attention, shape)
     (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
     elements = shape.tokens * (heads * width + kv_heads * (width + v_width))
     prepare = 2.0 * _BYTES * elements  # position and layout of queries, keys and values: read and written
+    gated = _BYTES * shape.tokens * heads * v_width if attention.output_gate else 0.0
     context = _context(attention, shape)
     forward: list[TrainingOperator] = [
         *linears[0],
-        _stream("attention_prepare", prepare),
+        stream("attention_prepare", prepare),
         *context[0],
         *core_forward(attention, shape),
-        *tensor_collectives(model, shape)[0],
+        *_stream_pair("output_gate", 3.0, gated)[0],
     ]
     backward: list[TrainingOperator] = [
         *linears[1],
-        _stream("attention_prepare_backward", prepare),
+        stream("attention_prepare_backward", prepare),
         *context[1],
         *core_backward(attention, shape),
-        *tensor_collectives(model, shape)[1],
+        *_stream_pair("output_gate", 3.0, gated)[1],
     ]
     return forward, backward, linears[2]
 
 
-def _attention_linears(model: ModelSpec, attention: GQA | MLA, shape: WorkShape) -> _Block:
-    """Projections of the attention block; those into heads are divided by columns, the output by rows."""
-    found = products(attention, model.hidden_size, tp=shape.tp)
-    return _joined([linear(name, rows, columns, shape) for name, (rows, columns) in found.items()])
+def _recurrent_block(model: ModelSpec, mixer: Recurrence, shape: WorkShape) -> _Block:
+    linears = _mixer_linears(model, mixer, shape)
+    return [*linears[0], *scan_forward(mixer, shape)], [*linears[1], *scan_backward(mixer, shape)], linears[2]
+
+
+def _mixer_linears(model: ModelSpec, mixer: Attention | Recurrence, shape: WorkShape) -> _Block:
+    """Projections around attention or a recurrence; those into heads are divided by columns, the output by rows."""
+    found = products(mixer, model.hidden_size, tp=shape.tp)
+    return _joined([linear(p.name, p.rows, p.columns, shape, dtype="bf16" if p.plain else None) for p in found])
 
 
 def _context(attention: GQA | MLA, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
@@ -119,11 +138,8 @@ def _context(attention: GQA | MLA, shape: WorkShape) -> tuple[list[TrainingOpera
 
 def _feed_forward_block(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> _Block:
     if isinstance(ffn, Dense):
-        block = _dense(model, ffn.intermediate, shape, gated=ffn.gated)
-    else:
-        block = _experts(model, ffn, shape)
-    collectives = tensor_collectives(model, shape)
-    return [*block[0], *collectives[0]], [*block[1], *collectives[1]], block[2]
+        return _dense(model, ffn.intermediate, shape, gated=ffn.gated)
+    return _experts(model, ffn, shape)
 
 
 def _dense(model: ModelSpec, width: float, shape: WorkShape, *, gated: bool) -> _Block:
@@ -134,8 +150,8 @@ def _dense(model: ModelSpec, width: float, shape: WorkShape, *, gated: bool) -> 
     elements = shape.tokens * own
     forward, backward, weight = _joined([into, out])
     return (
-        [*forward, _stream("activation", _BYTES * (inputs + 1.0) * elements)],
-        [*backward, _stream("activation_backward", _BYTES * (2.0 * inputs + 1.0) * elements)],
+        [*forward, stream("activation", _BYTES * (inputs + 1.0) * elements)],
+        [*backward, stream("activation_backward", _BYTES * (2.0 * inputs + 1.0) * elements)],
         weight,
     )
 
@@ -147,6 +163,7 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
     backward is as much work again by input, and by weight.
     """
     hidden, pairs = model.hidden_size, shape.tokens * ffn.top_k
+    width = ffn.latent or hidden
     grouped = GroupedGemm(
         name="experts",
         cause="experts",
@@ -154,29 +171,31 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
         experts=ffn.experts / shape.ep,
         total_experts=ffn.experts,
         top_k=ffn.top_k,
-        hidden=hidden,
+        hidden=width,
         intermediate=ffn.intermediate / shape.tp,
         gated=ffn.gated,
         weights_dtype=shape.linear_dtype,
     )
     router = linear("router", hidden, ffn.experts, shape, dtype="bf16")
-    moves: list[TrainingOperator] = [_stream("permute", 2.0 * _BYTES * pairs * hidden, 2.0)]
+    moves: list[TrainingOperator] = [stream("permute", 2.0 * _BYTES * pairs * width, 2.0)]
     if shape.ep > 1:
         moves.append(
             Collective(
                 name="dispatch",
                 cause="ep_comm",
                 kind="all_to_all",
-                buffer_bytes=_BYTES * pairs * hidden,
+                buffer_bytes=_BYTES * pairs * width,
                 group="ep",
                 count=2.0,
             )
         )
     parts: _Block = [*router[0], *moves, grouped], [*router[1], *moves, grouped], [*router[2], grouped]
-    if not ffn.shared_intermediate:
-        return parts
-    shared = _dense(model, ffn.shared_intermediate, shape, gated=ffn.gated)
-    return _joined([parts, shared])
+    others = []
+    if ffn.latent:
+        others += [linear("latent_in", hidden, width, shape), linear("latent_out", width, hidden, shape)]
+    if ffn.shared_intermediate:
+        others.append(_dense(model, ffn.shared_intermediate, shape, gated=ffn.gated))
+    return _joined([parts, *others])
 
 
 def linear(name: str, rows: float, columns: float, shape: WorkShape, *, dtype: str | None = None) -> _Block:
@@ -191,7 +210,7 @@ def linear(name: str, rows: float, columns: float, shape: WorkShape, *, dtype: s
     by_weight = WeightGradient(name=f"{name}_wgrad", m=rows, n=columns, k=tokens, dtype=used, sum_bytes=width)
     if shape.fused_accumulation:
         return [forward], [by_input], [by_weight]
-    added = _stream("grad_accumulation", (_BYTES + 2.0 * width) * rows * columns)
+    added = stream("grad_accumulation", (_BYTES + 2.0 * width) * rows * columns)
     return [forward], [by_input], [replace(by_weight, sum_bytes=0.5 * _BYTES), added]
 
 
@@ -214,5 +233,8 @@ def _joined(parts: list[_Block]) -> _Block:
     return forward, backward, weight
 
 
-def _stream(name: str, moved_bytes: float, count: float = 1.0) -> Elementwise:
-    return Elementwise(name=name, cause="norm_activation", moved_bytes=moved_bytes, count=count)
+def _stream_pair(name: str, passes: float, size_bytes: float) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
+    """A kernel of so many passes over a tensor, and its backward one of two more; nothing for an empty tensor."""
+    if not size_bytes:
+        return [], []
+    return [stream(name, passes * size_bytes)], [stream(f"{name}_backward", (passes + 2.0) * size_bytes)]

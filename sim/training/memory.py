@@ -15,6 +15,7 @@ from sim.plans import TrainingEngineSpec
 from sim.training.attention import head_dims, heads_per_rank
 from sim.training.blocks import blocks_of
 from sim.training.plan import TrainingPlan
+from sim.training.recurrence import recurrence_bytes
 from sim.training.shape import WorkShape
 from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, RankParameters, grad_bytes
 from sim.training.vocabulary import padded_vocab
@@ -29,14 +30,25 @@ def layer_activation_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape
     divided over `tp`: queries, keys, values and the input of the output product, the input of the activation and of
     the last product; for plain attention also `s^2` scores: softmax output, dropout mask and dropout output, 5 bytes.
     """
-    attention, ffn = blocks_of(group)
-    return _outside_bytes(model, shape) + _attention_bytes(attention, shape) + _ffn_bytes(model, ffn, shape)
+    attention, recurrence, ffn = blocks_of(group).attention, blocks_of(group).recurrence, group.ffn
+    kept = _outside_bytes(model, group, shape)
+    kept += 0.0 if attention is None else _attention_bytes(attention, shape)
+    kept += 0.0 if recurrence is None else recurrence_bytes(recurrence, shape)
+    return kept + (0.0 if ffn is None else _ffn_bytes(model, ffn, shape))
 
 
-def _outside_bytes(model: ModelSpec, shape: WorkShape) -> float:
-    """What is divided only by sequence parallelism: inputs of norms and products, masks of residual dropout."""
-    masks = 2.0 if shape.dropout else 0.0
-    return shape.residual_tokens * model.hidden_size * (2.0 * _BYTES + 2.0 * _BYTES + masks)
+def _outside_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
+    """What is divided only by sequence parallelism: inputs of norms and products, masks of residual dropout.
+
+    Branches in parallel share a norm and so its input and its result.
+    """
+    masks = group.branches if shape.dropout else 0.0
+    return shape.residual_tokens * model.hidden_size * (group.blocks * 2.0 * _BYTES + masks)
+
+
+def _layer_score_bytes(group: LayerGroup, shape: WorkShape) -> float:
+    attention = blocks_of(group).attention
+    return 0.0 if attention is None else score_bytes(attention, shape)
 
 
 def score_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
@@ -51,6 +63,10 @@ def score_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
 def _attention_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
     (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
     kept = heads * width + kv_heads * (width + v_width) + heads * v_width
+    if attention.output_gate:  # the gate, and the gated output that the last product needs
+        kept += 2.0 * heads * v_width
+    if isinstance(attention, MLA):  # compressed, before and after their norms, whole on every rank
+        kept += 2.0 * ((attention.q_rank or 0) + attention.kv_rank) + attention.rope_dim
     return _BYTES * shape.tokens * kept + score_bytes(attention, shape)
 
 
@@ -60,7 +76,8 @@ def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> float:
     if isinstance(ffn, Dense):
         return copies * shape.tokens * ffn.intermediate / shape.tp
     pairs = shape.tokens * ffn.top_k
-    routed = pairs * (copies * ffn.intermediate / shape.tp + 2.0 * _BYTES * model.hidden_size)
+    width = ffn.latent or model.hidden_size
+    routed = pairs * (copies * ffn.intermediate / shape.tp + 2.0 * _BYTES * width)
     return routed + copies * shape.tokens * ffn.shared_intermediate / shape.tp
 
 
@@ -77,9 +94,9 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
         share = 1.0 / plan.recompute_every
         return share * own + (1.0 - share) * everything
     if plan.recompute == "operators":
-        return 0.5 * (everything - score_bytes(blocks_of(group).attention, shape))
+        return 0.5 * (everything - _layer_score_bytes(group, shape))
     if plan.recompute == "selective":
-        return everything - score_bytes(blocks_of(group).attention, shape)
+        return everything - _layer_score_bytes(group, shape)
     return everything
 
 

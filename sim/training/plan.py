@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from sim.core import Reason
 from sim.hardware import Cluster, CommGroup
-from sim.models import GQA, LayerGroup, ModelSpec, MoE
+from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
 from sim.plans.training import Recompute, WideDtype
-from sim.training.blocks import Blocks, blocks_of, unmodelled
+from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
 from sim.training.shape import WorkShape
 from sim.training.spec import TrainingWorkload
 
@@ -188,7 +188,7 @@ def _degree_reasons(
     inner, devices = tp * pp * cp, cluster.n_devices
     numbers = {"tp": tp, "pp": pp, "cp": cp, "devices": devices}
     if spec.dp is None and devices % inner:
-        near = _nearest_divisors(devices, inner)
+        near = nearest_divisors(devices, inner)
         yield Reason(
             "ranks",
             f"tp {tp} x cp {cp} x pp {pp} = {inner} does not divide the {devices} GPUs of the cluster; the nearest "
@@ -225,13 +225,6 @@ def _degree_reasons(
         )
 
 
-def _nearest_divisors(total: int, wanted: int) -> str:
-    divisors = [n for n in range(1, min(total, 100_000) + 1) if total % n == 0]
-    below = [n for n in divisors if n < wanted][-1:]
-    above = [n for n in divisors if n > wanted][:1]
-    return " and ".join(map(str, below + above))
-
-
 def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
     if 0 in plan.layers_per_stage[1:-1]:
         yield Reason(
@@ -246,6 +239,8 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
         yield Reason("sequence_parallel", "sp divides norms over tensor-parallel ranks, but tp is 1", {"tp": 1})
     if plan.ep > 1 and not model.is_moe:
         yield Reason("experts", f"ep {plan.ep}, but {model.name} has no experts", {"ep": plan.ep})
+    if model.residual_streams > 1:
+        yield Reason("model", f"training of {model.name} is not modelled: {model.residual_streams} residual streams")
     for group in model.layers:
         if what := unmodelled(group):
             yield Reason("model", f"training of {model.name} is not modelled: {what}")
@@ -254,25 +249,16 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
 
 
 def _layer_reasons(plan: TrainingPlan, blocks: Blocks) -> Iterator[Reason]:
-    (attention, ffn), tp = blocks, plan.tp
-    if attention.heads % tp:
+    ffn = blocks.ffn
+    yield from indivisible(blocks, plan.tp)
+    if plan.cp > 1 and blocks.recurrence is not None:
         yield Reason(
-            "heads",
-            f"{attention.heads} query heads do not divide by tp {tp}; the nearest tp are "
-            f"{_nearest_divisors(attention.heads, tp)}",
-            {"heads": attention.heads, "tp": tp},
+            "context_parallel",
+            f"cp {plan.cp}, but the state of a recurrence passes through the whole sequence: use cp 1",
+            {"cp": plan.cp},
         )
-    if isinstance(attention, GQA) and attention.kv_heads % tp and tp % attention.kv_heads:
-        yield Reason(
-            "kv_heads",
-            f"{attention.kv_heads} KV heads neither divide by tp {tp} nor can be copied evenly",
-            {"kv_heads": attention.kv_heads, "tp": tp},
-        )
-    width = ffn.intermediate
-    if width % tp:
-        yield Reason("width", f"feed-forward width {width} does not divide by tp {tp}", {"width": width, "tp": tp})
     if isinstance(ffn, MoE) and ffn.experts % plan.ep:
-        near = _nearest_divisors(ffn.experts, plan.ep)
+        near = nearest_divisors(ffn.experts, plan.ep)
         yield Reason(
             "experts",
             f"{ffn.experts} experts do not divide by ep {plan.ep}; the nearest ep are {near}",
@@ -284,7 +270,7 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster) -> Iterator[Reason]
     if plan.dp % plan.ep:
         yield Reason(
             "expert_ranks",
-            f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {_nearest_divisors(plan.dp, plan.ep)}",
+            f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {nearest_divisors(plan.dp, plan.ep)}",
             {"ep": plan.ep, "dp": plan.dp},
         )
     domain = min(cluster.domain, cluster.n_devices)

@@ -11,6 +11,7 @@ from sim.models.matrices import small_parameters
 from sim.models.parameters import (
     dense_parameters,
     expert_parameters,
+    latent_parameters,
     router_parameters,
 )
 from sim.plans import TrainingEngineSpec
@@ -51,16 +52,19 @@ def layer_parameters(model: ModelSpec, group: LayerGroup, *, tp: int, ep: int) -
 
     Matrices and their biases divide over the tensor-parallel ranks, norms and routers do not.
     """
-    hidden, (attention, ffn) = model.hidden_size, blocks_of(group)
-    matrices = sum(matrix.k * matrix.n for matrix in attention_matrices(attention, hidden))
-    small = small_parameters(attention, hidden)
-    norms = model.norms_per_layer * hidden * (2 if model.norm_bias else 1)
+    hidden, (mixer, ffn) = model.hidden_size, blocks_of(group)
+    whole = model.norms_of(group) * hidden * (2 if model.norm_bias else 1)
+    divided = routed = 0.0
+    if mixer is not None:
+        divided += sum(matrix.k * matrix.n for matrix in attention_matrices(mixer, hidden))
+        divided += small_parameters(mixer, hidden)
     if isinstance(ffn, Dense):
-        block = dense_parameters(hidden, ffn.intermediate, gated=ffn.gated, bias=ffn.bias)
-        return (matrices + small + block) / tp + norms, 0.0
-    routed = ffn.experts * sum(expert_parameters(ffn, hidden)) / tp / ep
-    shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated)
-    return (matrices + small + shared) / tp + norms + router_parameters(ffn, hidden), routed
+        divided += dense_parameters(hidden, ffn.intermediate, gated=ffn.gated, bias=ffn.bias)
+    elif ffn is not None:
+        routed = ffn.experts * sum(expert_parameters(ffn, hidden)) / tp / ep
+        divided += dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated)
+        whole += router_parameters(ffn, hidden) + latent_parameters(ffn, hidden)
+    return divided / tp + whole, routed
 
 
 def rank_parameters(

@@ -108,6 +108,26 @@ def test_layouts_are_read(changes: dict[str, str], plan: dict[str, Any], tmp_pat
     assert predict(found).values["step_time_s"]
 
 
+@pytest.mark.parametrize(
+    ("name", "parallel", "window", "plan"),
+    [
+        ("GPT 175B baseline Megatron-LM", False, None, {}),
+        ("GPT 175B +parallel transformer block", True, None, {"overlap_dp": False, "overlap_p2p": False}),
+        ("GPT 175B +TP overlap", True, 512, {"overlap_dp": False, "overlap_p2p": False, "overlap_tp": True}),
+        ("GPT 175B (MegaScale)", True, 512, {"overlap_dp": True, "overlap_p2p": True, "overlap_tp": True}),
+    ],
+)
+def test_steps_of_megascale_s_ablation_add_up(
+    name: str, parallel: bool, window: int | None, plan: dict[str, Any], tmp_path: Path
+) -> None:
+    found = row(tmp_path, model=name).scenario
+    assert found is not None
+    [layer] = found["model"]["layers"]
+    assert layer["parallel"] is parallel
+    assert layer["attention"].get("window") == window
+    assert found["plan"].items() >= plan.items()
+
+
 def test_rates_and_times_are_the_same_prediction(tmp_path: Path) -> None:
     step_s = predict(row(tmp_path)).values["step_time_s"]
     rate = predict(row(tmp_path, metric="tokens_per_s_per_gpu", value="1")).values["tokens_per_s_per_gpu"]

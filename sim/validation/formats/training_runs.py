@@ -9,6 +9,7 @@ turned into seconds by `flops_definition`, and a row without one is not answered
 - chunks of two layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
 - a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
 - no recomputation where it is not stated; the engine's own format of gradients;
+- MegaScale's window of 512 tokens, and operators and data pipeline as in the engine's profile;
 - the engine by the source: the profile that describes the stack it names.
 
 Half of the rows, chosen by a hash of their `id`, may be used to fit what devices and engines sustain (`half: fit`); the
@@ -27,6 +28,8 @@ from sim.training import even_layers
 from sim.validation.flop_rates import PEAKS, Counted, flops_per_step, published_parameters
 from sim.validation.formats.base import MEASUREMENTS, Line, MeasurementFile, MeasurementFormat
 from sim.validation.rows import MeasuredRow
+
+_Scenario = dict[str, Any]
 
 _NODES: Final = (
     ("A100-40", "dgx-a100-40"),
@@ -80,14 +83,26 @@ _SCHEDULES: Final = (
     ("1F1B + vocab-2", "1f1b_vocab_2"),
     ("1F1B + interlaced", "1f1b_interlaced"),
 )
+_ABLATION: Final[dict[str, _Scenario]] = {
+    "parallel transformer block": {"overlap_dp": False, "overlap_p2p": False},
+    "sliding window attention": {},
+    "TP overlap": {"overlap_tp": True},
+    "PP overlap": {"overlap_p2p": True},
+    "DP overlap": {"overlap_dp": True},
+    "efficient operators": {},
+    "misc": {},
+    "LAMB": {},
+}
+"""Steps of MegaScale's ablation, each on top of those before it, and what of the plan they change."""
+_MEGASCALE_WINDOW: Final = 512
+"""Keys that its layers look back at; the source does not say."""
+
 _CHUNK_LAYERS: Final = 2
 _MOST_SEQUENCES: Final = 8
 _OFFLOADS: Final = ("offload", "Infinity", "CPU", "NVMe", "pods")
 _BYTES: Final = {"peak_mem_GB": 1e9, "peak_mem_GiB": 2.0**30}
 _GIB_SOURCES: Final = ("Zero Bubble",)
 """Sources that write GB for what their framework prints in GiB."""
-
-_Scenario = dict[str, Any]
 
 
 @MEASUREMENTS.register("training_runs")
@@ -223,8 +238,6 @@ def _scenario(line: Line) -> _Scenario:
         raise _UnusableError(f"offload is not modelled: {sharding}")
     if "LoRA" in line.text("model"):
         raise _UnusableError("adapters (LoRA) are not modelled")
-    if "MegaScale" in line.text("model") or "+" in line.text("model"):
-        raise _UnusableError("parallel blocks and sliding windows of MegaScale's own model are not in the row")
     micro_batch, plan = _plan(line, gpus)
     precision = line.text("precision").lower()
     workload: _Scenario = {
@@ -287,6 +300,9 @@ def _model(line: Line) -> str | _Scenario:
         "kv_heads": line.whole("kv_heads") or heads,
         "head_dim": hidden // heads,
     }
+    steps = _ablation_steps(name)
+    if len(steps) > 1:
+        attention["window"] = _MEGASCALE_WINDOW
     block: _Scenario = {"kind": "dense", "intermediate": ffn, "gated": gated}
     if line.whole("n_experts"):
         block = {
@@ -302,8 +318,17 @@ def _model(line: Line) -> str | _Scenario:
         "max_position_embeddings": _count(line, "seq_len"),
         "tied_embeddings": not gated,
         "norm_bias": not gated,
-        "layers": [{"count": layers, "attention": attention, "ffn": block}],
+        "layers": [{"count": layers, "attention": attention, "ffn": block, "parallel": bool(steps)}],
     }
+
+
+def _ablation_steps(model: str) -> list[str]:
+    """Steps of MegaScale's ablation that a run of this name has taken; all of them for its own rows."""
+    steps = list(_ABLATION)
+    if "MegaScale" in model:
+        return steps
+    taken = next((i for i, step in enumerate(steps) if f"+{step}" in model), -1)
+    return steps[: taken + 1]
 
 
 def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
@@ -331,6 +356,8 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     if pp > 1 and "FSDP2" in line.text("sharding_offload"):
         plan["zero"] = 2  # with pipeline stages TorchTitan keeps gathered parameters until the step ends
     plan.update(_schedule(line, plan))
+    for step in _ablation_steps(line.text("model")):
+        plan.update(_ABLATION[step])
     precision = line.text("precision")
     if "compile" in precision:
         plan["compiled"] = True
