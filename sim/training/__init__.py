@@ -20,10 +20,11 @@ from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Pass, PassKind, Schedule
 from sim.training.space import Rejected, TrainingPlans
 from sim.training.spec import CheckpointSpec, TrainingWorkload
-from sim.training.step import COMM_CAUSES, StepTimes, TrainingStep
+from sim.training.step import CAUSES, COMM_CAUSES, StepTimes, TrainingStep
 from sim.training.sustained import Sustained, SustainedSpec, sustained_of
 
 __all__ = [
+    "CAUSES",
     "COMM_CAUSES",
     "SCHEDULES",
     "CheckpointSpec",

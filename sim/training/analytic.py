@@ -18,13 +18,14 @@ import numpy as np
 
 from sim.core import Array
 from sim.costs import CostModel, bind_collective
-from sim.hardware import Cluster, CommGroup, power_w
-from sim.models import Elementwise, ModelSpec
+from sim.hardware import Cluster, CommGroup, Device, power_w
+from sim.models import Elementwise, ModelSpec, compute_dtype
 from sim.plans import TrainingEngineSpec
 from sim.training.columns import RECOMPUTES, Flags, Ints, PlanTable, classes
 from sim.training.costing import KERNEL_FAMILY
-from sim.training.layout_kinds import LayoutKinds, layout_kinds
+from sim.training.layout_kinds import LayoutKinds, layer_kinds, layout_kinds
 from sim.training.plan import TrainingPlan
+from sim.training.precision import with_wide_ends
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
 from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, update_bytes
@@ -74,14 +75,16 @@ class Screen:
 
     def estimate_table(self, table: PlanTable) -> Estimates:
         """Estimates of the plans of a table, all of them valid."""
-        units = UnitTables(self.model, self.workload, self.engine, self.cluster).of(table)
-        kinds = layout_kinds(self.model, table.layouts)
+        model = with_wide_ends(self.model, self.workload.quantisation)
+        units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
+        kinds = layout_kinds(model, table.layouts)
+        casts = Casting.of(model, table.template, self.cluster)
         network = Network(self.cluster, self.engine)
         blocks = []
         for start in range(0, len(table), _BLOCK):
             rows = slice(start, start + _BLOCK)
             own = table.take(rows)
-            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network)
+            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network, casts)
             blocks.append(part.estimates())
         return Estimates(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
 
@@ -132,10 +135,39 @@ class Network:
         return found
 
 
+@dataclass(frozen=True)
+class Casting:
+    """Casts of weights to low precision.
+
+    Attributes:
+        cast_bytes: Traffic of casting a weight of each kind of layer once [B], shape `(kinds of layer,)`.
+        copies_bytes: Its copies [B], likewise.
+        device: What casts.
+    """
+
+    cast_bytes: Array
+    copies_bytes: Array
+    device: Device
+
+    @classmethod
+    def of(cls, model: ModelSpec, plan: TrainingPlan, cluster: Cluster) -> Casting:
+        """Those of all plans that share the recipe of this one."""
+        low = np.array([float(not kind.kept_16bit) for kind in layer_kinds(model)])
+        return cls(low * plan.recipe.weight_cast_bytes, low * plan.recipe.copies_bytes, cluster.device)
+
+    def time_s(self, moved_bytes: Array, *, rate: float) -> Array:
+        """Time of a pass over so many bytes [s], zero for none."""
+        traffic = Elementwise(name="weight_cast", cause="quantisation", moved_bytes=moved_bytes)
+        return np.where(moved_bytes > 0.0, CostModel(self.device).cost(traffic).time_s / rate, 0.0)
+
+
 class _Block:
     """Some plans; arrays have plans first, then kinds of stage or device."""
 
-    def __init__(self, screen: Screen, table: PlanTable, unit: Units, kinds: LayoutKinds, network: Network) -> None:
+    def __init__(
+        self, screen: Screen, table: PlanTable, unit: Units, kinds: LayoutKinds, network: Network, casting: Casting
+    ) -> None:
+        self.casting = casting
         self.screen = screen
         self.engine = screen.engine
         self.table = table
@@ -223,11 +255,29 @@ class _Block:
     def _sharded_s(self) -> tuple[Array, Array]:
         """What sharded parameters add to the forward and the backward pass of a layer [s]."""
         gather_s, scatter_s = self._layer_moves_s
-        shown = []
-        for comm_s, beside_s in ((gather_s, self.unit.forward_s), (gather_s + scatter_s, self.unit.backward_s)):
+        cast_s, shown = self._weight_casts_s, []
+        for comm_s, beside_s in (
+            (gather_s, self.unit.forward_s + cast_s),
+            (gather_s + scatter_s, self.unit.backward_s),
+        ):
             hidden = np.maximum(self.engine.comm_units_frac.value * comm_s, comm_s - beside_s)
             shown.append(np.where(self.plan.overlap_dp[:, None], hidden, comm_s))
-        return shown[0], shown[1]
+        return shown[0] + cast_s, shown[1]
+
+    @cached_property
+    def _weight_casts_s(self) -> Array:
+        """Casting the gathered weights of a layer, in every micro-batch anew [s]."""
+        found = np.zeros(self.unit.shared.shape)
+        rows = np.flatnonzero(self.plan.zero == 3)
+        if len(rows) and self.casting.cast_bytes.any():
+            moved = self.casting.cast_bytes * (self.unit.shared + self.unit.expert)[rows]
+            found[rows] = self.casting.time_s(moved, rate=self.network.kept.stream)
+        return found
+
+    def _low(self, each: Array) -> Array:
+        """`each` per weight in low precision, summed on each kind of device; none where parameters are sharded."""
+        weights = (self.unit.shared + self.unit.expert) * each
+        return np.where(self.plan.zero[:, None] < 3, np.einsum("ndg,ng->nd", self.device_layers, weights), 0.0)
 
     def _first_gather_s(self) -> tuple[Array, Array]:
         """The first gather and the last scatter of a stage, which nothing hides [s]."""
@@ -310,8 +360,8 @@ class _Block:
     @cached_property
     def update_s(self) -> Array:
         """Update of the states that the fullest rank holds [s]."""
-        count = (self._divided(1.0, self.plan.zero > 0)).max(axis=1)
-        moved = count * update_bytes(self.engine, self.screen.workload.optimizer)
+        count = self._divided(update_bytes(self.engine, self.screen.workload.optimizer), self.plan.zero > 0)
+        moved = (count + self._low(self.casting.cast_bytes)).max(axis=1)
         traffic = Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved)
         device = self.screen.cluster.device
         return np.asarray(CostModel(device).cost(traffic).time_s / self.network.kept.stream)
@@ -331,6 +381,7 @@ class _Block:
         held: Array = np.where((plan.zero < 3) | (not self.engine.param_master), PARAM_BYTES, 0.0)[:, None]
         states = self._divided(held, plan.zero >= 3) + self._divided(grad, plan.zero >= 2)
         states = states + self._divided(MOMENT_BYTES[self.screen.workload.optimizer] + master, plan.zero >= 1)
+        states = states + self._low(self.casting.copies_bytes)
         present = self.device_layers > 0
         layer = (present * (self.unit.shared + self.unit.expert)[:, None]).max(axis=2)
         gathered = np.maximum(layer, self.embedding) * (2.0 * PARAM_BYTES + grad)
@@ -369,7 +420,7 @@ class _Block:
         stream_s += self.device_first * unit.first_stream_s[:, None] + self.device_last * unit.last_stream_s[:, None]
         stream_s = plan.microbatches * stream_s[np.arange(len(critical)), critical] + self.update_s
         gpus = plan.dp * plan.tp * plan.cp * self.table.pp
-        kind = "fp8" if self.table.template.precision.startswith("fp8") else "bf16"
+        kind = compute_dtype(self.table.template.recipe.dtype)
         for clock, rows in self._by_clock():
             device = self.screen.cluster.device.at_clock(clock)
             peak_flops, _ = device.compute_rate(kind)

@@ -21,10 +21,12 @@ from sim.training.operators import (
     SCAN_BACKWARD_FLOPS,
     BatchedGemm,
     FlashAttention,
+    Quantise,
     Scan,
     TrainingOperator,
     WeightGradient,
     matrix_flops,
+    stream,
 )
 from sim.training.sustained import Sustained
 
@@ -140,6 +142,8 @@ class TrainingCosts:
             return self._flash_s(operator)
         if isinstance(operator, Scan):
             return self._scan_s(operator)
+        if isinstance(operator, Quantise):
+            return self._quantise_s(operator)
         if isinstance(operator, BatchedGemm):  # one launch of `batch x m` rows, with the operands of all products
             return self._product_s(operator, rows=operator.batch * operator.m, dtype="bf16")
         if isinstance(operator, WeightGradient):
@@ -160,6 +164,12 @@ class TrainingCosts:
         times = SCAN_BACKWARD_FLOPS if op.backward else 1.0
         compute_s = p_norm(np.asarray(terms.work_s * op.batch), np.asarray(terms.walk_s), p)
         return float(times * (compute_s + terms.moved_s * op.batch) + t0_s) * op.count
+
+    def _quantise_s(self, op: Quantise) -> float:
+        """As long as the longest of traffic, transform and rounding, which overlap within one kernel."""
+        moved_s = float(self._model.cost(stream(op.name, op.moved_bytes)).time_s)
+        transform_s = op.matrix_flops / self.device.compute_rate("bf16")[0]
+        return max(moved_s, transform_s, op.vector_ops / self.device.vector_flops) * op.count
 
     def _product_s(self, op: BatchedGemm | WeightGradient, *, rows: float, dtype: str) -> float:
         """A product by the form of dense ones, with the operator's own traffic."""

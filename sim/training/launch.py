@@ -11,6 +11,13 @@ from sim.training.plan import TrainingPlan
 from sim.training.spec import TrainingWorkload
 
 _WITH_FLAG: Final = ("1f1b", "interleaved")
+_PRECISIONS: Final = {
+    "fp8": ("--fp8-format hybrid", "--fp8-recipe delayed"),
+    "fp8_dynamic": ("--fp8-format hybrid", "--fp8-recipe tensorwise"),
+    "fp8_block": ("--fp8-format e4m3", "--fp8-recipe blockwise"),
+    "mxfp8": ("--fp8-format e4m3", "--fp8-recipe mxfp8"),
+    "nvfp4": ("--fp4-format e2m1", "--fp4-recipe nvfp4"),
+}
 
 
 def megatron_command(plan: TrainingPlan, *, model: ModelSpec, workload: TrainingWorkload, cluster: Cluster) -> str:
@@ -39,7 +46,7 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
     yield f"--seq-length {workload.sequence_length}"
     yield from _memory_arguments(plan)
     yield from _overlap_arguments(plan)
-    yield "--bf16" if not plan.precision.startswith("fp8") else "--bf16 --fp8-format hybrid"
+    yield " ".join(["--bf16", *_PRECISIONS.get(plan.precision, ())])
 
 
 def _memory_arguments(plan: TrainingPlan) -> Iterator[str]:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from sim.models import GQA, MLA, Collective, Dense, Gemm, GroupedGemm, LayerGroup, ModelSpec, MoE
 from sim.training.attention import core_backward, core_forward, head_dims, heads_per_rank
 from sim.training.blocks import Attention, Recurrence, blocks_of, products
-from sim.training.operators import TrainingOperator, WeightGradient, stream
+from sim.training.operators import Quantise, TrainingOperator, WeightGradient, stream
+from sim.training.precision import PLAIN, Recipe
 from sim.training.recurrence import scan_backward, scan_forward
 from sim.training.shape import WorkShape
 
@@ -23,6 +24,10 @@ _NORM_BYTES = 4.0
 _NORM_BACKWARD_BYTES = 6.0
 """Input and gradient read, gradient written."""
 _MASK_BYTES = 1.0
+_FROM_ATTENTION = ("o", "o_down")
+"""Products whose input no norm or activation makes."""
+_INTO_ACTIVATION = ("ffn_in",)
+"""Products whose result an activation takes, and so makes the gradient of."""
 
 
 class LayerWork(NamedTuple):
@@ -49,6 +54,7 @@ def layer_work(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> LayerWo
     stay apart.
     """
     own = blocks_of(group)
+    shape = replace(shape, recipe=PLAIN) if group.kept_16bit else shape
     parts: list[_Block] = []
     if own.attention is not None:
         parts.append(_attention_block(model, own.attention, shape))
@@ -118,7 +124,7 @@ def _recurrent_block(model: ModelSpec, mixer: Recurrence, shape: WorkShape) -> _
 def _mixer_linears(model: ModelSpec, mixer: Attention | Recurrence, shape: WorkShape) -> _Block:
     """Projections around attention or a recurrence; those into heads are divided by columns, the output by rows."""
     found = products(mixer, model.hidden_size, tp=shape.tp)
-    return _joined([linear(p.name, p.rows, p.columns, shape, dtype="bf16" if p.plain else None) for p in found])
+    return _joined([linear(p.name, p.rows, p.columns, shape, plain=p.plain) for p in found])
 
 
 def _context(attention: GQA | MLA, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
@@ -174,9 +180,9 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
         hidden=width,
         intermediate=ffn.intermediate / shape.tp,
         gated=ffn.gated,
-        weights_dtype=shape.linear_dtype,
+        weights_dtype=shape.recipe.dtype,
     )
-    router = linear("router", hidden, ffn.experts, shape, dtype="bf16")
+    router = linear("router", hidden, ffn.experts, shape, plain=True)
     moves: list[TrainingOperator] = [stream("permute", 2.0 * _BYTES * pairs * width, 2.0)]
     if shape.ep > 1:
         moves.append(
@@ -189,7 +195,16 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
                 count=2.0,
             )
         )
-    parts: _Block = [*router[0], *moves, grouped], [*router[1], *moves, grouped], [*router[2], grouped]
+    inner = ffn.intermediate / shape.tp
+    into = operand_casts(
+        shape.recipe, "ffn_in", inputs=pairs * width, gradients=pairs * inner * (2.0 if ffn.gated else 1.0)
+    )
+    out = operand_casts(shape.recipe, "ffn_out", inputs=pairs * inner, gradients=pairs * width)
+    parts: _Block = (
+        [*router[0], *moves, *into[0], *out[0], grouped],
+        [*router[1], *moves, *into[1], *out[1], grouped],
+        [*router[2], *into[2], *out[2], grouped],
+    )
     others = []
     if ffn.latent:
         others += [linear("latent_in", hidden, width, shape), linear("latent_out", width, hidden, shape)]
@@ -198,20 +213,51 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
     return _joined([parts, *others])
 
 
-def linear(name: str, rows: float, columns: float, shape: WorkShape, *, dtype: str | None = None) -> _Block:
+def linear(name: str, rows: float, columns: float, shape: WorkShape, *, plain: bool = False) -> _Block:
     """A linear layer with `rows x columns` weights on this rank: product, gradient of the input, of the weights.
 
     The last is added to what earlier micro-batches left: in the same kernel, or in one of its own that reads both.
+    In low precision its operands are made first, unless it stays `plain`.
     """
-    used, tokens = dtype or shape.linear_dtype, shape.tokens
+    recipe, tokens = PLAIN if plain else shape.recipe, shape.tokens
+    used = recipe.dtype
     forward = Gemm(name=name, cause="linear", m=tokens, n=columns, k=rows, weights_dtype=used)
     by_input = Gemm(name=f"{name}_dgrad", cause="linear", m=tokens, n=rows, k=columns, weights_dtype=used)
     width = 4.0 if shape.grad_dtype == "fp32" else 2.0
     by_weight = WeightGradient(name=f"{name}_wgrad", m=rows, n=columns, k=tokens, dtype=used, sum_bytes=width)
+    casts = operand_casts(recipe, name, inputs=tokens * rows, gradients=tokens * columns)
     if shape.fused_accumulation:
-        return [forward], [by_input], [by_weight]
+        return [*casts[0], forward], [*casts[1], by_input], [*casts[2], by_weight]
     added = stream("grad_accumulation", (_BYTES + 2.0 * width) * rows * columns)
-    return [forward], [by_input], [replace(by_weight, sum_bytes=0.5 * _BYTES), added]
+    alone = replace(by_weight, sum_bytes=0.5 * _BYTES)
+    return [*casts[0], forward], [*casts[1], by_input], [*casts[2], alone, added]
+
+
+def operand_casts(recipe: Recipe, name: str, *, inputs: float, gradients: float) -> _Block:
+    """Passes that make the operands of a linear layer in low precision: forward, by input, by weight.
+
+    Its input comes from a norm or an activation, which may write it in place, but for the attention's output; the
+    gradient of its result does from the backward of an activation behind the first product of a feed-forward block.
+    """
+    forward, by_input, by_weight = list[TrainingOperator](), list[TrainingOperator](), list[TrainingOperator]()
+    for casts, count, fused, first in (
+        (recipe.inputs, inputs, name not in _FROM_ATTENTION, forward),
+        (recipe.gradients, gradients, name in _INTO_ACTIVATION, by_input),
+    ):
+        if casts.fusible and fused:
+            continue
+        for moved, target in ((casts.forward_bytes, first), (casts.weight_bytes, by_weight)):
+            if moved:
+                transform = casts.flops if target is by_weight else 0.0
+                target.append(
+                    Quantise(
+                        name=f"{name}_cast",
+                        moved_bytes=moved * count,
+                        matrix_flops=transform * count,
+                        vector_ops=casts.vector_ops * count,
+                    )
+                )
+    return forward, by_input, by_weight
 
 
 def tensor_collectives(model: ModelSpec, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:

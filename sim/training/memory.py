@@ -6,7 +6,7 @@ with one byte per dropout mask. For a GPT layer that is `s b h (34 + 5 a s/h)` b
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from sim.core import Reason
 from sim.hardware import Device
@@ -15,6 +15,7 @@ from sim.plans import TrainingEngineSpec
 from sim.training.attention import head_dims, heads_per_rank
 from sim.training.blocks import blocks_of
 from sim.training.plan import TrainingPlan
+from sim.training.precision import PLAIN
 from sim.training.recurrence import recurrence_bytes
 from sim.training.shape import WorkShape
 from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, RankParameters, grad_bytes
@@ -30,6 +31,7 @@ def layer_activation_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape
     divided over `tp`: queries, keys, values and the input of the output product, the input of the activation and of
     the last product; for plain attention also `s^2` scores: softmax output, dropout mask and dropout output, 5 bytes.
     """
+    shape = replace(shape, recipe=PLAIN) if group.kept_16bit else shape
     attention, recurrence, ffn = blocks_of(group).attention, blocks_of(group).recurrence, group.ffn
     kept = _outside_bytes(model, group, shape)
     kept += 0.0 if attention is None else _attention_bytes(attention, shape)
@@ -40,10 +42,11 @@ def layer_activation_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape
 def _outside_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
     """What is divided only by sequence parallelism: inputs of norms and products, masks of residual dropout.
 
-    Branches in parallel share a norm and so its input and its result.
+    Branches in parallel share a norm, so its input and its result. Low precision keeps inputs of products as they are
+    multiplied.
     """
     masks = group.branches if shape.dropout else 0.0
-    return shape.residual_tokens * model.hidden_size * (group.blocks * 2.0 * _BYTES + masks)
+    return shape.residual_tokens * model.hidden_size * (group.blocks * (_BYTES + shape.recipe.kept_bytes) + masks)
 
 
 def _layer_score_bytes(group: LayerGroup, shape: WorkShape) -> float:
@@ -63,6 +66,8 @@ def score_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
 def _attention_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
     (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
     kept = heads * width + kv_heads * (width + v_width) + heads * v_width
+    if shape.recipe.kept_bytes < _BYTES:  # attention needs its output in 16 bits, the last product as it is multiplied
+        kept += shape.recipe.kept_bytes / _BYTES * heads * v_width
     if attention.output_gate:  # the gate, and the gated output that the last product needs
         kept += 2.0 * heads * v_width
     if isinstance(attention, MLA):  # compressed, before and after their norms, whole on every rank
@@ -72,12 +77,12 @@ def _attention_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
 
 def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> float:
     """Input of the activation and its result, which the last product needs; experts also keep their input rows."""
-    copies = _BYTES * ((3.0 if ffn.gated else 1.0) + (0.0 if ffn.gated else 1.0))
+    copies = _BYTES * (2.0 if ffn.gated else 1.0) + shape.recipe.kept_bytes
     if isinstance(ffn, Dense):
         return copies * shape.tokens * ffn.intermediate / shape.tp
     pairs = shape.tokens * ffn.top_k
     width = ffn.latent or model.hidden_size
-    routed = pairs * (copies * ffn.intermediate / shape.tp + 2.0 * _BYTES * width)
+    routed = pairs * (copies * ffn.intermediate / shape.tp + (_BYTES + shape.recipe.kept_bytes) * width)
     return routed + copies * shape.tokens * ffn.shared_intermediate / shape.tp
 
 
@@ -149,7 +154,8 @@ def state_bytes(
 
     16-bit parameters (2 B), gradients, and for Adam an fp32 copy and two moments (12 B): ZeRO-1 divides the last over
     the data-parallel ranks, ZeRO-2 also the gradients, ZeRO-3 also the parameters. Context-parallel ranks share too;
-    experts have fewer copies to share. Sharded parameters live in fp32 alone where the engine gathers from them.
+    experts have fewer copies to share. Sharded parameters live in fp32 alone where the engine gathers from them. Copies
+    of weights in low precision are kept through the step where parameters are not sharded.
     """
     copies, expert_copies = plan.dp * plan.cp, plan.dp * plan.cp // plan.ep
 
@@ -160,8 +166,9 @@ def state_bytes(
 
     master = MASTER_BYTES if engine.param_master else 0.0
     only_master = plan.zero == 3 and engine.param_master
+    low = 0.0 if plan.zero >= 3 else plan.recipe.copies_bytes * parameters.low
     return (
-        0.0 if only_master else divided(PARAM_BYTES, plan.zero >= 3),
+        (0.0 if only_master else divided(PARAM_BYTES, plan.zero >= 3)) + low,
         divided(grad_bytes(plan), plan.zero >= 2),
         divided(MOMENT_BYTES[optimizer] + master, plan.zero >= 1),
     )

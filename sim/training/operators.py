@@ -67,6 +67,31 @@ class Scan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quantise:
+    """A pass that casts an operand to a low format.
+
+    Attributes:
+        name: Label.
+        moved_bytes: Read and written [B].
+        matrix_flops: FLOPs of a transform on the matrix units.
+        vector_ops: Vector operations of rounding.
+        cause: Label in breakdowns.
+        count: Executions.
+    """
+
+    name: str
+    moved_bytes: float
+    matrix_flops: float = 0.0
+    vector_ops: float = 0.0
+    cause: str = "quantisation"
+    count: float = 1.0
+
+    def flops(self) -> float:
+        """None that count: a transform is no product of the model."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchedGemm:
     """`batch` independent products `(m, k) x (k, n)` of 16-bit matrices, none of them weights.
 
@@ -130,7 +155,7 @@ class WeightGradient:
         return 2.0 * self.k * (self.m + self.n) + 2.0 * self.sum_bytes * self.m * self.n
 
 
-TrainingOperator: TypeAlias = Operator | FlashAttention | Scan | BatchedGemm | WeightGradient
+TrainingOperator: TypeAlias = Operator | FlashAttention | Scan | Quantise | BatchedGemm | WeightGradient
 
 
 def stream(name: str, moved_bytes: float, count: float = 1.0, *, cause: str = "norm_activation") -> Elementwise:

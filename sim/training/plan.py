@@ -15,6 +15,7 @@ from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
 from sim.plans.training import Recompute, WideDtype
 from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
+from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
 from sim.training.shape import WorkShape
 from sim.training.spec import TrainingWorkload
 
@@ -31,7 +32,8 @@ class TrainingPlan:
         attention: Attention kernel.
         dropout: Whether there is dropout.
         fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
-        precision: Format of the linear layers' products.
+        precision: Name of the recipe of the linear layers' products.
+        recipe: What it means.
         layers_per_stage: Layers of every virtual stage.
     """
 
@@ -62,6 +64,7 @@ class TrainingPlan:
     dropout: bool
     fused_accumulation: bool
     precision: str
+    recipe: Recipe = PLAIN
 
     @property
     def stages(self) -> int:
@@ -91,7 +94,7 @@ class TrainingPlan:
             sp=self.sp,
             attention=self.attention,
             dropout=self.dropout,
-            linear_dtype=self.precision,
+            recipe=self.recipe,
             grad_dtype=self.grad_dtype,
             fused_accumulation=self.fused_accumulation,
         )
@@ -114,7 +117,7 @@ def resolve_training(
     if reasons:
         return tuple(reasons)
     plan = _filled(spec, workload, model, engine, cluster)
-    reasons = [*_model_reasons(plan, model), *_placement_reasons(plan, cluster)]
+    reasons = [*_model_reasons(plan, model, workload), *_placement_reasons(plan, cluster)]
     return tuple(reasons) if reasons else plan
 
 
@@ -150,6 +153,7 @@ def _filled(
         dropout=default.dropout if workload.dropout is None else workload.dropout,
         fused_accumulation=default.fused_accumulation,
         precision=workload.precision,
+        recipe=recipe_of(workload.precision, workload.quantisation),
     )
 
 
@@ -225,7 +229,7 @@ def _degree_reasons(
         )
 
 
-def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
+def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload) -> Iterator[Reason]:
     if 0 in plan.layers_per_stage[1:-1]:
         yield Reason(
             "layers",
@@ -239,6 +243,14 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
         yield Reason("sequence_parallel", "sp divides norms over tensor-parallel ranks, but tp is 1", {"tp": 1})
     if plan.ep > 1 and not model.is_moe:
         yield Reason("experts", f"ep {plan.ep}, but {model.name} has no experts", {"ep": plan.ep})
+    wide = workload.quantisation.first_16bit + workload.quantisation.last_16bit
+    if wide > model.n_layers:
+        yield Reason(
+            "precision",
+            f"{wide} layers kept in 16 bits, but {model.name} has {model.n_layers}: give less of `first_16bit` and "
+            "`last_16bit`",
+            {"kept": wide, "layers": model.n_layers},
+        )
     if model.residual_streams > 1:
         yield Reason("model", f"training of {model.name} is not modelled: {model.residual_streams} residual streams")
     for group in model.layers:
@@ -273,6 +285,8 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster) -> Iterator[Reason]
             f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {nearest_divisors(plan.dp, plan.ep)}",
             {"ep": plan.ep, "dp": plan.dp},
         )
+    if why := lacking(plan.recipe, frozenset(cluster.device.flops), cluster.device.name):
+        yield Reason("precision", why)
     domain = min(cluster.domain, cluster.n_devices)
     if plan.tp > domain and plan.tp % domain:
         yield Reason(

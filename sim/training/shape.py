@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sim.training.precision import PLAIN, Recipe
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkShape:
@@ -20,7 +22,7 @@ class WorkShape:
         sp: Whether norms and residuals are divided over the tensor-parallel ranks.
         attention: Attention kernel.
         dropout: Whether residuals and scores have dropout.
-        linear_dtype: Format of the linear layers' products.
+        recipe: How linear layers are multiplied.
         grad_dtype: Format in which weight gradients are accumulated.
         fused_accumulation: Whether the product that makes them also adds them.
     """
@@ -34,7 +36,7 @@ class WorkShape:
     sp: bool = False
     attention: Literal["flash", "plain"] = "flash"
     dropout: bool = False
-    linear_dtype: str = "bf16"
+    recipe: Recipe = PLAIN
     grad_dtype: Literal["bf16", "fp32"] = "fp32"
     fused_accumulation: bool = True
 

@@ -10,6 +10,7 @@ from sim.plans import TrainingEngineSpec
 from sim.plans.training import Recompute
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
+from sim.training.operators import Quantise
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.shape import WorkShape
 from sim.training.states import PARAM_BYTES, grad_bytes, layer_parameters
@@ -151,6 +152,8 @@ class StageModel:
             forward, by_input, by_weight = self.work_cost(work)
             again = self._recomputed(forward, work)
             by_input.add(again)
+            if self.plan.zero == 3:
+                forward.add(self._weight_casts(group))
             hidden = self._sharded(group, forward, by_input, by_weight)
             self._layers[group] = StagePasses(forward, by_input, by_weight, again.flops, hidden)
         return self._layers[group]
@@ -187,6 +190,12 @@ class StageModel:
             return comm_s
         taken = self.engine.comm_units_frac.value
         return max(taken * comm_s, comm_s - beside_s)
+
+    def _weight_casts(self, group: LayerGroup) -> PassCost:
+        """Casting the gathered weights of a layer, in every micro-batch anew."""
+        each = 0.0 if group.kept_16bit else self.plan.recipe.weight_cast_bytes
+        count = sum(layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep))
+        return self.costs.pass_cost([Quantise(name="weight_cast", moved_bytes=each * count)] if each else [])
 
     def _gather_s(self, group: LayerGroup) -> float:
         width = 4.0 if self.engine.gather_dtype == "fp32" else PARAM_BYTES

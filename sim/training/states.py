@@ -34,12 +34,14 @@ class RankParameters:
         expert: Those of routed experts, which differ between expert-parallel ranks.
         largest_layer: Those of the largest layer, the unit that sharded parameters are gathered in.
         embedding: Rows of the vocabulary among `shared`: embedding and LM head.
+        low: Those of layers that are multiplied in low precision.
     """
 
     shared: float
     expert: float
     largest_layer: float
     embedding: float
+    low: float = 0.0
 
     @property
     def total(self) -> float:
@@ -75,10 +77,11 @@ def rank_parameters(
     With tied embeddings and several stages, the last stage has a copy of the embedding (Megatron-LM). With
     `spread_vocabulary`, embedding and LM head are divided over the stages instead (arXiv 2411.05288).
     """
-    shared = expert = largest = 0.0
+    shared = expert = largest = low = 0.0
     for group, count in layers_of_stage(model, plan.layers_per_stage, stage):
         one, routed = layer_parameters(model, group, tp=plan.tp, ep=plan.ep)
         shared, expert, largest = shared + count * one, expert + count * routed, max(largest, one + routed)
+        low += count * (one + routed) if plan.recipe.is_low and not group.kept_16bit else 0.0
     rows = padded_vocab(model, plan.tp) * model.hidden_size / plan.tp
     first, last = stage == 0, stage == plan.stages - 1
     embedding = rows * (float(first) + float(last and not (first and model.tied_embeddings)))
@@ -86,7 +89,7 @@ def rank_parameters(
         embedding = rows * (1.0 if model.tied_embeddings else 2.0) / plan.stages
     positions = model.learned_positions * model.hidden_size if first else 0.0
     final = model.hidden_size * (2 if model.norm_bias else 1) if last else 0.0
-    return RankParameters(shared + embedding + positions + final, expert, max(largest, embedding), embedding)
+    return RankParameters(shared + embedding + positions + final, expert, max(largest, embedding), embedding, low)
 
 
 def update_bytes(engine: TrainingEngineSpec, optimizer: str) -> float:

@@ -29,6 +29,7 @@ from sim.training.memory import (
 )
 from sim.training.operators import TrainingOperator
 from sim.training.plan import TrainingPlan, boundary_groups, communication_groups, layers_of_stage
+from sim.training.precision import with_wide_ends
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Schedule
 from sim.training.spec import TrainingWorkload
@@ -38,6 +39,12 @@ from sim.training.sustained import Sustained, sustained_of
 
 COMM_CAUSES = ("tp_comm", "cp_comm", "ep_comm", "pp_comm", "dp_comm")
 """Exposed communication by the parallel dimension that causes it."""
+CAUSES = (
+    *("linear", "experts", "attention", "norm_activation", "quantisation", "vocabulary"),
+    *COMM_CAUSES,
+    *("optimizer", "bubble", "host"),
+)
+"""What the seconds of a step are spent on."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class TrainingStep:
         sustained: Sustained | None = None,
         raw_s: dict[TrainingOperator, float] | None = None,
     ) -> None:
-        self.model = model
+        self.model = with_wide_ends(model, workload.quantisation)
         self.plan = plan
         self.workload = workload
         self.engine = engine
@@ -268,12 +275,13 @@ class TrainingStep:
         return self.costs.collective_s("all_reduce", self.parameters[0].embedding * grad_bytes(self.plan), "ends")
 
     def _optimizer_s(self, device: int) -> float:
-        """Update of the states that a rank holds, bound by memory [s]."""
+        """Update of the states that a rank holds, bound by memory [s]; weights are cast once if they stay gathered."""
         plan, own = self.plan, self.parameters[device]
         copies = plan.dp * plan.cp if plan.zero else 1
         expert_copies = copies // plan.ep if plan.zero else 1
         count = own.shared / copies + own.expert / expert_copies
         moved = count * update_bytes(self.engine, self.workload.optimizer)
+        moved += own.low * plan.recipe.weight_cast_bytes if plan.zero < 3 else 0.0
         return self.costs.time_s(Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved))
 
     # ---- the whole step ----
@@ -420,4 +428,5 @@ def _sum_parameters(parts: list[RankParameters]) -> RankParameters:
         sum(part.expert for part in parts),
         max(part.largest_layer for part in parts),
         sum(part.embedding for part in parts),
+        sum(part.low for part in parts),
     )

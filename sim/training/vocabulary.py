@@ -51,7 +51,7 @@ def head_work(model: ModelSpec, shape: WorkShape, *, slices: int = 1) -> LayerWo
     columns = padded_vocab(model, shape.tp) / shape.tp / slices
     logits = shape.tokens * columns
     norm = shape.residual_tokens * model.hidden_size
-    product = linear("lm_head", float(model.hidden_size), columns, shape, dtype="bf16")
+    product = linear("lm_head", float(model.hidden_size), columns, shape, plain=True)
     forward, by_input, by_weight = (
         [replace(o, cause="vocabulary") if isinstance(o, (Gemm, WeightGradient)) else o for o in part]
         for part in product

@@ -67,7 +67,6 @@ def test_dense_definitions_agree_with_palm_s(tmp_path: Path) -> None:
         ({"sharding_offload": "ZeRO-3 + CPU AdamW offload"}, "offload"),
         ({"usable": "RL"}, "reinforcement"),
         ({"usable": "no"}, "unusable"),
-        ({"precision": "float8 rowwise+compile"}, "per row"),
         ({"metric": "weak_scaling_efficiency", "value": "100"}, "weak_scaling_efficiency"),
         ({"tp": "3"}, "does not divide"),
     ],
@@ -126,6 +125,21 @@ def test_steps_of_megascale_s_ablation_add_up(
     assert layer["parallel"] is parallel
     assert layer["attention"].get("window") == window
     assert found["plan"].items() >= plan.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "recipe"),
+    [
+        ("bf16", "bf16"),
+        ("FP8", "fp8"),
+        ("float8+compile", "fp8_dynamic"),
+        ("float8 rowwise+compile", "fp8_rowwise"),
+    ],
+)
+def test_recipes_are_read(text: str, recipe: str, tmp_path: Path) -> None:
+    found = row(tmp_path, precision=text).scenario
+    assert found is not None
+    assert found["workload"]["precision"] == recipe
 
 
 def test_rates_and_times_are_the_same_prediction(tmp_path: Path) -> None:
