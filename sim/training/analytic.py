@@ -175,6 +175,7 @@ class _Block:
         self.unit = unit
         self.kinds = kinds
         self.network = network
+        self.adapters = table.template.adapters
         self.grad_bytes: Array = np.where(self.plan.wide_gradients, 4.0, 2.0)
         self.device_layers: Array = np.einsum("nds,nsg->ndg", kinds.held, kinds.layers)
         self.device_first: Array = np.einsum("nds,ns->nd", kinds.held, kinds.first.astype(np.float64))
@@ -208,8 +209,10 @@ class _Block:
         launch_s = self.engine.launch_s.value * np.where(
             self.plan.compiled, self.engine.compiled_kernels_frac.value, 1.0
         )
-        per_layer = kernels.backward.value + again * kernels.forward.value
-        host_forward = launch_s[:, None] * (layers * kernels.forward.value + END_KERNELS * ends)
+        more = (0.0, 0.0) if self.adapters is None else self.adapters.extra_kernels
+        kernels_forward = kernels.forward.value + more[0]
+        per_layer = kernels.backward.value + more[1] + again * kernels_forward
+        host_forward = launch_s[:, None] * (layers * kernels_forward + END_KERNELS * ends)
         host_backward = launch_s[:, None] * (layers * per_layer[:, None] + 2.0 * END_KERNELS * ends)
         once_s = (self.engine.micro_batch_s.value / self.table.vpp)[:, None]
         gathered_s, scattered_s = self._first_gather_s()
@@ -238,9 +241,13 @@ class _Block:
         rows = np.flatnonzero(self.plan.zero == 3)
         if len(rows):
             width = 4.0 if self.engine.gather_dtype == "fp32" else PARAM_BYTES
+            width = width if self.adapters is None else self.adapters.base_bytes
             grad = self.grad_bytes[rows, None]
             gather_s[rows] = self._over_s("all_gather", unit.shared[rows] * width, unit.expert[rows] * width, rows)
-            scatter_s[rows] = self._over_s("reduce_scatter", unit.shared[rows] * grad, unit.expert[rows] * grad, rows)
+            shared, expert = unit.shared[rows], unit.expert[rows]
+            if self.adapters is not None:
+                shared, expert = unit.adapters[rows], np.zeros_like(expert)
+            scatter_s[rows] = self._over_s("reduce_scatter", shared * grad, expert * grad, rows)
         return gather_s, scatter_s
 
     def _over_s(self, kind: str, shared_bytes: Array, expert_bytes: Array, rows: Ints | slice) -> Array:
@@ -275,7 +282,9 @@ class _Block:
         return found
 
     def _low(self, each: Array) -> Array:
-        """`each` per weight in low precision, summed on each kind of device; none where parameters are sharded."""
+        """`each` per weight in low precision, summed on each kind of device; none where they are sharded or frozen."""
+        if self.adapters is not None:
+            return np.zeros(self.shared.shape)
         weights = (self.unit.shared + self.unit.expert) * each
         return np.where(self.plan.zero[:, None] < 3, np.einsum("ndg,ng->nd", self.device_layers, weights), 0.0)
 
@@ -311,6 +320,13 @@ class _Block:
         return np.asarray(np.einsum("ndg,ng->nd", self.device_layers, self.unit.expert))
 
     @cached_property
+    def trained(self) -> tuple[Array, Array]:
+        """Of them, those that have gradients: all without adapters, and only adapters with them."""
+        if self.adapters is None:
+            return self.shared, self.expert
+        return np.einsum("ndg,ng->nd", self.device_layers, self.unit.adapters), np.zeros_like(self.expert)
+
+    @cached_property
     def embedding(self) -> Array:
         """Rows of the vocabulary on each kind of device: embedding, LM head, or both."""
         copies = self.device_first + self.device_last
@@ -334,11 +350,11 @@ class _Block:
         for kind, where in (("all_reduce", plan.zero == 0), ("reduce_scatter", (plan.zero == 1) | (plan.zero == 2))):
             rows = np.flatnonzero(where)
             if len(rows):
-                shared, expert = self.shared[rows], self.expert[rows]
+                shared, expert = self.trained[0][rows], self.trained[1][rows]
                 reduce_s[rows] = self._over_s(kind, shared * grad[rows], expert * grad[rows], rows)
                 if kind == "reduce_scatter":
                     gather_s[rows] = self._over_s("all_gather", shared * PARAM_BYTES, expert * PARAM_BYTES, rows)
-        size = np.maximum((self.shared + self.expert) * grad, 1.0)
+        size = np.maximum(sum(self.trained) * grad, 1.0)
         share = np.maximum(self.engine.comm_units_frac.value, np.minimum(1.0, self.engine.bucket_bytes.value / size))
         shown = np.maximum(share * reduce_s, reduce_s - backward_s) + np.maximum(share * gather_s, gather_s - forward_s)
         exposed = np.where(plan.overlap_dp[:, None], shown, reduce_s + gather_s)
@@ -349,7 +365,7 @@ class _Block:
     def _tied_s(self) -> Array:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
         plan, pp, found = self.plan, self.table.pp, np.zeros(len(self.table))
-        if self.screen.model.tied_embeddings:
+        if self.screen.model.tied_embeddings and self.adapters is None:
             stage = plan.tp * plan.cp * plan.dp
             rows = np.flatnonzero(pp > 1)
             distance = (stage * (pp - 1))[rows]
@@ -368,24 +384,35 @@ class _Block:
 
     # ---- memory, see `RankMemory` ----
 
-    def _divided(self, each: Array | float, sharded: Flags) -> Array:
-        """`each` per parameter of a device, divided over the copies where `sharded`."""
+    def _divided(self, each: Array | float, sharded: Flags, of: tuple[Array, Array] | None = None) -> Array:
+        """`each` per parameter of a device (of trained ones, unless others are given), over the copies if `sharded`."""
+        shared, expert = of or self.trained
         copies = (self.plan.dp * self.plan.cp)[:, None]
-        spread = self.shared / copies + self.expert * self.plan.ep[:, None] / copies
-        return np.asarray(each * np.where(sharded[:, None], spread, self.shared + self.expert))
+        spread = shared / copies + expert * self.plan.ep[:, None] / copies
+        return np.asarray(each * np.where(sharded[:, None], spread, shared + expert))
+
+    def _frozen(self) -> Array:
+        """Weights under adapters on each kind of device, as they are packed [B]; zero where all are trained."""
+        if self.adapters is None:
+            return np.zeros(self.shared.shape)
+        whole = self.shared + self.expert
+        each = (self.adapters.base_bytes * (whole - self.embedding) + PARAM_BYTES * self.embedding) / whole
+        return self._divided(each, self.plan.zero >= 3, (self.shared, self.expert))
 
     def _memory(self) -> Array:
         """Allocated bytes on the fullest kind of device."""
         plan, grad = self.plan, self.grad_bytes[:, None]
         master = MASTER_BYTES if self.engine.param_master else 0.0
-        held: Array = np.where((plan.zero < 3) | (not self.engine.param_master), PARAM_BYTES, 0.0)[:, None]
+        apart = (plan.zero < 3) | (not self.engine.param_master) | (self.adapters is not None)
+        held: Array = np.where(apart, PARAM_BYTES, 0.0)[:, None]
         states = self._divided(held, plan.zero >= 3) + self._divided(grad, plan.zero >= 2)
         states = states + self._divided(MOMENT_BYTES[self.screen.workload.optimizer] + master, plan.zero >= 1)
-        states = states + self._low(self.casting.copies_bytes)
+        states = states + self._low(self.casting.copies_bytes) + self._frozen()
         present = self.device_layers > 0
         layer = (present * (self.unit.shared + self.unit.expert)[:, None]).max(axis=2)
-        gathered = np.maximum(layer, self.embedding) * (2.0 * PARAM_BYTES + grad)
-        bucket = np.minimum(self.engine.bucket_bytes.value, grad * (self.shared + self.expert))
+        each = 2.0 * PARAM_BYTES + grad if self.adapters is None else 2.0 * self.adapters.base_bytes
+        gathered = np.maximum(layer, self.embedding) * each
+        bucket = np.minimum(self.engine.bucket_bytes.value, grad * sum(self.trained))
         zero = plan.zero[:, None]
         buffers = np.where(zero == 3, gathered, np.where(zero == 2, bucket, 0.0))
         working = (present * self.unit.working_bytes[:, None]).max(axis=2)

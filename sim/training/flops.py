@@ -12,6 +12,7 @@ from sim.models import (
     parameter_counts,
     state_flops_per_token,
 )
+from sim.training.adapters import Adapters, adapter_parameters
 from sim.training.blocks import blocks_of
 
 AttentionCount = Literal["full", "causal"]
@@ -46,9 +47,20 @@ def _window(group: LayerGroup) -> int | None:
     return None if attention is None else attention.window
 
 
-def training_flops(model: ModelSpec, *, sequence: float, attention: AttentionCount = "full") -> float:
-    """Model FLOPs of one sequence: forward, and twice that backward; no recomputation (PaLM, arXiv 2204.02311)."""
-    return 3.0 * forward_flops(model, sequence=sequence, attention=attention)
+def training_flops(
+    model: ModelSpec, *, sequence: float, attention: AttentionCount = "full", adapters: Adapters | None = None
+) -> float:
+    """Model FLOPs of one sequence: forward, and twice that backward; no recomputation (PaLM, arXiv 2204.02311).
+
+    Of frozen weights there is no gradient: once forward, once backward. Adapters come on top, attention stays.
+    """
+    forward = forward_flops(model, sequence=sequence, attention=attention)
+    if adapters is None:
+        return 3.0 * forward
+    cores = attention_forward_flops(model, sequence=sequence, attention=attention)
+    cores += sequence * state_flops_per_token(model)
+    trained = sum(group.count * adapter_parameters(model, group, adapters, tp=1) for group in model.layers)
+    return 2.0 * (forward - cores) + 3.0 * (cores + 2.0 * trained * sequence)
 
 
 def palm_flops_per_token(model: ModelSpec, *, sequence: float, parameters: float | None = None) -> float:

@@ -82,5 +82,7 @@ def _notes(plan: TrainingPlan) -> Iterator[str]:
         yield "# no argument recomputes every second product"
     if plan.recompute == "full" and plan.recompute_every > 1:
         yield f"# every {plan.recompute_every}th layer is recomputed here; --recompute-method block is the closest"
+    if plan.adapters is not None:
+        yield f"# adapters of rank {plan.adapters.rank}: Megatron-LM has none, NeMo's LoRA takes the same layout"
     if plan.clock < 1.0:
         yield f"# at {plan.clock:.0%} of the highest clock (nvidia-smi --lock-gpu-clocks)"

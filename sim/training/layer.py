@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from sim.models import GQA, MLA, Collective, Dense, Gemm, GroupedGemm, LayerGroup, ModelSpec, MoE
+from sim.training.adapters import adapter_work, unpacking
 from sim.training.attention import core_backward, core_forward, head_dims, heads_per_rank
 from sim.training.blocks import Attention, Recurrence, blocks_of, products
 from sim.training.operators import Quantise, TrainingOperator, WeightGradient, stream
@@ -200,10 +201,11 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
         shape.recipe, "ffn_in", inputs=pairs * width, gradients=pairs * inner * (2.0 if ffn.gated else 1.0)
     )
     out = operand_casts(shape.recipe, "ffn_out", inputs=pairs * inner, gradients=pairs * width)
+    unpack = [] if shape.adapters is None else unpacking(shape.adapters, grouped.experts * grouped.expert_weights())
     parts: _Block = (
-        [*router[0], *moves, *into[0], *out[0], grouped],
-        [*router[1], *moves, *into[1], *out[1], grouped],
-        [*router[2], *into[2], *out[2], grouped],
+        [*router[0], *moves, *into[0], *out[0], *unpack, grouped],
+        [*router[1], *moves, *into[1], *out[1], *unpack, grouped],
+        [*router[2], *into[2], *out[2], grouped] if shape.adapters is None else [],
     )
     others = []
     if ffn.latent:
@@ -219,6 +221,8 @@ def linear(name: str, rows: float, columns: float, shape: WorkShape, *, plain: b
     The last is added to what earlier micro-batches left: in the same kernel, or in one of its own that reads both.
     In low precision its operands are made first, unless it stays `plain`.
     """
+    if shape.adapters is not None:
+        return _frozen(name, rows, columns, shape, plain=plain)
     recipe, tokens = PLAIN if plain else shape.recipe, shape.tokens
     used = recipe.dtype
     forward = Gemm(name=name, cause="linear", m=tokens, n=columns, k=rows, weights_dtype=used)
@@ -231,6 +235,19 @@ def linear(name: str, rows: float, columns: float, shape: WorkShape, *, plain: b
     added = stream("grad_accumulation", (_BYTES + 2.0 * width) * rows * columns)
     alone = replace(by_weight, sum_bytes=0.5 * _BYTES)
     return [*casts[0], forward], [*casts[1], by_input], [*casts[2], alone, added]
+
+
+def _frozen(name: str, rows: float, columns: float, shape: WorkShape, *, plain: bool) -> _Block:
+    """A linear layer whose weights are not trained, with its adapter: product and gradient of the input."""
+    adapters = shape.adapters
+    assert adapters is not None
+    recipe, tokens = PLAIN if plain else shape.recipe, shape.tokens
+    casts = operand_casts(recipe, name, inputs=tokens * rows, gradients=tokens * columns)
+    forward = Gemm(name=name, cause="linear", m=tokens, n=columns, k=rows, weights_dtype=recipe.dtype)
+    by_input = Gemm(name=f"{name}_dgrad", cause="linear", m=tokens, n=rows, k=columns, weights_dtype=recipe.dtype)
+    unpack = [] if plain else unpacking(adapters, rows * columns)
+    base: _Block = [*casts[0], *unpack, forward], [*casts[1], *unpack, by_input], []
+    return _joined([base, adapter_work(adapters, name, rows, columns, tokens)])
 
 
 def operand_casts(recipe: Recipe, name: str, *, inputs: float, gradients: float) -> _Block:

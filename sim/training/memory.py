@@ -12,6 +12,7 @@ from sim.core import Reason
 from sim.hardware import Device
 from sim.models import GQA, MLA, Dense, LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec
+from sim.training.adapters import Adapters, adapted_products
 from sim.training.attention import head_dims, heads_per_rank
 from sim.training.blocks import blocks_of
 from sim.training.plan import TrainingPlan
@@ -36,7 +37,10 @@ def layer_activation_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape
     kept = _outside_bytes(model, group, shape)
     kept += 0.0 if attention is None else _attention_bytes(attention, shape)
     kept += 0.0 if recurrence is None else recurrence_bytes(recurrence, shape)
-    return kept + (0.0 if ffn is None else _ffn_bytes(model, ffn, shape))
+    kept += 0.0 if ffn is None else _ffn_bytes(model, ffn, shape)
+    if shape.adapters is not None:  # what lies between the two factors of each adapter
+        kept += _BYTES * shape.tokens * shape.adapters.rank * adapted_products(model, group, shape.adapters)
+    return kept
 
 
 def _outside_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
@@ -46,7 +50,11 @@ def _outside_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> flo
     multiplied.
     """
     masks = group.branches if shape.dropout else 0.0
-    return shape.residual_tokens * model.hidden_size * (group.blocks * (_BYTES + shape.recipe.kept_bytes) + masks)
+    names = ["ffn_in"] if group.attention is None else ["qkv"] if group.ffn is None else ["qkv", "ffn_in"]
+    inputs = [shape.keeps_input(name) for name in names]
+    results = any(inputs) if group.parallel else sum(inputs)
+    kept = group.blocks * _BYTES + results * shape.recipe.kept_bytes
+    return shape.residual_tokens * model.hidden_size * (kept + masks)
 
 
 def _layer_score_bytes(group: LayerGroup, shape: WorkShape) -> float:
@@ -77,12 +85,16 @@ def _attention_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
 
 def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> float:
     """Input of the activation and its result, which the last product needs; experts also keep their input rows."""
-    copies = _BYTES * (2.0 if ffn.gated else 1.0) + shape.recipe.kept_bytes
+    into = _BYTES * (2.0 if ffn.gated else 1.0)
+    copies = into + (shape.recipe.kept_bytes if shape.keeps_input("ffn_out") else 0.0)
     if isinstance(ffn, Dense):
         return copies * shape.tokens * ffn.intermediate / shape.tp
     pairs = shape.tokens * ffn.top_k
     width = ffn.latent or model.hidden_size
-    routed = pairs * (copies * ffn.intermediate / shape.tp + (_BYTES + shape.recipe.kept_bytes) * width)
+    rows = (_BYTES + shape.recipe.kept_bytes) * width
+    routed = pairs * ((into + shape.recipe.kept_bytes) * ffn.intermediate / shape.tp + rows)
+    if shape.adapters is not None:  # frozen experts and router: only what the activation's backward needs
+        routed = pairs * into * ffn.intermediate / shape.tp
     return routed + copies * shape.tokens * ffn.shared_intermediate / shape.tp
 
 
@@ -155,15 +167,23 @@ def state_bytes(
     16-bit parameters (2 B), gradients, and for Adam an fp32 copy and two moments (12 B): ZeRO-1 divides the last over
     the data-parallel ranks, ZeRO-2 also the gradients, ZeRO-3 also the parameters. Context-parallel ranks share too;
     experts have fewer copies to share. Sharded parameters live in fp32 alone where the engine gathers from them. Copies
-    of weights in low precision are kept through the step where parameters are not sharded.
+    of weights in low precision are kept through the step where parameters are not sharded. Frozen weights are kept as
+    they are packed; only adapters have gradients and states.
     """
     copies, expert_copies = plan.dp * plan.cp, plan.dp * plan.cp // plan.ep
 
-    def divided(each: float, sharded: bool) -> float:
+    def divided(each: float, sharded: bool, of: RankParameters = parameters.trained) -> float:
         if not sharded:
-            return each * parameters.total
-        return each * (parameters.shared / copies + parameters.expert / expert_copies)
+            return each * of.total
+        return each * (of.shared / copies + of.expert / expert_copies)
 
+    if plan.adapters is not None:
+        return (
+            divided(frozen_bytes(parameters, plan.adapters) / parameters.total, plan.zero >= 3, parameters)
+            + divided(PARAM_BYTES, plan.zero >= 3),
+            divided(grad_bytes(plan), plan.zero >= 2),
+            divided(MOMENT_BYTES[optimizer] + (MASTER_BYTES if engine.param_master else 0.0), plan.zero >= 1),
+        )
     master = MASTER_BYTES if engine.param_master else 0.0
     only_master = plan.zero == 3 and engine.param_master
     low = 0.0 if plan.zero >= 3 else plan.recipe.copies_bytes * parameters.low
@@ -174,11 +194,19 @@ def state_bytes(
     )
 
 
+def frozen_bytes(parameters: RankParameters, adapters: Adapters) -> float:
+    """Bytes of all weights of a rank if those of layers are frozen [B]; embedding and LM head stay in 16 bits."""
+    layers = parameters.total - parameters.embedding
+    return adapters.base_bytes * layers + PARAM_BYTES * parameters.embedding
+
+
 def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: TrainingEngineSpec) -> float:
     """Gathered parameters of two layers and the gradients of one (ZeRO-3), or one bucket of gradients (ZeRO-2) [B]."""
+    if plan.zero == 3 and plan.adapters is not None:
+        return parameters.largest_layer * 2.0 * plan.adapters.base_bytes
     if plan.zero == 3:
         return parameters.largest_layer * (2.0 * PARAM_BYTES + grad_bytes(plan))
-    return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.total) if plan.zero == 2 else 0.0
+    return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.trained.total) if plan.zero == 2 else 0.0
 
 
 def available_bytes(device: Device, engine: TrainingEngineSpec) -> float:

@@ -14,6 +14,7 @@ from sim.hardware import Cluster, CommGroup
 from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
 from sim.plans.training import Recompute, WideDtype
+from sim.training.adapters import Adapters
 from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
 from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
 from sim.training.shape import WorkShape
@@ -34,6 +35,7 @@ class TrainingPlan:
         fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
         precision: Name of the recipe of the linear layers' products.
         recipe: What it means.
+        adapters: What is trained if the model is frozen.
         layers_per_stage: Layers of every virtual stage.
     """
 
@@ -65,6 +67,7 @@ class TrainingPlan:
     fused_accumulation: bool
     precision: str
     recipe: Recipe = PLAIN
+    adapters: Adapters | None = None
 
     @property
     def stages(self) -> int:
@@ -95,6 +98,7 @@ class TrainingPlan:
             attention=self.attention,
             dropout=self.dropout,
             recipe=self.recipe,
+            adapters=self.adapters,
             grad_dtype=self.grad_dtype,
             fused_accumulation=self.fused_accumulation,
         )
@@ -154,6 +158,7 @@ def _filled(
         fused_accumulation=default.fused_accumulation,
         precision=workload.precision,
         recipe=recipe_of(workload.precision, workload.quantisation),
+        adapters=Adapters.of(workload.lora),
     )
 
 

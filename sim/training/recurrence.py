@@ -43,8 +43,9 @@ def recurrence_bytes(mixer: Recurrence, shape: WorkShape) -> float:
     inner, decays = inner_width(mixer, shape.tp), mixer.heads / shape.tp
     if isinstance(mixer, GatedDelta) and mixer.decay_rank is not None:
         decays = mixer.key_heads * mixer.key_dim / shape.tp
-    elements = 2.0 * conv_channels(mixer, shape.tp) + 3.0 * inner + decays
-    return _BYTES * shape.tokens * elements
+    elements = 2.0 * conv_channels(mixer, shape.tp) + 2.0 * inner + decays
+    last = shape.recipe.kept_bytes * inner if shape.keeps_input("o") else 0.0
+    return shape.tokens * (_BYTES * elements + last)
 
 
 def _scan(mixer: GatedDelta | Mamba2, shape: WorkShape, *, backward: bool) -> Scan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sim.training.adapters import Adapters
 from sim.training.precision import PLAIN, Recipe
 
 
@@ -23,6 +24,7 @@ class WorkShape:
         attention: Attention kernel.
         dropout: Whether residuals and scores have dropout.
         recipe: How linear layers are multiplied.
+        adapters: What is trained beside frozen weights; None if all weights are.
         grad_dtype: Format in which weight gradients are accumulated.
         fused_accumulation: Whether the product that makes them also adds them.
     """
@@ -37,6 +39,7 @@ class WorkShape:
     attention: Literal["flash", "plain"] = "flash"
     dropout: bool = False
     recipe: Recipe = PLAIN
+    adapters: Adapters | None = None
     grad_dtype: Literal["bf16", "fp32"] = "fp32"
     fused_accumulation: bool = True
 
@@ -49,3 +52,7 @@ class WorkShape:
     def residual_tokens(self) -> float:
         """Tokens whose norms and residuals a rank works on."""
         return self.tokens / self.tp if self.sp else self.tokens
+
+    def keeps_input(self, name: str) -> bool:
+        """Whether the input of a product is needed backward: for the gradient of its weights, or of its adapter."""
+        return self.adapters is None or self.adapters.adapts(name)

@@ -42,6 +42,23 @@ class QuantisationSpec(Spec):
     square_weight_scales: bool = True
 
 
+class LoraSpec(Spec):
+    """Low-rank adapters on a frozen model.
+
+    Attributes:
+        rank: Inner width of an adapter.
+        targets: Products that have one: all into attention or a recurrence (`qkv`), out of it (`o`), into the
+            feed-forward block and out of it. Routed experts have none.
+        base: Format of the frozen weights of the layers; `int8` and `nf4` are unpacked before use (QLoRA).
+    """
+
+    rank: int = Field(gt=0)
+    targets: tuple[Literal["qkv", "o", "ffn_in", "ffn_out"], ...] = Field(
+        default=("qkv", "o", "ffn_in", "ffn_out"), min_length=1
+    )
+    base: Literal["bf16", "int8", "nf4"] = "bf16"
+
+
 class TrainingWorkload(Spec):
     """A training job.
 
@@ -53,6 +70,7 @@ class TrainingWorkload(Spec):
         precision: Recipe of the linear layers' products, see `sim.training.precision`; embeddings, LM head and
             attention stay in 16 bits.
         quantisation: Choices of that recipe.
+        lora: Adapters are trained, the model is frozen; absent, all of it is trained.
         optimizer: Which states each parameter has: two fp32 moments (`adam`), two 8-bit ones, or one fp32.
         attention: `flash` keeps no score matrix in memory, `plain` does; absent, the engine's.
         dropout: Whether residuals and attention scores have dropout; absent, the engine's.
@@ -66,6 +84,7 @@ class TrainingWorkload(Spec):
     tokens: float | None = Field(default=None, gt=0)
     precision: Precision = "bf16"
     quantisation: QuantisationSpec = Field(default_factory=QuantisationSpec)
+    lora: LoraSpec | None = None
     optimizer: Optimizer = "adam"
     attention: Literal["flash", "plain"] | None = None
     dropout: bool | None = None

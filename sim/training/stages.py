@@ -8,6 +8,7 @@ from functools import cached_property
 from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.plans.training import Recompute
+from sim.training.adapters import adapter_parameters
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
 from sim.training.operators import Quantise
@@ -199,11 +200,15 @@ class StageModel:
 
     def _gather_s(self, group: LayerGroup) -> float:
         width = 4.0 if self.engine.gather_dtype == "fp32" else PARAM_BYTES
+        if self.plan.adapters is not None:
+            width = self.plan.adapters.base_bytes
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
         return self._over_groups("all_gather", shared * width, expert * width)
 
     def _scatter_s(self, group: LayerGroup) -> float:
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
+        if self.plan.adapters is not None:
+            shared, expert = adapter_parameters(self.model, group, self.plan.adapters, tp=self.plan.tp), 0.0
         width = grad_bytes(self.plan)
         return self._over_groups("reduce_scatter", shared * width, expert * width)
 
@@ -230,10 +235,14 @@ class StageModel:
         kept = engine.compiled_kernels_frac.value if plan.compiled else 1.0
         one = engine.launch_s.value * kept
         forward, by_input, by_weight = passes
-        kernels_forward = layers * engine.kernels.forward.value + ends * END_KERNELS
-        kernels_backward = layers * engine.kernels.backward.value + 2.0 * ends * END_KERNELS
+        per_layer, per_layer_back = engine.kernels.forward.value, engine.kernels.backward.value
+        if plan.adapters is not None:
+            more = plan.adapters.extra_kernels
+            per_layer, per_layer_back = per_layer + more[0], per_layer_back + more[1]
+        kernels_forward = layers * per_layer + ends * END_KERNELS
+        kernels_backward = layers * per_layer_back + 2.0 * ends * END_KERNELS
         if plan.recompute in ("full", "operators"):
-            kernels_backward += layers * engine.kernels.forward.value / plan.recompute_every
+            kernels_backward += layers * per_layer / plan.recompute_every
         waits = max(0.0, kernels_forward * one - forward.total_s)
         forward.parts_s["host"] = waits + engine.micro_batch_s.value / plan.vpp
         device_s = by_input.total_s + by_weight.total_s

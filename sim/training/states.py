@@ -15,6 +15,7 @@ from sim.models.parameters import (
     router_parameters,
 )
 from sim.plans import TrainingEngineSpec
+from sim.training.adapters import adapter_parameters
 from sim.training.blocks import blocks_of
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.vocabulary import padded_vocab
@@ -35,6 +36,7 @@ class RankParameters:
         largest_layer: Those of the largest layer, the unit that sharded parameters are gathered in.
         embedding: Rows of the vocabulary among `shared`: embedding and LM head.
         low: Those of layers that are multiplied in low precision.
+        adapters: Those of adapters, not among the others; None if there are none and all others are trained.
     """
 
     shared: float
@@ -42,6 +44,12 @@ class RankParameters:
     largest_layer: float
     embedding: float
     low: float = 0.0
+    adapters: float | None = None
+
+    @property
+    def trained(self) -> RankParameters:
+        """Those that have gradients and states."""
+        return self if self.adapters is None else RankParameters(self.adapters, 0.0, 0.0, 0.0)
 
     @property
     def total(self) -> float:
@@ -77,10 +85,12 @@ def rank_parameters(
     With tied embeddings and several stages, the last stage has a copy of the embedding (Megatron-LM). With
     `spread_vocabulary`, embedding and LM head are divided over the stages instead (arXiv 2411.05288).
     """
-    shared = expert = largest = low = 0.0
+    shared = expert = largest = low = adapters = 0.0
     for group, count in layers_of_stage(model, plan.layers_per_stage, stage):
         one, routed = layer_parameters(model, group, tp=plan.tp, ep=plan.ep)
         shared, expert, largest = shared + count * one, expert + count * routed, max(largest, one + routed)
+        if plan.adapters is not None:
+            adapters += count * adapter_parameters(model, group, plan.adapters, tp=plan.tp)
         low += count * (one + routed) if plan.recipe.is_low and not group.kept_16bit else 0.0
     rows = padded_vocab(model, plan.tp) * model.hidden_size / plan.tp
     first, last = stage == 0, stage == plan.stages - 1
@@ -89,7 +99,14 @@ def rank_parameters(
         embedding = rows * (1.0 if model.tied_embeddings else 2.0) / plan.stages
     positions = model.learned_positions * model.hidden_size if first else 0.0
     final = model.hidden_size * (2 if model.norm_bias else 1) if last else 0.0
-    return RankParameters(shared + embedding + positions + final, expert, max(largest, embedding), embedding, low)
+    return RankParameters(
+        shared + embedding + positions + final,
+        expert,
+        max(largest, embedding),
+        embedding,
+        low,
+        None if plan.adapters is None else adapters,
+    )
 
 
 def update_bytes(engine: TrainingEngineSpec, optimizer: str) -> float:

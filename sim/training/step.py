@@ -40,7 +40,7 @@ from sim.training.sustained import Sustained, sustained_of
 COMM_CAUSES = ("tp_comm", "cp_comm", "ep_comm", "pp_comm", "dp_comm")
 """Exposed communication by the parallel dimension that causes it."""
 CAUSES = (
-    *("linear", "experts", "attention", "norm_activation", "quantisation", "vocabulary"),
+    *("linear", "experts", "adapters", "attention", "norm_activation", "quantisation", "vocabulary"),
     *COMM_CAUSES,
     *("optimizer", "bubble", "host"),
 )
@@ -243,14 +243,15 @@ class TrainingStep:
         pass of the next step; both only if the plan overlaps, and the last bucket never hides. ZeRO-3 does both inside
         the passes.
         """
-        reduce_s, gather_s = self._reduction_s(self.parameters[device])
+        own = self.parameters[device].trained
+        reduce_s, gather_s = self._reduction_s(own)
         if not self.plan.overlap_dp:
             return reduce_s + gather_s, 0.0
         taken = self.engine.comm_units_frac.value
         held = [self.stages[stage] for stage in self.held[device]]
         backward_s = sum(stage.backward_input.total_s + stage.backward_weight.total_s for stage in held)
         forward_s = sum(stage.forward.total_s for stage in held)
-        size = self.parameters[device].total * grad_bytes(self.plan)
+        size = own.total * grad_bytes(self.plan)
         last = min(1.0, self.engine.bucket_bytes.value / size) if size else 0.0
         shown = max(taken * reduce_s, last * reduce_s, reduce_s - backward_s)
         shown += max(taken * gather_s, last * gather_s, gather_s - forward_s)
@@ -270,13 +271,13 @@ class TrainingStep:
 
     def _tied_embedding_s(self) -> float:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
-        if not self.model.tied_embeddings or self.plan.pp == 1:
+        if not self.model.tied_embeddings or self.plan.pp == 1 or self.plan.adapters is not None:
             return 0.0
         return self.costs.collective_s("all_reduce", self.parameters[0].embedding * grad_bytes(self.plan), "ends")
 
     def _optimizer_s(self, device: int) -> float:
         """Update of the states that a rank holds, bound by memory [s]; weights are cast once if they stay gathered."""
-        plan, own = self.plan, self.parameters[device]
+        plan, own = self.plan, self.parameters[device].trained
         copies = plan.dp * plan.cp if plan.zero else 1
         expert_copies = copies // plan.ep if plan.zero else 1
         count = own.shared / copies + own.expert / expert_copies
@@ -429,4 +430,5 @@ def _sum_parameters(parts: list[RankParameters]) -> RankParameters:
         max(part.largest_layer for part in parts),
         sum(part.embedding for part in parts),
         sum(part.low for part in parts),
+        None if parts[0].adapters is None else sum(part.adapters or 0.0 for part in parts),
     )

@@ -37,7 +37,7 @@ def embedding_work(model: ModelSpec, shape: WorkShape) -> LayerWork:
     if shape.tp > 1:
         forward.append(_reduce(shape, _BYTES * rows))
     backward = Elementwise(name="embedding_backward", cause="vocabulary", moved_bytes=10.0 * rows)
-    return LayerWork(forward, [backward], [], [])
+    return LayerWork(forward, [backward] if shape.adapters is None else [], [], [])
 
 
 def head_work(model: ModelSpec, shape: WorkShape, *, slices: int = 1) -> LayerWork:

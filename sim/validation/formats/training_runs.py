@@ -239,7 +239,7 @@ def _scenario(line: Line) -> _Scenario:
     if any(word in sharding for word in _OFFLOADS) and "EMA" not in sharding:
         raise _UnusableError(f"offload is not modelled: {sharding}")
     if "LoRA" in line.text("model"):
-        raise _UnusableError("adapters (LoRA) are not modelled")
+        raise _UnusableError("rank and targets of its adapters (LoRA) are not in the row")
     micro_batch, plan = _plan(line, gpus)
     workload: _Scenario = {
         "kind": "training",
