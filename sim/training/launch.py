@@ -11,6 +11,7 @@ from sim.training.plan import TrainingPlan
 from sim.training.spec import TrainingWorkload
 
 _WITH_FLAG: Final = ("1f1b", "interleaved")
+_CONTEXT: Final = {"all_gather": "all_gather", "ring": "p2p", "ulysses": "a2a"}
 _PRECISIONS: Final = {
     "fp8": ("--fp8-format hybrid", "--fp8-recipe delayed"),
     "fp8_dynamic": ("--fp8-format hybrid", "--fp8-recipe tensorwise"),
@@ -38,6 +39,7 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
         yield f"--num-layers-per-virtual-pipeline-stage {plan.layers_per_stage[0]}"
     if plan.cp > 1:
         yield f"--context-parallel-size {plan.cp}"
+        yield f"--cp-comm-type {_CONTEXT.get(plan.cp_kind, 'p2p')}"
     if model.is_moe:
         yield f"--expert-model-parallel-size {plan.ep} --expert-tensor-parallel-size {plan.tp}"
     if plan.sp:
@@ -82,6 +84,8 @@ def _notes(plan: TrainingPlan) -> Iterator[str]:
         yield "# no argument recomputes every second product"
     if plan.recompute == "full" and plan.recompute_every > 1:
         yield f"# every {plan.recompute_every}th layer is recomputed here; --recompute-method block is the closest"
+    if plan.cp > 1 and plan.cp_kind not in _CONTEXT:
+        yield f"# no argument chooses {plan.cp_kind} for context parallelism"
     if plan.adapters is not None:
         yield f"# adapters of rank {plan.adapters.rank}: Megatron-LM has none, NeMo's LoRA takes the same layout"
     if plan.clock < 1.0:

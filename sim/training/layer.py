@@ -14,6 +14,7 @@ from sim.models import GQA, MLA, Collective, Dense, Gemm, GroupedGemm, LayerGrou
 from sim.training.adapters import adapter_work, unpacking
 from sim.training.attention import core_backward, core_forward, head_dims, heads_per_rank
 from sim.training.blocks import Attention, Recurrence, blocks_of, products
+from sim.training.context import exchanges
 from sim.training.operators import Quantise, TrainingOperator, WeightGradient, stream
 from sim.training.precision import PLAIN, Recipe
 from sim.training.recurrence import scan_backward, scan_forward
@@ -99,7 +100,7 @@ def _attention_block(model: ModelSpec, attention: GQA | MLA, shape: WorkShape) -
     elements = shape.tokens * (heads * width + kv_heads * (width + v_width))
     prepare = 2.0 * _BYTES * elements  # position and layout of queries, keys and values: read and written
     gated = _BYTES * shape.tokens * heads * v_width if attention.output_gate else 0.0
-    context = _context(attention, shape)
+    context = exchanges(attention, shape)
     forward: list[TrainingOperator] = [
         *linears[0],
         stream("attention_prepare", prepare),
@@ -126,21 +127,6 @@ def _mixer_linears(model: ModelSpec, mixer: Attention | Recurrence, shape: WorkS
     """Projections around attention or a recurrence; those into heads are divided by columns, the output by rows."""
     found = products(mixer, model.hidden_size, tp=shape.tp)
     return _joined([linear(p.name, p.rows, p.columns, shape, plain=p.plain) for p in found])
-
-
-def _context(attention: GQA | MLA, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
-    """Keys and values passed around the context-parallel ring; backward also their gradients (arXiv 2310.01889)."""
-    if shape.cp == 1:
-        return [], []
-    _, kv_heads = heads_per_rank(attention, shape.tp)
-    own = _BYTES * shape.tokens * kv_heads * sum(head_dims(attention))
-
-    def ring(name: str, passes: float) -> Collective:
-        return Collective(
-            name=name, cause="cp_comm", kind="all_gather", buffer_bytes=passes * own * shape.cp, group="cp"
-        )
-
-    return [ring("context", 1.0)], [ring("context_backward", 2.0)]
 
 
 def _feed_forward_block(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> _Block:

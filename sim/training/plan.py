@@ -13,7 +13,7 @@ from sim.core import Reason
 from sim.hardware import Cluster, CommGroup
 from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
-from sim.plans.training import Recompute, WideDtype
+from sim.plans.training import ContextKind, Recompute, WideDtype
 from sim.training.adapters import Adapters
 from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
 from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
@@ -47,6 +47,7 @@ class TrainingPlan:
     vpp: int
     cp: int
     cp_zigzag: bool
+    cp_kind: ContextKind
     ep: int
     zero: int
     recompute: Recompute
@@ -93,6 +94,7 @@ class TrainingPlan:
             tp=self.tp,
             cp=self.cp,
             cp_zigzag=self.cp_zigzag,
+            cp_kind=self.cp_kind,
             ep=self.ep,
             sp=self.sp,
             attention=self.attention,
@@ -135,7 +137,7 @@ def _filled(
     micro_batch = int(given.get("micro_batch", 1))
     interleaved = default.interleaved_schedule if vpp > 1 else default.schedule
     overlaps = ("overlap_dp", "overlap_p2p", "overlap_tp")
-    switches = ("zero", "recompute", "grad_dtype", "scatter_gather", "compiled", "cp_zigzag", *overlaps)
+    switches = ("zero", "recompute", "grad_dtype", "scatter_gather", "compiled", "cp_zigzag", "cp_kind", *overlaps)
     layers = spec.layers_per_stage or even_layers(model.n_layers, pp * vpp)
     return TrainingPlan(
         **{name: given.get(name, getattr(default, name)) for name in switches},
@@ -274,6 +276,15 @@ def _layer_reasons(plan: TrainingPlan, blocks: Blocks) -> Iterator[Reason]:
             f"cp {plan.cp}, but the state of a recurrence passes through the whole sequence: use cp 1",
             {"cp": plan.cp},
         )
+    if plan.cp > 1 and plan.cp_kind == "ulysses" and blocks.attention is not None:
+        heads = blocks.attention.heads // plan.tp
+        if heads % plan.cp:
+            yield Reason(
+                "context_parallel",
+                f"ulysses divides the {heads} query heads of a rank over cp {plan.cp}; the nearest cp are "
+                f"{nearest_divisors(heads, plan.cp)}, or another `cp_kind`",
+                {"heads": heads, "cp": plan.cp},
+            )
     if isinstance(ffn, MoE) and ffn.experts % plan.ep:
         near = nearest_divisors(ffn.experts, plan.ep)
         yield Reason(
@@ -324,6 +335,7 @@ def communication_groups(plan: TrainingPlan, cluster: Cluster) -> Mapping[str, C
     return {
         "tp": cluster.group(range(tp)),
         "cp": cluster.group(range(0, inner, tp)),
+        "cp_hop": cluster.group((0, inner - tp) if cp > 1 else (0,)),
         "ep": cluster.group(range(0, inner * plan.ep, inner)),
         "dp": cluster.group(range(0, stage, tp)),
         "expert_dp": cluster.group(range(0, stage, inner * plan.ep)),

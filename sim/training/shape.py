@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sim.plans.training import ContextKind
 from sim.training.adapters import Adapters
 from sim.training.precision import PLAIN, Recipe
 
@@ -19,6 +20,7 @@ class WorkShape:
         tp: Tensor-parallel ranks.
         cp: Context-parallel ranks.
         cp_zigzag: Whether they have balanced slices of the sequence.
+        cp_kind: What they exchange for attention.
         ep: Ranks that experts are spread over.
         sp: Whether norms and residuals are divided over the tensor-parallel ranks.
         attention: Attention kernel.
@@ -34,6 +36,7 @@ class WorkShape:
     tp: int = 1
     cp: int = 1
     cp_zigzag: bool = True
+    cp_kind: ContextKind = "all_gather"
     ep: int = 1
     sp: bool = False
     attention: Literal["flash", "plain"] = "flash"
@@ -47,6 +50,11 @@ class WorkShape:
     def tokens(self) -> float:
         """Tokens of the micro-batch on a rank, before sequence parallelism."""
         return self.micro_batch * self.sequence / self.cp
+
+    @property
+    def divides_heads(self) -> bool:
+        """Whether context-parallel ranks attend with some heads to the whole sequence."""
+        return self.cp > 1 and self.cp_kind == "ulysses"
 
     @property
     def residual_tokens(self) -> float:

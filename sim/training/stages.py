@@ -9,6 +9,7 @@ from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.plans.training import Recompute
 from sim.training.adapters import adapter_parameters
+from sim.training.context import RINGS, shown_s
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
 from sim.training.operators import Quantise
@@ -139,12 +140,25 @@ class StageModel:
         forward, by_input, by_weight = (
             self.costs.pass_cost(part) for part in (work.forward, work.backward_input, work.backward_weight)
         )
+        if self.plan.cp > 1 and self.plan.cp_kind in RINGS:
+            for part in (forward, by_input):
+                self._hide_hops(part)
         if self.plan.overlap_tp:
             shown = 1.0 - self.engine.tp_hidden_frac.value
             for part in (forward, by_input):
                 if "tp_comm" in part.parts_s:
                     part.parts_s["tp_comm"] *= shown
         return forward, by_input, by_weight
+
+    def _hide_hops(self, part: PassCost) -> None:
+        """Leaves of the hops around a ring what attention beside them does not hide."""
+        if "cp_comm" in part.parts_s:
+            part.parts_s["cp_comm"] = shown_s(
+                part.parts_s["cp_comm"],
+                attention_s=part.parts_s.get("attention", 0.0),
+                ranks=self.plan.cp,
+                taken=self.engine.comm_units_frac.value,
+            )
 
     def layer(self, group: LayerGroup) -> StagePasses:
         """Passes of one layer of `group`, sharded parameters gathered, host waits left out."""
