@@ -82,6 +82,7 @@ class TrainingEngineSpec(Spec):
         step_s: Host time per step: data, logging, synchronisation.
         micro_batch_s: Host time per micro-batch and pipeline stage that no kernel hides: data, loss, schedule.
         optimizer_bytes: Memory traffic of the optimizer per parameter, gradient scaling and clipping included.
+        host_update_frac: Share of the host's theoretical memory bandwidth that its optimizer reaches there.
         comm_units_frac: Share of the device's multiprocessors that a collective takes from compute beside it.
         tp_hidden_frac: Share of tensor-parallel communication that chunked overlap hides.
         bucket_bytes: Gradients that are reduced together.
@@ -107,6 +108,7 @@ class TrainingEngineSpec(Spec):
     step_s: Sourced[TimeS]
     micro_batch_s: Sourced[TimeS]
     optimizer_bytes: Sourced[float]
+    host_update_frac: Sourced[Frac]
     comm_units_frac: Sourced[Frac]
     tp_hidden_frac: Sourced[Frac]
     bucket_bytes: Sourced[DataBytes]

@@ -16,6 +16,7 @@ from sim.plans import TrainingEngineSpec, TrainingPlanSpec
 from sim.plans.training import ContextKind, Recompute, WideDtype
 from sim.training.adapters import Adapters
 from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
+from sim.training.host_optimizer import host_reasons
 from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
 from sim.training.shape import WorkShape
 from sim.training.spec import TrainingWorkload
@@ -123,7 +124,7 @@ def resolve_training(
     if reasons:
         return tuple(reasons)
     plan = _filled(spec, workload, model, engine, cluster)
-    reasons = [*_model_reasons(plan, model, workload), *_placement_reasons(plan, cluster)]
+    reasons = [*_model_reasons(plan, model, workload), *_placement_reasons(plan, cluster, workload.optimizer)]
     return tuple(reasons) if reasons else plan
 
 
@@ -294,13 +295,15 @@ def _layer_reasons(plan: TrainingPlan, blocks: Blocks) -> Iterator[Reason]:
         )
 
 
-def _placement_reasons(plan: TrainingPlan, cluster: Cluster) -> Iterator[Reason]:
+def _placement_reasons(plan: TrainingPlan, cluster: Cluster, optimizer: str) -> Iterator[Reason]:
     if plan.dp % plan.ep:
         yield Reason(
             "expert_ranks",
             f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {nearest_divisors(plan.dp, plan.ep)}",
             {"ep": plan.ep, "dp": plan.dp},
         )
+    if optimizer == "adam_cpu":
+        yield from host_reasons(cluster)
     if why := lacking(plan.recipe, frozenset(cluster.device.flops), cluster.device.name):
         yield Reason("precision", why)
     domain = min(cluster.domain, cluster.n_devices)
