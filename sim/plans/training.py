@@ -14,6 +14,7 @@ from sim.core import Frac, Spec
 Count = Annotated[int, Field(ge=1)]
 Recompute = Literal["none", "selective", "operators", "full"]
 ZeroStage = Annotated[int, Field(ge=0, le=3)]
+ContextKind = Literal["all_gather", "ring", "token_ring", "ulysses"]
 WideDtype = Literal["bf16", "fp32"]
 
 
@@ -31,6 +32,9 @@ class TrainingPlanSpec(Spec):
         cp: Context-parallel ranks; 1.
         cp_zigzag: Whether each context-parallel rank has a slice from either end of the sequence, so that all attend to
             as many keys; otherwise the last rank has the most work.
+        cp_kind: What context-parallel ranks exchange: keys and values, gathered before attention (`all_gather`) or
+            passed around beside it (`ring`); queries and partial results, both ways around (`token_ring`); or heads
+            for positions, before and after (`ulysses`).
         ep: Ranks that experts are spread over, a divisor of `dp`; 1.
         zero: What data-parallel ranks share: 0 nothing, 1 optimizer states, 2 also gradients, 3 also parameters
             (fully sharded data parallel).
@@ -59,6 +63,7 @@ class TrainingPlanSpec(Spec):
     vpp: Count | None = None
     cp: Count | None = None
     cp_zigzag: bool | None = None
+    cp_kind: ContextKind | None = None
     ep: Count | None = None
     zero: ZeroStage | None = None
     recompute: Recompute | None = None

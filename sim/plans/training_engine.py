@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
-from sim.plans.training import Recompute, WideDtype, ZeroStage
+from sim.plans.training import ContextKind, Recompute, WideDtype, ZeroStage
 
 FOLDER = "hardware_profiles/training_engines"
 
@@ -32,6 +32,7 @@ class TrainingDefaults(Spec):
         recompute: Recomputation.
         sp: Sequence parallelism where there is tensor parallelism.
         cp_zigzag: Balanced slices of the sequence.
+        cp_kind: What context-parallel ranks exchange.
         schedule: Pipeline schedule without virtual stages.
         interleaved_schedule: Pipeline schedule with virtual stages.
         grad_dtype: Format of gradients.
@@ -49,6 +50,7 @@ class TrainingDefaults(Spec):
     recompute: Recompute = "none"
     sp: bool = False
     cp_zigzag: bool = True
+    cp_kind: ContextKind = "all_gather"
     schedule: str = "1f1b"
     interleaved_schedule: str = "interleaved"
     grad_dtype: WideDtype = "fp32"
@@ -80,6 +82,7 @@ class TrainingEngineSpec(Spec):
         step_s: Host time per step: data, logging, synchronisation.
         micro_batch_s: Host time per micro-batch and pipeline stage that no kernel hides: data, loss, schedule.
         optimizer_bytes: Memory traffic of the optimizer per parameter, gradient scaling and clipping included.
+        host_update_frac: Share of the host's theoretical memory bandwidth that its optimizer reaches there.
         comm_units_frac: Share of the device's multiprocessors that a collective takes from compute beside it.
         tp_hidden_frac: Share of tensor-parallel communication that chunked overlap hides.
         bucket_bytes: Gradients that are reduced together.
@@ -105,6 +108,7 @@ class TrainingEngineSpec(Spec):
     step_s: Sourced[TimeS]
     micro_batch_s: Sourced[TimeS]
     optimizer_bytes: Sourced[float]
+    host_update_frac: Sourced[Frac]
     comm_units_frac: Sourced[Frac]
     tp_hidden_frac: Sourced[Frac]
     bucket_bytes: Sourced[DataBytes]

@@ -7,7 +7,7 @@ bubble is what the times make of it: stages may differ, communication may hide o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,8 @@ class StageTimes:
         vocabulary_s_s: S on each device [s], shape `(stages,)` or a scalar.
         vocabulary_t_s: T on each device [s], likewise.
         broadcast_s: The last stage's output to all devices, before S [s].
-        exchange_s: Each exchange over all devices among vocabulary passes [s].
+        exchange_s: Each exchange over all devices among vocabulary passes [s]. Where a schedule's devices stand still
+            for it, the last one is part of T.
     """
 
     forward_s: Array
@@ -211,7 +212,12 @@ def replay(
     graph = pass_graph(schedule, stages=stages, chunks=chunks, microbatches=microbatches)
     if slowdown is not None:
         _fits("slowdown", slowdown, stages, "device")
-    duration_s = _durations(graph, _checked(times, graph), slowdown)
+    times = _checked(times, graph)
+    if schedule.synchronous:
+        times = replace(times, vocabulary_t_s=times.vocabulary_t_s + times.exchange_s)
+    duration_s = _durations(graph, times, slowdown)
+    if schedule.synchronous:  # T already holds every device until its exchange is over
+        duration_s[len(duration_s) - graph.microbatches * graph.stages :] = 0.0
     hop_s = np.concatenate([np.broadcast_to(times.send_s, graph.virtual_stages), [0.0, times.broadcast_s]])[graph.hop]
     together = times.shared_hidden_frac > 0.0
     start, finish, free = _sweep(graph, duration_s.tolist(), hop_s.tolist(), overlap_p2p=overlap_p2p, together=together)

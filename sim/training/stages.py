@@ -8,8 +8,11 @@ from functools import cached_property
 from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.plans.training import Recompute
+from sim.training.adapters import adapter_parameters
+from sim.training.context import RINGS, shown_s
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
+from sim.training.operators import Quantise
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.shape import WorkShape
 from sim.training.states import PARAM_BYTES, grad_bytes, layer_parameters
@@ -137,12 +140,25 @@ class StageModel:
         forward, by_input, by_weight = (
             self.costs.pass_cost(part) for part in (work.forward, work.backward_input, work.backward_weight)
         )
+        if self.plan.cp > 1 and self.plan.cp_kind in RINGS:
+            for part in (forward, by_input):
+                self._hide_hops(part)
         if self.plan.overlap_tp:
             shown = 1.0 - self.engine.tp_hidden_frac.value
             for part in (forward, by_input):
                 if "tp_comm" in part.parts_s:
                     part.parts_s["tp_comm"] *= shown
         return forward, by_input, by_weight
+
+    def _hide_hops(self, part: PassCost) -> None:
+        """Leaves of the hops around a ring what attention beside them does not hide."""
+        if "cp_comm" in part.parts_s:
+            part.parts_s["cp_comm"] = shown_s(
+                part.parts_s["cp_comm"],
+                attention_s=part.parts_s.get("attention", 0.0),
+                ranks=self.plan.cp,
+                taken=self.engine.comm_units_frac.value,
+            )
 
     def layer(self, group: LayerGroup) -> StagePasses:
         """Passes of one layer of `group`, sharded parameters gathered, host waits left out."""
@@ -151,6 +167,8 @@ class StageModel:
             forward, by_input, by_weight = self.work_cost(work)
             again = self._recomputed(forward, work)
             by_input.add(again)
+            if self.plan.zero == 3:
+                forward.add(self._weight_casts(group))
             hidden = self._sharded(group, forward, by_input, by_weight)
             self._layers[group] = StagePasses(forward, by_input, by_weight, again.flops, hidden)
         return self._layers[group]
@@ -188,13 +206,23 @@ class StageModel:
         taken = self.engine.comm_units_frac.value
         return max(taken * comm_s, comm_s - beside_s)
 
+    def _weight_casts(self, group: LayerGroup) -> PassCost:
+        """Casting the gathered weights of a layer, in every micro-batch anew."""
+        each = 0.0 if group.kept_16bit else self.plan.recipe.weight_cast_bytes
+        count = sum(layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep))
+        return self.costs.pass_cost([Quantise(name="weight_cast", moved_bytes=each * count)] if each else [])
+
     def _gather_s(self, group: LayerGroup) -> float:
         width = 4.0 if self.engine.gather_dtype == "fp32" else PARAM_BYTES
+        if self.plan.adapters is not None:
+            width = self.plan.adapters.base_bytes
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
         return self._over_groups("all_gather", shared * width, expert * width)
 
     def _scatter_s(self, group: LayerGroup) -> float:
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
+        if self.plan.adapters is not None:
+            shared, expert = adapter_parameters(self.model, group, self.plan.adapters, tp=self.plan.tp), 0.0
         width = grad_bytes(self.plan)
         return self._over_groups("reduce_scatter", shared * width, expert * width)
 
@@ -221,10 +249,14 @@ class StageModel:
         kept = engine.compiled_kernels_frac.value if plan.compiled else 1.0
         one = engine.launch_s.value * kept
         forward, by_input, by_weight = passes
-        kernels_forward = layers * engine.kernels.forward.value + ends * END_KERNELS
-        kernels_backward = layers * engine.kernels.backward.value + 2.0 * ends * END_KERNELS
+        per_layer, per_layer_back = engine.kernels.forward.value, engine.kernels.backward.value
+        if plan.adapters is not None:
+            more = plan.adapters.extra_kernels
+            per_layer, per_layer_back = per_layer + more[0], per_layer_back + more[1]
+        kernels_forward = layers * per_layer + ends * END_KERNELS
+        kernels_backward = layers * per_layer_back + 2.0 * ends * END_KERNELS
         if plan.recompute in ("full", "operators"):
-            kernels_backward += layers * engine.kernels.forward.value / plan.recompute_every
+            kernels_backward += layers * per_layer / plan.recompute_every
         waits = max(0.0, kernels_forward * one - forward.total_s)
         forward.parts_s["host"] = waits + engine.micro_batch_s.value / plan.vpp
         device_s = by_input.total_s + by_weight.total_s

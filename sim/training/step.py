@@ -17,6 +17,7 @@ from sim.hardware import Cluster, CommGroup
 from sim.models import Elementwise, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.training.costing import PassCost, TrainingCosts
+from sim.training.host_optimizer import host_reasons, host_update
 from sim.training.memory import (
     RankMemory,
     buffer_bytes,
@@ -29,6 +30,7 @@ from sim.training.memory import (
 )
 from sim.training.operators import TrainingOperator
 from sim.training.plan import TrainingPlan, boundary_groups, communication_groups, layers_of_stage
+from sim.training.precision import with_wide_ends
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Schedule
 from sim.training.spec import TrainingWorkload
@@ -38,6 +40,12 @@ from sim.training.sustained import Sustained, sustained_of
 
 COMM_CAUSES = ("tp_comm", "cp_comm", "ep_comm", "pp_comm", "dp_comm")
 """Exposed communication by the parallel dimension that causes it."""
+CAUSES = (
+    *("linear", "experts", "adapters", "attention", "norm_activation", "quantisation", "vocabulary"),
+    *COMM_CAUSES,
+    *("optimizer", "bubble", "host"),
+)
+"""What the seconds of a step are spent on."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class TrainingStep:
         sustained: Sustained | None = None,
         raw_s: dict[TrainingOperator, float] | None = None,
     ) -> None:
-        self.model = model
+        self.model = with_wide_ends(model, workload.quantisation)
         self.plan = plan
         self.workload = workload
         self.engine = engine
@@ -236,14 +244,15 @@ class TrainingStep:
         pass of the next step; both only if the plan overlaps, and the last bucket never hides. ZeRO-3 does both inside
         the passes.
         """
-        reduce_s, gather_s = self._reduction_s(self.parameters[device])
+        own = self.parameters[device].trained
+        reduce_s, gather_s = self._reduction_s(own)
         if not self.plan.overlap_dp:
             return reduce_s + gather_s, 0.0
         taken = self.engine.comm_units_frac.value
         held = [self.stages[stage] for stage in self.held[device]]
         backward_s = sum(stage.backward_input.total_s + stage.backward_weight.total_s for stage in held)
         forward_s = sum(stage.forward.total_s for stage in held)
-        size = self.parameters[device].total * grad_bytes(self.plan)
+        size = own.total * grad_bytes(self.plan)
         last = min(1.0, self.engine.bucket_bytes.value / size) if size else 0.0
         shown = max(taken * reduce_s, last * reduce_s, reduce_s - backward_s)
         shown += max(taken * gather_s, last * gather_s, gather_s - forward_s)
@@ -263,18 +272,37 @@ class TrainingStep:
 
     def _tied_embedding_s(self) -> float:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
-        if not self.model.tied_embeddings or self.plan.pp == 1:
+        if not self.model.tied_embeddings or self.plan.pp == 1 or self.plan.adapters is not None:
             return 0.0
         return self.costs.collective_s("all_reduce", self.parameters[0].embedding * grad_bytes(self.plan), "ends")
 
     def _optimizer_s(self, device: int) -> float:
-        """Update of the states that a rank holds, bound by memory [s]."""
-        plan, own = self.plan, self.parameters[device]
+        """Update of the states that a rank holds, bound by memory [s]; weights are cast once if they stay gathered."""
+        plan, count = self.plan, self._updated(device)
+        if self.workload.optimizer == "adam_cpu":
+            return self._host_s(count, device)
+        moved = count * update_bytes(self.engine, self.workload.optimizer)
+        moved += self.parameters[device].trained.low * plan.recipe.weight_cast_bytes if plan.zero < 3 else 0.0
+        return self.costs.time_s(Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved))
+
+    def _updated(self, device: int) -> float:
+        """Parameters whose states a rank of the stage holds."""
+        plan, own = self.plan, self.parameters[device].trained
         copies = plan.dp * plan.cp if plan.zero else 1
         expert_copies = copies // plan.ep if plan.zero else 1
-        count = own.shared / copies + own.expert / expert_copies
-        moved = count * update_bytes(self.engine, self.workload.optimizer)
-        return self.costs.time_s(Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved))
+        return own.shared / copies + own.expert / expert_copies
+
+    def _host_s(self, count: float, device: int) -> float:
+        """Update of `count` parameters on the host [s]; gradients cross beside the last backward pass with overlap."""
+        each = host_update(
+            self.cluster, gradient_bytes=grad_bytes(self.plan), memory_frac=self.engine.host_update_frac.value
+        )
+        crossing_s = count * float(each.gradient_s)
+        if self.plan.overlap_dp:
+            held = [self.stages[stage] for stage in self.held[device]]
+            backward_s = sum(stage.backward_input.total_s + stage.backward_weight.total_s for stage in held)
+            crossing_s = max(0.0, crossing_s - backward_s)
+        return crossing_s + count * float(each.update_s)
 
     # ---- the whole step ----
 
@@ -336,12 +364,14 @@ class TrainingStep:
             for part in self._stage_model.head:
                 for cause, seconds in part.parts_s.items():
                     parts[cause] = parts.get(cause, 0.0) + seconds * passes
+            if self.schedule.synchronous:
+                parts["pp_comm"] = passes * self._vocabulary_times_s()["exchange_s"]
         busy_s = sum(parts.values())
         parts = _without(parts, busy_s - float(pipeline.busy_s[device]))
         if self.plan.pp > 1:
             idle_s = max(0.0, float(pipeline.idle_s[device]))
             late_s = min(idle_s, max(0.0, pipeline.end_s - self._replayed(0.0).end_s))
-            parts["pp_comm"] = late_s + float(pipeline.blocked_s[device])
+            parts["pp_comm"] = parts.get("pp_comm", 0.0) + late_s + float(pipeline.blocked_s[device])
             parts["bubble"] = idle_s - late_s
         return parts
 
@@ -377,7 +407,11 @@ class TrainingStep:
     def memory_reasons(self) -> list[Reason]:
         """Why the plan does not fit; empty if it does."""
         stage = max(range(self.plan.pp), key=lambda device: self.memory[device].allocated_bytes)
-        return memory_reasons(self.memory[stage], self.engine, self.device, stage=stage)
+        found = memory_reasons(self.memory[stage], self.engine, self.device, stage=stage)
+        if self.workload.optimizer == "adam_cpu":
+            share = max(self._updated(device) for device in range(self.plan.pp))
+            found += host_reasons(self.cluster, parameters=share)
+        return found
 
     def _kept_bytes(self, stage: int) -> float:
         plan, shape = self.plan, self.plan.shape(self.workload.sequence_length)
@@ -418,4 +452,6 @@ def _sum_parameters(parts: list[RankParameters]) -> RankParameters:
         sum(part.expert for part in parts),
         max(part.largest_layer for part in parts),
         sum(part.embedding for part in parts),
+        sum(part.low for part in parts),
+        None if parts[0].adapters is None else sum(part.adapters or 0.0 for part in parts),
     )

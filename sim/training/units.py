@@ -16,6 +16,7 @@ from sim.core import Array
 from sim.hardware import Cluster
 from sim.models import ModelSpec
 from sim.plans import TrainingEngineSpec
+from sim.training.adapters import adapter_parameters
 from sim.training.columns import Ints, PlanTable, classes
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
@@ -44,6 +45,7 @@ class Units(NamedTuple):
         working_bytes: What it needs on top while in work [B].
         shared: Parameters of a layer that all data-parallel ranks hold.
         expert: Parameters of its routed experts on the rank.
+        adapters: Parameters of its adapters; zero without.
         first_forward_s: Embedding, forward [s].
         first_backward_s: Embedding, backward [s].
         last_forward_s: LM head and loss, forward [s].
@@ -67,6 +69,7 @@ class Units(NamedTuple):
     working_bytes: Array
     shared: Array
     expert: Array
+    adapters: Array
     first_forward_s: Array
     first_backward_s: Array
     last_forward_s: Array
@@ -208,3 +211,4 @@ class _Base:
         yield kept
         yield everything - kept
         yield from layer_parameters(model, kind, tp=plan.tp, ep=plan.ep)
+        yield 0.0 if plan.adapters is None else adapter_parameters(model, kind, plan.adapters, tp=plan.tp)

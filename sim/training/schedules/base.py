@@ -81,11 +81,13 @@ class Schedule(ABC):
         splits_backward: Whether it runs I and W apart instead of one B.
         model_copies: How many times the pipeline holds the parameters: 2 where it is bidirectional.
         forward_only: No backward passes at all.
+        synchronous: Whether devices stand still while they exchange what vocabulary passes need.
     """
 
     splits_backward: ClassVar[bool] = False
     model_copies: ClassVar[int] = 1
     forward_only: ClassVar[bool] = False
+    synchronous: ClassVar[bool] = False
 
     @property
     def barriers(self) -> int:

@@ -2,9 +2,9 @@
 
 Facts of the recipes that its `nvidia-master.yaml` names (srt-slurm, branch sa-submission-q1-2026, and
 recipes/gb200-fp4, gb200-fp8, b200-fp4, b200-fp8, vllm/kimi-k2.5; 2025-12 to 2026-04), not fitted. Rows of the table
-record the GPUs of each engine, but not always how these are divided (attention data parallelism is missing in some, in some it stands beside
-experts that it does not go with), and never how many sequences a decode engine takes: recipes capture CUDA graphs up to
-a batch and let no more in, so that further requests wait for their first token.
+record the GPUs of each engine, but not always how these are divided (attention data parallelism is missing in some,
+in some it stands beside experts that it does not go with), and never how many sequences a decode engine takes:
+recipes capture CUDA graphs up to a batch and let no more in, so that further requests wait for their first token.
 
 A deployment is looked up by system, precision, lengths, workers and GPUs of either kind; of several recipes for one,
 that with the fewest users at or above the row's, else the one with the most.
