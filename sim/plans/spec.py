@@ -48,6 +48,8 @@ class PoolSpec(Spec):
             wait for that (`batch_wait_timeout_iters` of TensorRT-LLM; not with attention data parallelism).
         batch_fill: Share of `max_num_batched_tokens` that prompts wait to fill, decoded tokens counted; 1
             (`batch_wait_max_tokens_ratio` of TensorRT-LLM).
+        prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false
+            (`torch_compile_config.enable_piecewise_cuda_graph` of TensorRT-LLM).
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.
@@ -65,6 +67,7 @@ class PoolSpec(Spec):
     balance_wait: Annotated[int, Field(ge=0)] | None = None
     batch_wait: Annotated[int, Field(ge=0)] | None = None
     batch_fill: Share | None = None
+    prompt_graphs: bool | None = None
     kv_memory_frac: Share | None = None
     router: str | None = None
     scheduler: str | None = None
@@ -135,6 +138,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"balance {given['balance_wait']}")
     if given.get("batch_wait"):
         parts.append(f"batch wait {given['batch_wait']}")
+    if given.get("prompt_graphs"):
+        parts.append("prompt graphs")
     if "max_model_len" in given:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:
