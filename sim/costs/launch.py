@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.core import Array
 from sim.costs.numeric import Value
-from sim.models import Collective, Elementwise, Gemm, Operator, Shard
+from sim.models import Collective, Elementwise, Gemm, Operator, PrefillAttention, Shard
 
 EAGER_LAUNCH_S = 6.0e-6
 """Host time to dispatch one kernel from PyTorch without CUDA graphs (assumed; published traces show 4-10 us)."""
@@ -27,6 +27,13 @@ _BEHIND_REDUCTION: Final = "add_norm"
 
 _SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
 """Formats whose activations get their scales from a call of its own before the GEMM; others are fused with a norm."""
+
+
+_LATENT_PROMPT_CALLS: Final = 4.0
+"""Further calls of latent attention over a prompt: expanded keys are split, copied and joined with their positions."""
+
+_SHARED_EXPERT_CALLS: Final = 4.0
+"""Further calls where shared experts run on a stream of their own: events recorded and waited for."""
 
 
 def host_calls(operators: Iterable[Operator], shard: Shard) -> float:
@@ -44,6 +51,10 @@ def host_calls(operators: Iterable[Operator], shard: Shard) -> float:
         alone = isinstance(op, Collective) and op.group == "tp" and shard.tp == 1
         scaled = isinstance(op, Gemm) and op.weights_dtype in _SCALED_ON_THE_FLY
         calls += op.count * (1.0 + scaled) * (not fused and not alone)
+        if isinstance(op, PrefillAttention) and op.kind == "mla":
+            calls += op.count * _LATENT_PROMPT_CALLS
+        if op.name == "shared_up":
+            calls += op.count * _SHARED_EXPERT_CALLS
     return calls
 
 

@@ -71,6 +71,7 @@ class SupportSpec(Spec):
         queue_interval: Whether it can be told to look at its queue only every so many decode iterations.
         balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
         batch_wait: Whether it can be told to hold prompts back until they fill an iteration.
+        prompt_graphs: Whether it can be told to run iterations with prompts from CUDA graphs.
         speculation: Where drafts of speculative decoding may come from; none, and there is none.
         expert_all_to_all: Whether tokens can go only to the ranks that hold experts of theirs.
         weights_dtypes: Weight formats.
@@ -83,6 +84,7 @@ class SupportSpec(Spec):
     queue_interval: bool = False
     balance_wait: bool = False
     batch_wait: bool = False
+    prompt_graphs: bool = False
     speculation: tuple[Method, ...] = ()
     expert_all_to_all: bool = False
     weights_dtypes: tuple[str, ...]

@@ -90,6 +90,7 @@ class ResolvedPlan:
         balance_wait: Most decode iterations for which prompts wait until every data-parallel rank has one.
         batch_wait: Most decode iterations for which prompts wait until they fill `batch_fill` of the token budget.
         batch_fill: That share.
+        prompt_graphs: Whether iterations with prompts run from CUDA graphs too.
         max_model_len: Longest request [tokens].
         max_model_len_given: Whether the user gave it.
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
@@ -116,6 +117,7 @@ class ResolvedPlan:
     balance_wait: int
     batch_wait: int
     batch_fill: float
+    prompt_graphs: bool
     max_model_len: int
     max_model_len_given: bool
     kv_memory_frac: float
@@ -251,9 +253,9 @@ class ResolvedPlan:
         return tuple(notes)
 
     @property
-    def shape_key(self) -> tuple[ShapeKey, float, SpeculationSpec | None]:
+    def shape_key(self) -> tuple[ShapeKey, float, bool, SpeculationSpec | None]:
         """Equal for plans whose operators cost the same: all but replicas and limits."""
-        return self.shape.key, self.clock, self.speculation
+        return self.shape.key, self.clock, self.prompt_graphs, self.speculation
 
     @property
     def cost_key(self) -> tuple[Any, ...]:

@@ -25,6 +25,7 @@ from sim.plans.validity import (
     default_exchange,
     dtype_reasons,
     exchange_reasons,
+    graph_reasons,
     parallel_reasons,
     placement_reasons,
     speculation_reasons,
@@ -207,6 +208,7 @@ class Resolver:
                 batch_wait=fields.get("batch_wait", 0),
                 dp=shape.dp,
             ),
+            *graph_reasons(self.engine, prompt_graphs=fields.get("prompt_graphs", False)),
             *_sharing_reasons(self.model.name, asked=plan.prefix_caching, sharable=layout.sharable),
             *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=min(blocks, capacity)),
             *_limit_reasons(
@@ -232,6 +234,7 @@ class Resolver:
             balance_wait=fields.get("balance_wait", 0),
             batch_wait=fields.get("batch_wait", 0),
             batch_fill=fields.get("batch_fill", 1.0),
+            prompt_graphs=fields.get("prompt_graphs", False),
             max_model_len=length,
             max_model_len_given=asked is not None,
             kv_memory_frac=frac,

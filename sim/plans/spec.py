@@ -51,6 +51,8 @@ class PoolSpec(Spec):
             (`batch_wait_max_tokens_ratio` of TensorRT-LLM).
         expert_exchange: How tokens get to the experts of other data-parallel ranks: every rank gets all tokens
             (`all_gather`), or each goes only where its experts are (`all_to_all`).
+        prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false
+            (`torch_compile_config.enable_piecewise_cuda_graph` of TensorRT-LLM).
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.
@@ -69,6 +71,7 @@ class PoolSpec(Spec):
     batch_wait: Annotated[int, Field(ge=0)] | None = None
     batch_fill: Share | None = None
     expert_exchange: Exchange | None = None
+    prompt_graphs: bool | None = None
     kv_memory_frac: Share | None = None
     router: str | None = None
     scheduler: str | None = None
@@ -141,6 +144,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"batch wait {given['batch_wait']}")
     if "expert_exchange" in given:
         parts.append(f"experts by {given['expert_exchange'].replace('_', '-')}")
+    if given.get("prompt_graphs"):
+        parts.append("prompt graphs")
     if "max_model_len" in given:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:

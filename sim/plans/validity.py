@@ -92,6 +92,12 @@ def waiting_reasons(
         )
 
 
+def graph_reasons(engine: EngineSpec, *, prompt_graphs: bool) -> Iterator[Reason]:
+    """Why the engine cannot run prompts from CUDA graphs as asked."""
+    if prompt_graphs and not engine.supports.prompt_graphs:
+        yield Reason("engine", f"{engine.name} has no CUDA graphs of prompts to turn on: prompt_graphs must be false")
+
+
 def speculation_reasons(
     model: ModelSpec, engine: EngineSpec, speculation: SpeculationSpec | None, *, pp: int
 ) -> Iterator[Reason]:

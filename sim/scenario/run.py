@@ -152,7 +152,7 @@ class PlanRunner:
 
     def compiled(self, plan: ResolvedPlan) -> CompiledCost:
         """The iteration cost of one replica of the plan, compiled once per shape and limits."""
-        key = plan.cost_key
+        key, timing = plan.cost_key, self._timing(plan)
         if key not in self._compiled:
             self._compiled[key] = CompiledCost(
                 with_draft_layers(self.things.model, plan.shape.draft_layers),
@@ -161,15 +161,15 @@ class PlanRunner:
                 max_sequences=plan.max_num_seqs,
                 token_budget=plan.max_num_batched_tokens,
                 max_context=plan.max_model_len,
-                timing=self._timing,
+                timing=timing,
                 drafts=drafts_of(plan.speculation),
             )
         cost = self._compiled[key]
-        return cost if cost.timing == self._timing else cost.retimed(self._timing)
+        return cost if cost.timing == timing else cost.retimed(timing)
 
     def steady(self, plan: ResolvedPlan, *, context: float) -> SteadyCurves:
         """Steady-state times of the plan's shape at a mean context [tokens]; see `SteadyCurves`."""
-        return SteadyCurves(self.things.model, self._stages(plan), timing=self._timing, context=context)
+        return SteadyCurves(self.things.model, self._stages(plan), timing=self._timing(plan), context=context)
 
     def _stages(self, plan: ResolvedPlan) -> list[StageCosts]:
         device = self.things.cluster.device.at_clock(plan.clock)
@@ -229,16 +229,17 @@ class PlanRunner:
         engine = self.things.engine
         return FrontendTiming(engine.frontend_s.value, engine.frontend_request_s.value, engine.frontend_token_s.value)
 
-    @cached_property
-    def _timing(self) -> EngineTiming:
+    def _timing(self, plan: ResolvedPlan) -> EngineTiming:
+        """Host times of the plan's engines; a prompt that runs from graphs takes no calls."""
         engine = self.things.engine
+        calls = engine.host_call_s if not plan.prompt_graphs else None
         return EngineTiming(
             host_step_s=engine.host_step_s.value,
             host_per_sequence_s=engine.host_per_sequence_s.value,
             overlapped=engine.async_scheduling,
             graph_sizes=engine.graph_sizes,
             step_gap_s=engine.step_gap_s.value if engine.step_gap_s else 0.0,
-            host_call_s=0.0 if engine.host_call_s is None else engine.host_call_s.value,
+            host_call_s=0.0 if calls is None else calls.value,
         )
 
     def _prefill_pool(self, plan: ResolvedPlan) -> PrefillPool | None:

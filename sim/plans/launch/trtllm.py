@@ -60,6 +60,8 @@ def _options(plan: ResolvedPlan, role: Role) -> dict[str, object]:
         options["cache_transceiver_config"] = {"backend": "DEFAULT"}
     if plan.speculation is not None:
         options["speculative_config"] = _speculation(plan.speculation)
+    if plan.prompt_graphs:
+        options["torch_compile_config"] = {"enable_piecewise_cuda_graph": True}
     if plan.batch_wait:
         options["batch_wait_timeout_iters"] = plan.batch_wait
         options["batch_wait_max_tokens_ratio"] = plan.batch_fill

@@ -1,8 +1,8 @@
 """Options with which InferenceX (formerly InferenceMAX) launches its servers, where they are not an engine's defaults.
 
 Facts of the benchmark's public launch scripts (`benchmarks/*.sh` of its repository, 2025-10 to 2026-03), not fitted.
-Scripts change between the runs that a table holds, and which revision a row ran with is not recorded; one reading per
-engine and model is taken here.
+Scripts change between the runs that a table holds, and which revision a row ran with is not recorded: one reading is
+taken here per engine version and model, where scripts choose by themselves also per day on which they began to be told.
 """
 
 from __future__ import annotations
@@ -21,6 +21,15 @@ LLAMA_70B: Final = "meta-llama/Llama-3.1-70B"
 
 _FEWEST_TOKENS: Final = 8192
 """Least `max_num_tokens` of the TensorRT-LLM scripts from 1.2 on; earlier ones size it for one prompt."""
+
+_MTP_VERSION: Final = "1.2.0rc6.post3"
+"""Version of TensorRT-LLM that only scripts with multi-token prediction ran (`perf-changelog.yaml`, pull requests
+632 and 642). 1.1.0rc2.post2 ran with and without (pull request 392): rows do not tell which, and none is assumed."""
+
+_ACCEPTANCE: Final = (0.85, 0.63, 0.63)
+"""Acceptance of DeepSeek's module, not fitted: the first draft as DeepSeek-V3's report has it (arXiv 2412.19437, 5.4.3:
+85 to 90 %), later ones so that seven drafts give the 3.2 tokens a step measured with that module on MT-bench, HumanEval
+and GSM8K (nebius/MTP-DeepSeek-V3-0324, model card, original module)."""
 
 _RANKS_RECORDED: Final = "2025-11-15"
 """First day on which the DeepSeek scripts of TensorRT-LLM were told how attention and experts are divided, which rows
@@ -88,26 +97,66 @@ def _sglang(line: Line) -> dict[str, Any]:
 
 
 def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
-    """`dsr1_fp8_h200_trt_slurm.sh`, `dsr1_fp4_b200_trt_slurm.sh`, `dsr1_fp8_b200_trt_slurm.sh`."""
+    """`dsr1_fp8_h200_trt_slurm.sh`, and `dsr1_fp*_b200_trt` with `_slurm.sh`, `.sh` and `_mtp.sh`."""
     ranks = _deepseek_ranks(line, plan)
     plan = {**plan, **ranks}
+    waits: dict[str, Any] = {"balance_wait": 60} if plan["dp"] > 1 else {}
+    if _fills_batches(line, plan):
+        waits = {"batch_wait": 40, "batch_fill": 0.8}
+    mtp = line.text("backend_version") == _MTP_VERSION
+    return {
+        "kv_dtype": "fp8",
+        "kv_memory_frac": _deepseek_kv_frac(line, plan),
+        "prompt_graphs": _graphs_of_drafting(line, plan) if mtp else _graphs_of_prompts(line, plan),
+        **(_deepseek_drafts(line, plan) if mtp else _deepseek_limits(line, plan)),
+        **waits,
+        **ranks,
+    }
+
+
+def _deepseek_limits(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
+    """Batch limits of the scripts without drafts."""
     concurrency, prompt, _ = _load(line)
     batch = max(1, concurrency // plan["dp"]) if line.text("system") == "h200_sxm" else concurrency
     tokens = (batch + prompt + 64 + 63) // 64 * 64
     version = line.text("backend_version")
     if version and not version.startswith("1.1"):
         tokens = max(tokens, _FEWEST_TOKENS)
-    wait: dict[str, Any] = {"balance_wait": 60} if plan["dp"] > 1 else {}
-    if _fills_batches(line, plan):
-        wait = {"batch_wait": 40, "batch_fill": 0.8}
+    return {"max_num_batched_tokens": tokens, "max_num_seqs": min(batch, tokens)}
+
+
+def _deepseek_drafts(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
+    """Speculation and batch limits of the scripts with it: three drafts, one with attention data parallelism."""
+    concurrency, prompt, _ = _load(line)
+    drafts = 1 if plan["dp"] > 1 else 3
+    share = (4 if line.text("precision") == "fp4" else 8) if plan["dp"] > 1 else 1
+    batch = max(1, concurrency // share)
     return {
-        "kv_dtype": "fp8",
-        "max_num_batched_tokens": tokens,
-        "max_num_seqs": min(batch, tokens),
-        "kv_memory_frac": _deepseek_kv_frac(line, plan),
-        **wait,
-        **ranks,
+        "max_num_batched_tokens": ((1 + drafts) * batch + prompt + 64 + 63) // 64 * 64,
+        "max_num_seqs": batch,
+        "speculation": {"draft_tokens": drafts, "acceptance": list(_ACCEPTANCE[:drafts])},
     }
+
+
+def _graphs_of_prompts(line: Line, plan: dict[str, Any]) -> bool:
+    """Whether the scripts of TensorRT-LLM 1.2 without drafts turn piecewise CUDA graphs on."""
+    concurrency, prompt, output = _load(line)
+    if line.text("backend_version") != "1.2.0rc6.post2" or plan["dp"] > 1:
+        return False
+    if line.text("precision") == "fp4":
+        return (prompt, output) == (1024, 1024) and (plan["tp"], plan["ep"]) == (8, 8)
+    return concurrency >= (128 if output > 1024 else 64)
+
+
+def _graphs_of_drafting(line: Line, plan: dict[str, Any]) -> bool:
+    """The same for the scripts with drafts."""
+    concurrency, prompt, output = _load(line)
+    if line.text("precision") == "fp8":
+        return plan["dp"] == 1 and concurrency > (16 if prompt > 1024 else 8 if output > 1024 else 4)
+    if prompt > 1024:
+        return False
+    few = concurrency == 64 or (concurrency == 32 and output <= 1024)
+    return few or (concurrency == 128 and output <= 1024 and plan["dp"] == 1)
 
 
 def _load(line: Line) -> tuple[int, int, int]:

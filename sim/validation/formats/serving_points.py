@@ -8,7 +8,8 @@ for all rows of an engine alike:
 - outputs are spread evenly in [0.8, 1.0] of nominal, but exact for the engine versions in `_EXACT_OUTPUT`: with equal
   outputs the requests of a closed loop march together, which no other version's latencies show;
 - 10 x concurrency requests, all slots filled at once at the start, means over the whole run, first wave included;
-- recorded latencies are means; prefix caching and speculative decoding are off;
+- recorded latencies are means; prefix caching is off, and speculative decoding but for the one engine version that
+  InferenceX ran with it alone;
 - where fewer requests are in flight per attention rank than the recorded GPUs would have, the row's GPUs are one of
   several equal replicas; where the experts have more ranks than are recorded, attention is data parallel over them;
 - token budget, `max_num_seqs` and memory fraction are the defaults of the engine profile, whatever the version, but for
@@ -46,7 +47,7 @@ _NODES: Final = {
     "gb200": ("gb200-nvl72", 4),
 }
 _ENGINES: Final = ("sglang", "trtllm", "vllm")
-_PROFILES: Final = {"vllm 0.12.0": "vllm-0.12"}
+_PROFILES: Final = {"vllm 0.12.0": "vllm-0.12", "trtllm 1.0.0rc3": "trtllm-1.0"}
 """Engine profiles of versions for which the default one does not hold."""
 
 _SHORTEST: Final = 0.8
@@ -105,7 +106,9 @@ class ServingPoints(MeasurementFormat):
         "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
         "but DeepSeek, Qwen3.5 and gpt-oss on SGLang and TensorRT-LLM have the token budget, KV format and waits that "
         "InferenceX's public launch scripts set",
-        "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching or speculation",
+        "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching",
+        "no speculation, but multi-token prediction for DeepSeek on TensorRT-LLM 1.2.0rc6.post3, whose scripts all have "
+        "it, with published acceptance rates",
         "FP8 has block scales for DeepSeek, Qwen3-235B, Qwen3.5 or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
         "more ranks for experts than are recorded mean that attention is data parallel over them",
