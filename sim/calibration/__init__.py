@@ -1,14 +1,15 @@
-"""Calibration: named parameters of an engine profile, fitted to measured rows, with what the rows could not tell.
+"""Calibration: named parameters of an engine or device profile, fitted to measured rows, with what they could not tell.
 
-Start in `parameters` (which parameters, and how sure the profile was before), then `fit` (robust regression with those
-priors, through the whole simulation) and `profile` (the new profile as a YAML file that extends the old one).
+Start in `parameters` (which parameters, and how sure the profile was before) and `subjects` (whose they are), then
+`fit` (robust regression with those priors, through the whole simulation) and `profile` (the new profile as a YAML file
+that extends the old one).
 `response` has the same fit on predictions that are linear in the parameters; `cross` leaves models and systems out.
 `training` does the same for what devices sustain and engines cost in training.
 """
 
 from sim.calibration.cross import GROUPS, cross_validate, cross_validate_all
 from sim.calibration.fit import Calibration, Fitted, calibrate
-from sim.calibration.parameters import PARAMETERS, Parameter, parameters_of
+from sim.calibration.parameters import PARAMETERS, Parameter, device_parameters, parameters_of
 from sim.calibration.profile import profile_yaml
 from sim.calibration.training import FREE_NUMBERS, FreeNumber, TrainingFit, fit_training
 
@@ -24,6 +25,7 @@ __all__ = [
     "calibrate",
     "cross_validate",
     "cross_validate_all",
+    "device_parameters",
     "fit_training",
     "parameters_of",
     "profile_yaml",

@@ -1,4 +1,4 @@
-"""Fits named parameters of an engine profile to measured rows, through the whole simulation.
+"""Fits named parameters of an engine or device profile to measured rows, through the whole simulation.
 
 The residual of a value is ln(predicted / measured) over the spread that is expected of its metric even with right
 parameters (kernel curves err too); pairs of system and model weigh the same, outliers are damped (soft L1), and every
@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from scipy.optimize import least_squares
 
-from sim.calibration.parameters import Parameter, parameters_of
+from sim.calibration.parameters import Parameter
+from sim.calibration.subjects import Subject, subject_of
 from sim.core import Array, InputError, stream
-from sim.plans import EngineSpec, load_engine, with_values
 from sim.results import SCHEMA_VERSION
 from sim.validation import Compiled, MeasuredRow, predict
 
@@ -28,7 +28,7 @@ EXPECTED_SPREAD: Final = {"tpot_s": 0.10, "itl_s": 0.10, "e2e_s": 0.10, "ttft_s"
 """Spread of ln(predicted / measured) expected with right overheads (assumed: errors of the kernel curves, and repeats
 of one configuration, which differ by 20 % at P75)."""
 
-_STEP: Final = 0.2
+_WRONG_UNIT: Final = 50.0
 _MOST_ROUNDS: Final = 8
 _IDENTIFIED: Final = 0.8
 BOUND: Final = np.log(50.0)
@@ -39,7 +39,7 @@ class Fitted:
     """A parameter after the fit.
 
     Attributes:
-        name: Field of the engine profile.
+        name: Field of the engine profile, or factor of the device profile.
         before: The profile's value [SI].
         value: The fitted value [SI].
         low: 5 % quantile of its posterior [SI].
@@ -70,7 +70,7 @@ class Calibration:
     """The outcome of a fit.
 
     Attributes:
-        engine: The profile that was fitted.
+        subject: The profile that was fitted.
         parameters: Its parameters.
         rows: Ids of the rows used.
         before: Median |predicted / measured - 1| by metric, with the profile as it was.
@@ -79,7 +79,7 @@ class Calibration:
         residuals: Of every value used: row, metric, and predicted / measured - 1 before and after.
     """
 
-    engine: EngineSpec
+    subject: Subject
     parameters: tuple[Fitted, ...]
     rows: tuple[str, ...]
     before: Mapping[str, float]
@@ -92,7 +92,7 @@ class Calibration:
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "calibrate",
-            "engine": self.engine.name,
+            self.subject.kind: self.subject.name,
             "parameters": [vars(each) for each in self.parameters],
             "rows": list(self.rows),
             "median_abs_error_frac": {
@@ -107,18 +107,18 @@ class Calibration:
 def calibrate(
     rows: Sequence[MeasuredRow],
     *,
-    engine: str,
+    profile: str,
     names: Sequence[str] | None = None,
     most: int = 60,
     leave_out: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Fits parameters of the profile `engine` to those of `rows` that ran on it.
+    """Fits parameters of a profile to those of `rows` that ran on its engine or device.
 
     Args:
         rows: Measured rows.
-        engine: Name of an engine profile.
+        profile: Name of an engine or device profile, or the path of one.
         names: Parameters to fit; None for all that can be.
         most: Rows to use at most, spread over systems, models and loads.
         leave_out: Whether to fit again without each model and report the errors on it.
@@ -126,14 +126,16 @@ def calibrate(
         progress: Called with (done, total, what).
 
     Raises:
-        InputError: if there are fewer than `FEWEST_ROWS` rows that can be simulated, or a parameter is unknown.
+        InputError: if there are fewer than `FEWEST_ROWS` rows that can be simulated, a parameter is unknown, or the
+            measured values are in other units.
     """
-    spec = load_engine(engine)
-    parameters = parameters_of(spec, names)
-    mine = [row for row in rows if row.scenario is not None and row.scenario.get("engine") == engine]
-    problem = _Problem(spec, parameters, spread(mine, most, seed), seed)
+    subject = subject_of(profile)
+    parameters = subject.parameters(names)
+    mine = [row for row in rows if row.scenario is not None and subject.ran(row) in (profile, subject.name)]
+    problem = _Problem(subject, parameters, spread(mine, most, seed), seed)
     if len(problem.rows) < FEWEST_ROWS:
-        raise _too_few(rows, engine, len(problem.rows), seed)
+        raise _too_few(rows, subject, profile, len(problem.rows), seed)
+    _check_units(problem.log_errors(np.zeros(len(parameters))))
     advance = progress or (lambda done, total, what: None)
     models = sorted({row.groups.get("model", "") for row in problem.rows})
     folds = models if leave_out and len(models) > 1 else []
@@ -151,7 +153,7 @@ def calibrate(
             errors.setdefault(metric, []).extend(found)
     advance(1 + len(folds), 1 + len(folds), "done")
     return Calibration(
-        spec,
+        subject,
         fitted,
         tuple(row.id for row in problem.rows),
         _medians(problem.errors(np.zeros(len(parameters)))),
@@ -161,18 +163,40 @@ def calibrate(
     )
 
 
-def _too_few(rows: Sequence[MeasuredRow], engine: str, found: int, seed: int) -> InputError:
-    """What is missing of the rows that a fit needs: how many there are, of other engines, and without an answer."""
-    engines = Counter(str(row.scenario["engine"]) for row in rows if row.scenario is not None)
-    others = [f"{count} are of {name}" for name, count in engines.most_common() if name != engine]
-    mine = [row for row in rows if row.scenario is None or row.scenario.get("engine") == engine]
+def _too_few(rows: Sequence[MeasuredRow], subject: Subject, profile: str, found: int, seed: int) -> InputError:
+    """What is missing of the rows that a fit needs: how many there are, of other profiles, and without an answer."""
+    names = (profile, subject.name)
+    ran = Counter(subject.ran(row) or "unknown" for row in rows if row.scenario is not None)
+    others = [f"{count} are of {name}" for name, count in ran.most_common() if name not in names]
+    mine = [row for row in rows if row.scenario is None or subject.ran(row) in names]
     reasons = Counter(reason for row in mine if (reason := predict(row, seed=seed).reason))
     silent = [f"{count} cannot be simulated ({reason})" for reason, count in reasons.most_common(3)]
     parts = "; ".join([f"of {len(rows)} in all", *others, *silent])
     return InputError(
-        f"{found} measured rows of {engine} can be simulated; a fit needs {FEWEST_ROWS}: {parts}",
-        hint="add rows, or calibrate the engine that the rows ran on",
+        f"{found} measured rows of {profile} can be simulated; a fit needs {FEWEST_ROWS}: {parts}",
+        hint=f"add rows, or calibrate the {subject.kind} that the rows ran on",
     )
+
+
+def _check_units(errors: Sequence[_LogError]) -> None:
+    """Refuses measured values that are off by what a wrong unit makes: no profile can be as wrong as that.
+
+    Raises:
+        InputError: if half of a metric's values are more than `_WRONG_UNIT` times the predicted ones, or less.
+    """
+    by_metric: dict[str, list[float]] = {}
+    for one in errors:
+        by_metric.setdefault(one.metric, []).append(-one.error)
+    for metric, ratios in by_metric.items():
+        middle = float(np.median(ratios))
+        if abs(middle) > np.log(_WRONG_UNIT):
+            times = np.exp(abs(middle))
+            raise InputError(
+                f"measured {metric} is {times:.3g} times {'above' if middle > 0 else 'below'} what is predicted",
+                path=metric,
+                allowed="seconds",
+                hint="look at the unit and the meaning of the column",
+            )
 
 
 class _LogError(NamedTuple):
@@ -189,13 +213,13 @@ class _Problem:
 
     def __init__(
         self,
-        engine: EngineSpec,
+        subject: Subject,
         parameters: tuple[Parameter, ...],
         rows: Sequence[MeasuredRow],
         seed: int,
         compiled: dict[str, Compiled] | None = None,
     ) -> None:
-        self.engine = engine
+        self.subject = subject
         self.parameters = parameters
         self.seed = seed
         self._compiled: dict[str, Compiled] = {} if compiled is None else compiled
@@ -207,18 +231,18 @@ class _Problem:
     def only(self, kept: Sequence[bool]) -> _Problem:
         """The same fit with some of its rows."""
         rows = [row for row, keep in zip(self.rows, kept, strict=True) if keep]
-        return _Problem(self.engine, self.parameters, rows, self.seed, self._compiled)
+        return _Problem(self.subject, self.parameters, rows, self.seed, self._compiled)
 
     def _answers(self, row: MeasuredRow) -> bool:
-        return not predict(row, seed=self.seed, compiled=self._compiled, engine=self.engine).reason
+        return not self.subject.predict(row, None, seed=self.seed, compiled=self._compiled).reason
 
     def log_errors(self, point: Array) -> list[_LogError]:
         """ln(predicted / measured) of every measured value."""
         values = {each.name: each.value * float(np.exp(x)) for each, x in zip(self.parameters, point, strict=True)}
-        engine = with_values(self.engine, values)
+        compiled = self._compiled if self.subject.keeps_costs else {}
         found = []
         for row in self.rows:
-            prediction = predict(row, seed=self.seed, compiled=self._compiled, engine=engine)
+            prediction = self.subject.predict(row, values, seed=self.seed, compiled=compiled)
             for metric in EXPECTED_SPREAD:
                 measured, predicted = row.measured.get(metric), prediction.values.get(metric)
                 if measured and predicted:
@@ -270,12 +294,13 @@ class _Problem:
         return np.asarray(answer.x), tuple(fitted)
 
     def _slopes(self, point: Array) -> Array:
-        """Central differences with steps large enough to see through the jumps of a discrete simulation."""
+        """Central differences."""
+        size = self.subject.step
         columns = []
         for i in range(len(point)):
             step = np.zeros(len(point))
-            step[i] = _STEP
-            columns.append((self.residuals(point + step) - self.residuals(point - step)) / (2.0 * _STEP))
+            step[i] = size
+            columns.append((self.residuals(point + step) - self.residuals(point - step)) / (2.0 * size))
         return np.column_stack(columns)
 
 

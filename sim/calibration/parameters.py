@@ -1,4 +1,4 @@
-"""Which parameters of an engine profile can be fitted, and how sure the profile is of them beforehand."""
+"""Which parameters of an engine or device profile can be fitted, and how sure the profile is of them beforehand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import log
 from typing import Final
 
 from sim.core import InputError, Sourced, did_you_mean
+from sim.hardware import SCALED_RATES, Device
 from sim.plans import EngineSpec
 
 PARAMETERS: Final[Mapping[str, str]] = {
@@ -25,12 +26,17 @@ _SPREAD: Final = {"low": log(4.0), "medium": log(1.5), "high": log(1.1)}
 """Standard deviation of the logarithm that a stated confidence stands for (assumed)."""
 
 
+_DEVICE_SPREAD: Final = {"memory": log(1.15), "compute": log(1.15), "link": log(1.3), "launch": log(1.5)}
+"""Standard deviation of the logarithm of a device's factors: about the errors of its curves on kernels and between
+devices (assumed; docs/kernel_costs.md)."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A positive parameter with a lognormal prior.
 
     Attributes:
-        name: Field of the engine profile.
+        name: Field of the engine profile, or factor of the device profile.
         value: The profile's value, the median of the prior, in SI units.
         log_sd: Standard deviation of its logarithm.
     """
@@ -61,3 +67,25 @@ def parameters_of(engine: EngineSpec, names: Sequence[str] | None = None) -> tup
             raise InputError(f"{name} is zero in the profile {engine.name}; give it a first guess", value=sourced.value)
         found.append(Parameter(name, sourced.value, _SPREAD[sourced.confidence]))
     return tuple(found)
+
+
+def device_parameters(device: Device, names: Sequence[str] | None = None) -> tuple[Parameter, ...]:
+    """The factors on a device's curves called `names`, with those that its file gives as priors; None for all.
+
+    They are `memory`, `link`, `launch`, and `compute.<format>` for every format that the device multiplies.
+
+    Raises:
+        InputError: if a name is none of them.
+    """
+    scales = device.kernels.scales
+    values = {"memory": scales.memory, "link": scales.link, "launch": scales.launch}
+    values |= {f"compute.{rate}": scales.compute.get(rate, 1.0) for rate in SCALED_RATES if rate in device.flops}
+    for name in names or ():
+        if name not in values:
+            raise InputError(
+                f"{device.name} has no parameter {name!r}{did_you_mean(name, values)}", allowed=sorted(values)
+            )
+    return tuple(
+        Parameter(name, values[name], _DEVICE_SPREAD[name.partition(".")[0]])
+        for name in (values if names is None else names)
+    )

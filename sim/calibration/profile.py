@@ -1,7 +1,8 @@
-"""A calibrated engine profile as a YAML file that extends the profile it was fitted from."""
+"""A calibrated engine or device profile as a YAML file that extends the profile it was fitted from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sim.calibration.fit import Calibration, Fitted
@@ -10,13 +11,14 @@ from sim.core import to_yaml
 _REF = "calibration"
 
 
-def profile_yaml(found: Calibration, *, name: str, sources: str) -> str:
+def profile_yaml(found: Calibration, *, name: str, sources: str, base: str = "") -> str:
     """The text of the profile: what was identified, each number with its 90 % interval; the rest stays the base's.
 
     Args:
         found: The fit.
         name: Name of the new profile.
         sources: Where the measured rows come from, for the reference.
+        base: Name or path of the profile that it extends, if other than the fitted one's name.
     """
     known = [each for each in found.parameters if each.identified]
     lost = [each.name for each in found.parameters if not each.identified]
@@ -26,10 +28,9 @@ def profile_yaml(found: Calibration, *, name: str, sources: str) -> str:
     )
     data: dict[str, Any] = {
         "name": name,
-        "extends": found.engine.name,
-        "title": f"{found.engine.title}, calibrated",
-        **{each.name: _sourced(each) for each in known},
-        "errors": [],
+        "extends": base or found.subject.name,
+        "title": f"{found.subject.title}, calibrated",
+        **(_times(known) if found.subject.kind == "engine" else {"scales": _factors(known)}),
         "refs": {_REF: f"plansim calibrate, {len(found.rows)} rows of {sources}; median errors: {errors}"},
         "note": f"Not identified by these rows: {', '.join(lost)}." if lost else "All parameters were identified.",
     }
@@ -41,10 +42,28 @@ def _largest(found: Calibration, metric: str) -> float:
     return next((one.after_frac for one in found.residuals if one.metric == metric), 0.0)
 
 
-def _sourced(each: Fitted) -> dict[str, Any]:
+def _times(known: Sequence[Fitted]) -> dict[str, Any]:
+    """Times of an engine; error bands belong to the old ones."""
+    return {**{each.name: _sourced(each, "s") for each in known}, "errors": []}
+
+
+def _factors(known: Sequence[Fitted]) -> dict[str, Any]:
+    """Factors of a device; those on arithmetic by number format."""
+    found: dict[str, Any] = {}
+    for each in known:
+        name, _, rate = each.name.partition(".")
+        if rate:
+            found.setdefault(name, {})[rate] = _sourced(each, "")
+        else:
+            found[name] = _sourced(each, "")
+    return found
+
+
+def _sourced(each: Fitted, unit: str) -> dict[str, Any]:
+    suffix = f" {unit}" if unit else ""
     return {
-        "value": f"{each.value!r} s",
+        "value": f"{each.value!r}{suffix}" if unit else each.value,
         "source": "fitted",
         "ref": _REF,
-        "note": f"90 % between {each.low:.3g} and {each.high:.3g} s",
+        "note": f"90 % between {each.low:.3g} and {each.high:.3g}{suffix}",
     }

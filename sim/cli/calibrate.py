@@ -1,4 +1,4 @@
-"""`plansim calibrate`: fits the overheads of an engine profile to measured rows and writes a new profile."""
+"""`plansim calibrate`: fits an engine's overheads or a device's efficiencies to measured rows; writes a new profile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="An engine profile (plansim list engines).")],
+    profile: Annotated[
+        str, typer.Argument(metavar="PROFILE", help="An engine or device profile (plansim list engines, list devices).")
+    ],
     dataset: Annotated[
         str | None, typer.Option("--dataset", metavar="NAME", help="A table in PLANSIM_DATA (plansim list datasets).")
     ] = None,
@@ -34,16 +36,16 @@ def calibrate(
         bool, typer.Option("--leave-out", help="Also fit without each model, and report the errors on it.")
     ] = False,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the new profile; default: ENGINE-calibrated.")
+        str | None, typer.Option("--name", help="Name of the new profile; default: PROFILE-calibrated.")
     ] = None,
     seed: SeedOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Fit host and front-end times of ENGINE to measured rows.
+    """Fit host and front-end times of an engine, or efficiencies of a device, to measured rows.
 
-    With --out, writes a profile that extends ENGINE; use it as engine: PATH.
+    With --out, writes a profile that extends PROFILE: use it as engine: PATH, or as the device: PATH of a node.
     """
     if (dataset is None) == (rows is None):
         raise InputError("give the measurements: --dataset NAME or --rows FILE, one of them")
@@ -56,12 +58,19 @@ def calibrate(
     table = read_rows(rows if rows is not None else find_dataset(str(dataset)), deployment=measured)
     with progress(quiet=quiet) as advance:
         found = fit(
-            table.rows, engine=engine, names=parameter, most=most, leave_out=leave_out, seed=seed or 0, progress=advance
+            table.rows,
+            profile=profile,
+            names=parameter,
+            most=most,
+            leave_out=leave_out,
+            seed=seed or 0,
+            progress=advance,
         )
     if folder is not None:
-        title = name or f"{engine}-calibrated"
+        title = name or f"{found.subject.name}-calibrated"
         target = folder / f"{title}.yaml"
-        target.write_text(profile_yaml(found, name=title, sources=table.name), encoding="utf-8")
+        base = str(Path(profile).resolve()) if profile.endswith((".yaml", ".yml")) else profile
+        target.write_text(profile_yaml(found, name=title, sources=table.name, base=base), encoding="utf-8")
         remark(f"written to {target}", quiet=quiet)
     if as_json:
         print_json(found.to_json())
@@ -75,12 +84,15 @@ def _show(found: Calibration) -> None:
 
     from sim.core import format_quantity
 
-    table = Table("parameter", title=f"{found.engine.name}: {len(found.rows)} rows", title_justify="left")
+    def shown(value: float) -> str:
+        return format_quantity(value, found.subject.unit) if found.subject.unit else f"{value:.3f}"
+
+    table = Table("parameter", title=f"{found.subject.name}: {len(found.rows)} rows", title_justify="left")
     for heading in ("before", "fitted", "5 %", "95 %"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for each in found.parameters:
-        numbers = (format_quantity(value, "s") for value in (each.before, each.value, each.low, each.high))
+        numbers = (shown(value) for value in (each.before, each.value, each.low, each.high))
         table.add_row(each.name, *numbers, "" if each.identified else "not identified by these rows")
     errors = Table("median |error|", "before", "after", "model left out")
     for metric, after in found.after.items():

@@ -390,7 +390,9 @@ class CostModel:
         size_bytes = np.asarray(op.buffer_bytes, dtype=np.float64)
         time_s = bound.time_s(size_bytes)
         fixed_s = np.minimum(time_s, bound.fixed_s)
-        return _Form(OpCost(time_s, _NONE, _NONE, time_s - fixed_s, fixed_s), size_bytes * bound.bound_s_per_byte)
+        floor_s = size_bytes * bound.bound_s_per_byte
+        time_s = np.maximum(fixed_s + (time_s - fixed_s) / self.device.kernels.scales.link, floor_s)
+        return _Form(OpCost(time_s, _NONE, _NONE, time_s - fixed_s, fixed_s), floor_s)
 
     # ---- helpers ----
 

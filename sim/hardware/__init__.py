@@ -1,14 +1,17 @@
 """Hardware: devices, memory, links, nodes and clusters as data with sources, and what groups of devices get.
 
 Start in `spec` (what the YAML files say), then `device` and `cluster` (the same as plain SI numbers), `topology` (links
-as a graph), `curves` (kernel efficiencies) and `power`.
+as a graph), `curves` (kernel efficiencies; `scales` are
+factors on them) and `power`.
 """
 
 from sim.hardware.cluster import Cluster, CommGroup, Node, load_cluster, load_node
 from sim.hardware.curves import KernelCurves
 from sim.hardware.device import CollectiveCurve, Device, Link, device_of, load_device, load_link
 from sim.hardware.power import power_w, resting_w
+from sim.hardware.scales import Scales
 from sim.hardware.spec import (
+    SCALED_RATES,
     ClusterSpec,
     CollectiveSpec,
     CurveSpec,
@@ -17,10 +20,12 @@ from sim.hardware.spec import (
     LinkSpec,
     NodeSpec,
     PriceSpec,
+    ScalesSpec,
 )
 from sim.hardware.topology import build_graph
 
 __all__ = [
+    "SCALED_RATES",
     "Cluster",
     "ClusterSpec",
     "CollectiveCurve",
@@ -36,6 +41,8 @@ __all__ = [
     "Node",
     "NodeSpec",
     "PriceSpec",
+    "Scales",
+    "ScalesSpec",
     "build_graph",
     "device_of",
     "load_cluster",

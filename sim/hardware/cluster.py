@@ -141,6 +141,10 @@ class Cluster:
         """The device of every node."""
         return self.node.device
 
+    def with_device(self, device: Device) -> Cluster:
+        """The cluster with another device in every place."""
+        return replace(self, node=replace(self.node, device=device))
+
     @property
     def n_devices(self) -> int:
         """Devices in all."""

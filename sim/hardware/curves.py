@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from sim.core import InputError, UnitError, load_data, parse_quantity
+from sim.hardware.scales import Scales
 from sim.hardware.spec import CurveSpec, KernelsSpec
 
 _CAPPED: Final = frozenset({"e", "f", "f_1", "e_128"})
@@ -42,9 +43,11 @@ class KernelCurves:
 
     Attributes:
         name: Name of the family's file.
+        scales: Factors on its parameters, of one device.
     """
 
     name: str
+    scales: Scales = field(default_factory=Scales)
 
     def get(self, kernel: str, dtype: str, engine: str) -> Mapping[str, float]:
         """Parameters in SI units; fractions of a peak are capped at 1, so that no cost beats the roofline.
@@ -52,11 +55,13 @@ class KernelCurves:
         Raises:
             InputError: if neither the family nor the generic file has such a kernel.
         """
-        return _find(self.name, kernel, dtype, engine)[1]
+        params = _find(self.name, kernel, dtype, engine)[1]
+        return params if self.scales.trivial else self.scales.on(_DTYPES.get(dtype, dtype), params)
 
     def provenance(self, kernel: str, dtype: str, engine: str) -> str:
         """Which curve `get` takes, what it stands in for (another family, dtype or engine), where it comes from."""
-        return _find(self.name, kernel, dtype, engine)[0]
+        text = _find(self.name, kernel, dtype, engine)[0]
+        return text if self.scales.trivial else f"{text}; calibrated: {self.scales}"
 
     def error(self, kernel: str, dtype: str, engine: str) -> tuple[float, float] | None:
         """Median and 90th percentile of the curve's absolute relative error on held-out shapes, where known."""

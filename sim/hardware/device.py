@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from sim.core import InputError, Sourced, load_data, named_in
 from sim.hardware.curves import KernelCurves
+from sim.hardware.scales import Scales
 from sim.hardware.spec import DeviceSpec, LinkSpec
 
 _FALL_BACKS: Final = {
@@ -81,6 +82,10 @@ class Device:
             if candidate in self.flops:
                 return self.flops[candidate], candidate
         raise InputError(f"{self.name} cannot multiply {dtype}", allowed=sorted(self.flops))
+
+    def scaled(self, scales: Scales) -> Device:
+        """The device with these factors on its kernel curves instead of its own."""
+        return replace(self, kernels=replace(self.kernels, scales=scales))
 
     def at_clock(self, frac: float) -> Device:
         """The device at `frac` of its highest clock: arithmetic slows in proportion, memory does not.
@@ -199,7 +204,7 @@ def device_of(spec: DeviceSpec, *, kernels: str | None = None) -> Device:
         idle_w=spec.idle_power.value,
         peak_w=spec.peak_power.value,
         clock_hz=value_or(spec.clock, 1.0),
-        kernels=KernelCurves(kernels or spec.kernels),
+        kernels=KernelCurves(kernels or spec.kernels, Scales.of(spec.scales)),
         price=spec.price,
         sources=_sources(spec.refs),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,35 @@ from sim.core import (
     TimeS,
 )
 
+SCALED_RATES: Final = ("bf16", "fp8", "fp4", "int8", "fp32")
+"""Arithmetic rates that a calibration may scale; those of other formats go with the one that multiplies them."""
+
 TopologyKind = Literal["switch", "mesh", "pcie", "torus", "single"]
+
+
+class ScalesSpec(Spec):
+    """Factors on what the kernel curves of a device say, as `plansim calibrate` fits them to whole runs.
+
+    Attributes:
+        memory: On the achieved memory bandwidth of all kernels.
+        link: On the achieved rate of collectives of serving, inside a domain and between domains.
+        launch: On the fixed latency of kernels.
+        compute: On the achieved arithmetic rate, by number format (`bf16`, `fp8`, `fp4`, `int8`, `fp32`).
+    """
+
+    memory: Sourced[float] | None = None
+    link: Sourced[float] | None = None
+    launch: Sourced[float] | None = None
+    compute: dict[str, Sourced[float]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _positive(self) -> ScalesSpec:
+        factors = [self.memory, self.link, self.launch, *self.compute.values()]
+        if any(factor is not None and not 0.0 < factor.value < float("inf") for factor in factors):
+            raise ValueError("factors on the curves must be positive")
+        if unknown := sorted(set(self.compute) - set(SCALED_RATES)):
+            raise ValueError(f"no rate is called {unknown[0]!r}; there are {', '.join(SCALED_RATES)}")
+        return self
 
 
 class DeviceSpec(Spec):
@@ -45,6 +73,7 @@ class DeviceSpec(Spec):
         idle_power: Bare idle.
         memory_efficiency: Best copy over listed bandwidth, where measured.
         kernels: Name of the kernel-efficiency file.
+        scales: Factors on its curves; absent, they stand as they are.
         price: Name of the default price.
         refs: Sources by key.
         note: What a reader must know.
@@ -68,6 +97,7 @@ class DeviceSpec(Spec):
     idle_power: Sourced[PowerW]
     memory_efficiency: Sourced[Frac] | None = None
     kernels: str = "generic"
+    scales: ScalesSpec | None = None
     price: str | None = None
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""

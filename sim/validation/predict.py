@@ -16,6 +16,7 @@ import numpy as np
 
 from sim.core import Array, InfeasibleError, InputError, summarise
 from sim.costs import Use
+from sim.hardware import Device
 from sim.plans import EngineSpec, Infeasible, ResolvedPlan, resolve
 from sim.results import STEP, Band, get_metric
 from sim.scenario import (
@@ -70,6 +71,7 @@ def predict(
     seed: int = 0,
     compiled: dict[str, Compiled] | None = None,
     engine: EngineSpec | None = None,
+    device: Device | None = None,
     overrides: Sequence[str] = (),
 ) -> Prediction:
     """Predicts the measured metrics of a row.
@@ -79,6 +81,7 @@ def predict(
         seed: Seed of all random streams.
         compiled: Compiled costs by model, cluster and engine, shared between rows.
         engine: Takes the place of the row's engine profile; may differ from it in times of host and front end.
+        device: Takes the place of the row's device; rows that share `compiled` must share it too.
         overrides: Changes of the row's scenario, `a.b=value`; rows that share `compiled` must share them too.
 
     Raises:
@@ -89,7 +92,7 @@ def predict(
     try:
         if row.scenario["workload"].get("kind") == "training":
             return _predict_training(row, overrides)
-        return _predict(row, seed, {} if compiled is None else compiled, engine, overrides)
+        return _predict(row, seed, {} if compiled is None else compiled, (engine, device), overrides)
     except InfeasibleError as error:
         return Prediction(reason=_joined([reason.message for reason in error.reasons]) or error.message)
     except InputError as error:
@@ -108,14 +111,17 @@ def _predict(
     row: MeasuredRow,
     seed: int,
     compiled: dict[str, Compiled],
-    engine: EngineSpec | None,
+    others: tuple[EngineSpec | None, Device | None],
     overrides: Sequence[str],
 ) -> Prediction:
     assert row.scenario is not None
     scenario = load(row.scenario, overrides=overrides)
     things = assemble(scenario, seed=seed)
+    engine, device = others
     if engine is not None:
         things = replace(things, engine=engine)
+    if device is not None:
+        things = replace(things, cluster=things.cluster.with_device(device))
     plan = resolve(scenario.spec.plan, model=things.model, engine=things.engine, cluster=things.cluster)
     if isinstance(plan, Infeasible):
         return Prediction(reason=_joined([reason.message for reason in plan.reasons]))

@@ -51,7 +51,7 @@ def made_rows(models: tuple[str, ...] = ("qwen2.5-0.5b",)) -> tuple[MeasuredRow,
 
 @cache
 def fit(*names: str) -> Calibration:
-    return calibrate(made_rows(), engine="vllm", names=names)
+    return calibrate(made_rows(), profile="vllm", names=names)
 
 
 def test_true_parameters_are_found() -> None:
@@ -88,9 +88,9 @@ def test_what_rows_do_not_speak_of_stays_with_its_prior() -> None:
 
 def test_leaving_a_model_out_reports_its_errors() -> None:
     rows = made_rows(("qwen2.5-0.5b", "llama-3.2-1b"))
-    done = calibrate(rows, engine="vllm", names=["frontend_s", "host_step_s"], leave_out=True)
+    done = calibrate(rows, profile="vllm", names=["frontend_s", "host_step_s"], leave_out=True)
     assert done.left_out["ttft_s"] < 0.1, "the parameters are those of the engine, whatever the model"
-    assert calibrate(made_rows(), engine="vllm", names=["frontend_s"], leave_out=True).left_out == {}
+    assert calibrate(made_rows(), profile="vllm", names=["frontend_s"], leave_out=True).left_out == {}
 
 
 def test_a_profile_is_written_that_loads_and_has_only_what_was_identified(tmp_path: Any) -> None:
@@ -108,15 +108,15 @@ def test_a_profile_is_written_that_loads_and_has_only_what_was_identified(tmp_pa
 
 def test_too_few_rows_and_unknown_names_are_refused() -> None:
     with pytest.raises(InputError, match="3 measured rows of vllm can be simulated; a fit needs 5: of 3 in all"):
-        calibrate(made_rows()[:3], engine="vllm")
+        calibrate(made_rows()[:3], profile="vllm")
     broken = replace(made_rows()[3], id="x", scenario={**(made_rows()[3].scenario or {}), "model": "llama-99"})
     silent = replace(made_rows()[4], id="y", scenario=None, reason="tp is empty")
     with pytest.raises(InputError) as caught:
-        calibrate([*made_rows()[:2], broken, silent], engine="vllm")
+        calibrate([*made_rows()[:2], broken, silent], profile="vllm")
     assert "1 cannot be simulated (unknown model" in caught.value.message
     assert "1 cannot be simulated (tp is empty)" in caught.value.message
     with pytest.raises(InputError, match=r"0 measured rows of sglang.*6 are of vllm"):
-        calibrate(made_rows(), engine="sglang")
+        calibrate(made_rows(), profile="sglang")
     with pytest.raises(InputError, match="did you mean 'host_step_s'"):
         parameters_of(load_engine("vllm"), ["host_stp_s"])
     assert [each.name for each in parameters_of(load_engine("vllm"))] == [*PARAMETERS]

@@ -115,6 +115,10 @@ def test_traps_get_a_reason(changes: dict[str, str], reason: str, tmp_path: Path
     assert row.measured["ttft_s"] == 0.1
 
 
+SCRIPT = {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
+"""What InferenceX's launch scripts of Llama 70B under vLLM set; rows from elsewhere have no date."""
+
+
 @pytest.mark.parametrize(
     ("changes", "model", "plan"),
     [
@@ -128,13 +132,23 @@ def test_traps_get_a_reason(changes: dict[str, str], reason: str, tmp_path: Path
             "openai/gpt-oss-120b",
             {"replicas": 1, "tp": 4, "dp": 1, "moe_tp": 1, "ep": 4},
         ),
-        ({"n_gpus": "8", "batch_size": "2"}, None, {"replicas": 2, "tp": 4, "dp": 1, "weights_dtype": "fp8"}),
+        ({"n_gpus": "8", "batch_size": "2"}, None, {"replicas": 2, "tp": 4, "dp": 1, "weights_dtype": "fp8", **SCRIPT}),
         (
             {"backend": "trtllm", "precision": "fp4"},
             None,
             {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "nvfp4", "kv_dtype": "fp8"},
         ),
-        ({"gemm_quant_mode": "fp8_block"}, None, {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8_block"}),
+        (
+            {"gemm_quant_mode": "fp8_block"},
+            None,
+            {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8_block", **SCRIPT},
+        ),
+        ({"measured_on": ""}, None, {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8"}),
+        (
+            {"arch": "moonshotai/Kimi-K2.5", "precision": "fp4", "moe_tp_size": "4"},
+            "moonshotai/Kimi-K2.5",
+            {"replicas": 1, "tp": 4, "dp": 1, "moe_tp": 4, "ep": 1, "weights_dtype": "nvfp4", "kv_dtype": "fp8"},
+        ),
     ],
 )
 def test_formats_and_ranks(changes: dict[str, str], model: str | None, plan: dict[str, object], tmp_path: Path) -> None:

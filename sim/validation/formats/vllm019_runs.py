@@ -5,23 +5,27 @@ that arrivals and lengths are the real ones and E2E can be compared request by r
 
 - RTX PRO 6000 is the server edition in a PCIe node of eight, RTX 4090 stands alone;
 - memory fraction and KV dtype are the engine profile's defaults; recorded KV block counts are not used;
+- prompts have nothing in common, but a preempted request may find its own blocks in the prefix cache again;
 - `ep` means that experts are spread over all ranks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim.core import Array
 from sim.validation.formats.base import MEASUREMENTS, Line, MeasurementFile, MeasurementFormat, exactly, open_loop
 from sim.validation.formats.request_files import grouped, request_lines, table_of
 from sim.validation.rows import MeasuredRow
-from sim.workloads import RequestTable
+from sim.workloads import PromptBlocks, RequestTable
 
 _NEEDED: Final = ("gpu", "model", "tp", "dp", "input_toks", "output_toks", "arrival_s", "last_token_s")
+_BLOCK_TOKENS: Final = 16
 _NODES: Final = {"RTX4090": ("1x-rtx-4090", 1), "RTXPRO6000": ("8x-rtx-pro-6000", 8)}
 _STATISTICS: Final = {"": "mean", ".p50": "p50", ".p90": "p90", ".p95": "p95", ".p99": "p99"}
 _MEASURED: Final = {
@@ -38,6 +42,7 @@ class Vllm019Runs(MeasurementFormat):
     assumptions = (
         "RTX PRO 6000 is the server edition in a PCIe node of eight, RTX 4090 stands alone",
         "memory fraction and KV dtype are the engine profile's; recorded KV block counts are not used",
+        "prompts have nothing in common; a preempted request may find its own blocks in the prefix cache again",
     )
 
     @staticmethod
@@ -78,8 +83,15 @@ def _row(line: Line, dataset: str, requests: list[Line]) -> MeasuredRow:
 
 def _requests(lines: list[Line], name: str) -> tuple[RequestTable, Array]:
     table, order = table_of(lines, prompt="input_toks", output="output_toks", name=name)
+    table = replace(table, blocks=_distinct(table.input_tokens))
     ends = np.array([(line.number_of("last_token_s") or 0.0) - (line.number_of("arrival_s") or 0.0) for line in lines])
     return table, ends[order]
+
+
+def _distinct(input_tokens: NDArray[np.int64]) -> PromptBlocks:
+    """Content of prompts that have nothing in common: a preempted request may still find its own blocks again."""
+    counts = -(-input_tokens // _BLOCK_TOKENS)
+    return PromptBlocks(_BLOCK_TOKENS, np.arange(counts.sum()), np.concatenate([[0], np.cumsum(counts)]))
 
 
 def _scenario(line: Line) -> dict[str, Any] | str:
