@@ -13,9 +13,11 @@ from sim.plans import EngineSpec
 PARAMETERS: Final[Mapping[str, str]] = {
     "host_step_s": "host time per iteration",
     "host_per_sequence_s": "host time per sequence of an iteration",
+    "eager_launch_s": "host time per kernel launched in an iteration with prompts",
     "frontend_s": "front-end time that requests spend side by side",
     "frontend_request_s": "serial front-end work per request",
     "frontend_token_s": "serial front-end work per prompt token",
+    "stream_token_s": "serial front-end work per output token",
 }
 """What is fitted by default: overheads that no kernel table and no datasheet tells."""
 
@@ -39,16 +41,19 @@ class Parameter:
 
 
 def parameters_of(engine: EngineSpec, names: Sequence[str] | None = None) -> tuple[Parameter, ...]:
-    """The parameters called `names` with the profile's values as priors; None for all of `PARAMETERS`.
+    """The parameters called `names` with the profile's values as priors; None for all of `PARAMETERS` that it has.
 
     Raises:
-        InputError: if a name is none of them, or the profile's value is zero, which no factor changes.
+        InputError: if a name is none of them, or the profile's value is absent or zero, which no factor changes.
     """
     found = []
-    for name in PARAMETERS if names is None else names:
+    has = [name for name in PARAMETERS if getattr(engine, name) is not None]
+    for name in has if names is None else names:
         if name not in PARAMETERS:
             raise InputError(f"unknown parameter {name!r}{did_you_mean(name, PARAMETERS)}", allowed=[*PARAMETERS])
-        sourced: Sourced[float] = getattr(engine, name)
+        sourced: Sourced[float] | None = getattr(engine, name)
+        if sourced is None:
+            raise InputError(f"{name} is not in the profile {engine.name}; give it a first guess", allowed=has)
         if sourced.value <= 0:
             raise InputError(f"{name} is zero in the profile {engine.name}; give it a first guess", value=sourced.value)
         found.append(Parameter(name, sourced.value, _SPREAD[sourced.confidence]))

@@ -33,7 +33,7 @@ from sim.costs.launch import eager_time_s
 from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
 from sim.costs.numeric import Value, p_norm, where_positive
 from sim.costs.precision import precision_of
-from sim.costs.recurrent import state_scan_terms, state_update_terms, state_update_time_s
+from sim.costs.recurrent import SCAN_LAUNCHES, state_scan_terms, state_update_terms, state_update_time_s
 from sim.costs.tables.lookup import Analytic, Measured, MeasuredKernels
 from sim.costs.tables.shapes import kernel_of
 from sim.costs.usage import Use, merged
@@ -190,6 +190,11 @@ class CostModel:
     def total_s(self, operators: Iterable[Operator]) -> Array:
         """Time [s] of all operators, one after the other."""
         return np.asarray(sum((self.cost(operator).time_s for operator in operators), np.asarray(0.0)))
+
+    def launches(self, operators: Iterable[Operator]) -> float:
+        """Kernels that the host launches for all executions of the operators, those that take no time left out."""
+        forms = ((operator.count, self._forms[type(operator)](operator)) for operator in operators)
+        return sum(count * form.launches for count, form in forms if np.any(form.cost.time_s > 0.0))
 
     def breakdown(self, operators: Iterable[Operator]) -> dict[str, Array]:
         """Time [s] by cause; the values add up to `total_s`."""
@@ -391,7 +396,7 @@ class CostModel:
         compute_s = p_norm(terms.work_s, terms.walk_s, p)
         time_s = where_positive(op.chunk, t0_s + compute_s + terms.moved_s)
         cost = OpCost(time_s, compute_s, terms.moved_s, _NONE, np.asarray(t0_s))
-        return _Form(cost, self._roofline_s(op, self._curves.matrix_rate(op.dtype)), launches=2.0)
+        return _Form(cost, self._roofline_s(op, self._curves.matrix_rate(op.dtype)), launches=SCAN_LAUNCHES)
 
     def _stream(self, op: Elementwise | Embedding | Sampling, kernel: str, dtype: str) -> _Form:
         curve = self._curves.stream(kernel, dtype)

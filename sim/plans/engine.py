@@ -170,10 +170,14 @@ class EngineSpec(Spec):
         activation: Peak activation memory.
         host_step_s: Host time per iteration.
         host_per_sequence_s: Host time per sequence of an iteration.
+        eager_launch_s: Host time per kernel in iterations with prompts, where it launches them one by one; absent,
+            it is never waited for.
         frontend_s: Time from the client's send to the engine's queue that all requests spend side by side: HTTP, event
             loops, hand-over between processes.
         frontend_request_s: Work of the front end per request, one after the other.
         frontend_token_s: The same per prompt token: chat template and tokenizer.
+        stream_token_s: Work of the front end per output token, one after the other: detokenizer, event loop, HTTP;
+            absent, clients see tokens as they are made.
         supports: What it can run.
         errors: How far off predictions were; absent, intervals are unknown.
         errors_on: What they were compared with.
@@ -208,9 +212,11 @@ class EngineSpec(Spec):
     activation: ActivationRule
     host_step_s: Sourced[TimeS]
     host_per_sequence_s: Sourced[TimeS]
+    eager_launch_s: Sourced[TimeS] | None = None
     frontend_s: Sourced[TimeS]
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]
+    stream_token_s: Sourced[TimeS] | None = None
     supports: SupportSpec
     errors: tuple[ErrorBand, ...] = ()
     errors_on: ErrorDomain | None = None

@@ -209,7 +209,12 @@ class PlanRunner:
     @cached_property
     def _frontend(self) -> FrontendTiming:
         engine = self.things.engine
-        return FrontendTiming(engine.frontend_s.value, engine.frontend_request_s.value, engine.frontend_token_s.value)
+        return FrontendTiming(
+            engine.frontend_s.value,
+            engine.frontend_request_s.value,
+            engine.frontend_token_s.value,
+            engine.stream_token_s.value if engine.stream_token_s else 0.0,
+        )
 
     @cached_property
     def _timing(self) -> EngineTiming:
@@ -218,6 +223,7 @@ class PlanRunner:
             host_step_s=engine.host_step_s.value,
             host_per_sequence_s=engine.host_per_sequence_s.value,
             overlapped=engine.async_scheduling,
+            eager_launch_s=engine.eager_launch_s.value if engine.eager_launch_s else 0.0,
             graph_sizes=engine.graph_sizes,
         )
 

@@ -141,7 +141,8 @@ class CompiledCost:
         self._rows: dict[tuple[int, int], DecodeRow] = {}
         self._grids: dict[int, tuple[Array, Array]] = {}
         self._decode_base: dict[int, tuple[float, int]] = {}
-        self._hosts: dict[int, tuple[float, float]] = {}
+        self._hosts: dict[tuple[int, bool], tuple[float, float]] = {}
+        self._launch_s = self._launching(timing)
         self._prefill = [self._prefill_table(cls) for cls in classes]
 
     @property
@@ -154,7 +155,12 @@ class CompiledCost:
         other = copy(self)
         other._timing = timing
         other._hosts = {}
+        other._launch_s = other._launching(timing)
         return other
+
+    def _launching(self, timing: EngineTiming) -> dict[bool, float]:
+        """Host time to launch a cycle with prompts kernel by kernel [s], by whether all lanes are full."""
+        return {full: self._stages.launch_s(timing, full) for full in (False, True)}
 
     # ---- groups ----
 
@@ -210,14 +216,20 @@ class CompiledCost:
         code = (tokens * (self._row_limit + 2) + rows) * 2 + full
         return by_token.total_s[tokens] + by_row.total_s[rows], code
 
-    def host(self, requests: int) -> tuple[float, float]:
-        """Host time [s] that is added, and the least time of a cycle: one scheduler serves all lanes of a rank."""
-        known = self._hosts.get(requests)
+    def host(self, requests: int, *, prompts: bool) -> tuple[float, float]:
+        """Host time [s] that is added, and the least time of a cycle: one scheduler serves all lanes of a rank.
+
+        With prompts the least time is that of launching all kernels of the cycle one by one.
+        """
+        known = self._hosts.get((requests, prompts))
         if known is None:
             lanes = self._lanes(requests)
             rows = -(-requests // (lanes * self._dp))
-            host_s = self._timing.host_s(float(rows), lanes=lanes)
-            known = self._hosts[requests] = (0.0, host_s) if self._timing.overlapped else (host_s, 0.0)
+            timing = self._timing
+            host_s = timing.host_s(float(rows), lanes=lanes)
+            launch_s = self._launch_s[lanes == self._pp] if prompts else 0.0
+            known = (0.0, host_s + launch_s) if timing.overlapped else (host_s, launch_s and host_s + launch_s)
+            self._hosts[requests, prompts] = known
         return known
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:

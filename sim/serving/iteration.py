@@ -50,11 +50,11 @@ class IterationCost(Protocol):
         """
         ...
 
-    def host(self, requests: int) -> tuple[float, float]:
+    def host(self, requests: int, *, prompts: bool) -> tuple[float, float]:
         """Host time [s] that an iteration with so many requests waits for in any case, and the least it lasts.
 
         Where the host works beside the device (asynchronous scheduling) the first is zero and the second its time.
-        One of the two is zero.
+        Launching the kernels of an iteration with prompts one by one counts for the second only: it runs ahead.
         """
         ...
 
@@ -88,7 +88,7 @@ class ConstantCost:
         """The constant [s]."""
         return self._step_s, 0
 
-    def host(self, requests: int) -> tuple[float, float]:
+    def host(self, requests: int, *, prompts: bool) -> tuple[float, float]:
         """None."""
         return 0.0, 0.0
 

@@ -21,6 +21,7 @@ from sim.models import (
     Shard,
     View,
     attention_classes,
+    prefill_operators,
     sequence_operators,
     token_operators,
 )
@@ -45,12 +46,14 @@ class EngineTiming:
         host_step_s: Host time per iteration [s].
         host_per_sequence_s: Host time per sequence of an iteration [s].
         overlapped: Whether host work runs during the device's previous iteration.
+        eager_launch_s: Host time per kernel launched in an iteration with prompts, which no CUDA graph covers [s].
         graph_sizes: Token counts for which CUDA graphs exist; smaller batches are padded up to the next one.
     """
 
     host_step_s: float
     host_per_sequence_s: float
     overlapped: bool
+    eager_launch_s: float = 0.0
     graph_sizes: tuple[int, ...] = ()
 
     def host_s(self, rows: Value, *, lanes: int = 1) -> Value:
@@ -97,6 +100,19 @@ class Stages:
     def row_operators(self, stage: StageCosts, rows: Array) -> list[Operator]:
         """Operators of a stage that depend on the rows of logits."""
         return sequence_operators(self.model, stage.shard, rows)
+
+    def launch_s(self, timing: EngineTiming, full: bool) -> float:
+        """Host time [s] to launch a cycle with prompts kernel by kernel, every kernel of the weighted stages."""
+        if not timing.eager_launch_s:
+            return 0.0
+        return timing.eager_launch_s * sum(weight * self._launches(stage) for weight, stage in self.weighted(full))
+
+    def _launches(self, stage: StageCosts) -> float:
+        one = np.ones(1)
+        operators = [*self.token_operators(stage, one), *self.row_operators(stage, one)]
+        for cls in attention_classes(self.model, stage.shard):
+            operators += prefill_operators(self.model, stage.shard, one, np.zeros(1), cls)
+        return stage.costs.launches(operators)
 
     def _attention_classes(self) -> list[AttentionClass]:
         merged: dict[tuple[Mixer, View], AttentionClass] = {}

@@ -42,6 +42,7 @@ class SteadyCurves:
         rows_s = self._sum("row", _BATCHES)
         self._row_s = rows_s
         device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s + self._decode_attention_s()
+        self._launch_s = self._stages.launch_s(timing, True)
         host_s = timing.host_s(_BATCHES, lanes=len(stages))
         self._decode_s = np.maximum(device_s, host_s) if timing.overlapped else device_s + host_s
         self.idle_w, self.busy_w = self._power()
@@ -57,13 +58,13 @@ class SteadyCurves:
         """
         beside = np.interp(_TYPICAL_BATCH, _TOKENS, self._token_s)
         chunk = np.minimum(chunk, tokens)
-        excess = np.interp(chunk + _TYPICAL_BATCH, _TOKENS, self._token_s) - beside
+        excess = np.maximum(np.interp(chunk + _TYPICAL_BATCH, _TOKENS, self._token_s), self._launch_s) - beside
         return np.asarray(tokens / chunk * excess + self._prompt_attention_s(tokens))
 
     def alone_s(self, tokens: float, chunk: Array) -> Array:
         """Time [s] until the first token of a prompt of `tokens` on an idle engine, in chunks of `chunk` tokens."""
         chunk = np.minimum(chunk, tokens)
-        one = np.interp(chunk, _TOKENS, self._token_s)
+        one = np.maximum(np.interp(chunk, _TOKENS, self._token_s), self._launch_s)
         return np.asarray(tokens / chunk * one + self._row_s[0] + self._prompt_attention_s(tokens))
 
     def _sum(self, what: str, grid: Array) -> Array:

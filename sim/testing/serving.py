@@ -53,7 +53,7 @@ class AffineCost:
         tokens = sequences + sum(chunk.tokens for chunk in chunks)
         return 5e-3 + 2e-5 * tokens + 1e-6 * (sequences + len(chunks)), 0
 
-    def host(self, requests: int) -> tuple[float, float]:
+    def host(self, requests: int, *, prompts: bool) -> tuple[float, float]:
         """Nothing added; the least time [s]."""
         return 0.0, self._least_s
 

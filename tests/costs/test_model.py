@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,13 @@ def test_weight_only_weights_help_decode_not_prefill() -> None:
 def test_fp8_on_ampere_computes_in_bf16() -> None:
     assert seconds("a100-80-sxm", gemm(8192, "fp8")) > 0.95 * seconds("a100-80-sxm", gemm(8192))
     assert seconds("a100-80-sxm", gemm(1, "fp8")) < seconds("a100-80-sxm", gemm(1))
+
+
+def test_launches_are_counted_per_execution_and_only_where_there_is_work() -> None:
+    model = CostModel(load_device("h100-sxm"))
+    some, none = gemm(64), replace(gemm(64), m=np.zeros(1), count=3.0)
+    assert model.launches([some]) == some.count
+    assert model.launches([some, none]) == some.count
 
 
 def test_eager_mode_adds_launches_to_short_kernels_only() -> None:

@@ -1,7 +1,7 @@
 """Compiled iteration costs against the operators they were compiled from, on real models and shipped hardware."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -103,7 +103,18 @@ def test_the_host_serves_every_lane_in_turn(each: Case, sequences: int) -> None:
     plan, engine = each.plan, each.runner.things.engine
     host_s = plan.pp * (engine.host_step_s.value + engine.host_per_sequence_s.value * sequences)
     assert engine.async_scheduling
-    assert each.cost.host(sequences * plan.dp * plan.pp) == pytest.approx((0.0, host_s))
+    assert each.cost.host(sequences * plan.dp * plan.pp, prompts=False) == pytest.approx((0.0, host_s))
+
+
+def test_prompts_wait_for_the_host_to_launch_every_kernel(each: Case) -> None:
+    """Where no graph covers prompts an iteration with one lasts as long as its launches; decoding is as before."""
+    launch_s, requests = 1e-3, each.plan.dp * each.plan.pp
+    slow = each.cost.retimed(replace(each.cost.timing, eager_launch_s=launch_s))
+    _, plain_s = each.cost.host(requests, prompts=True)
+    _, least_s = slow.host(requests, prompts=True)
+    layers = each.runner.things.model.n_layers
+    assert (least_s - plain_s) / launch_s > 5 * layers, "several kernels in every layer"
+    assert slow.host(requests, prompts=False) == each.cost.host(requests, prompts=False)
 
 
 def test_a_prompt_computes_its_tokens_beside_the_decodes(each: Case) -> None:

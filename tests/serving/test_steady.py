@@ -38,7 +38,7 @@ def decode_s(cost: CompiledCost, sequences: int, context: float) -> float:
         row = cost.decode_row(kind, sequences)
         attended = sequences * (context if window is None else min(context, window))
         seconds += float(np.interp(attended, row.breaks, row.values_s))
-    added, least = cost.host(sequences)
+    added, least = cost.host(sequences, prompts=False)
     return max(seconds + added, least)
 
 
