@@ -106,7 +106,7 @@ def cross_validate(
             values[i] = [fit.values_for(rows[i], scheme) for scheme in schemes]
     found = simulate(values)
     return {
-        "parameters": [each.name for each in fits[0].response.parameters],
+        "parameters": [*dict.fromkeys(each.name for fit in fits for each in fit.response.parameters)],
         **{scheme: _scheme(rows, found, fits, scheme, k) for k, scheme in enumerate(schemes)},
     }
 

@@ -19,6 +19,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "frontend_s": "front-end time that requests spend side by side",
     "frontend_request_s": "serial front-end work per request",
     "frontend_token_s": "serial front-end work per prompt token",
+    "stream_token_s": "serial front-end work per output token",
 }
 """What is fitted by default, where the profile has it: overheads that no kernel table and no datasheet tells."""
 

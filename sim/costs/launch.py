@@ -13,7 +13,8 @@ import numpy as np
 
 from sim.core import Array
 from sim.costs.numeric import Value
-from sim.models import Collective, Elementwise, Gemm, Operator, PrefillAttention, Shard
+from sim.costs.recurrent import SCAN_LAUNCHES
+from sim.models import Collective, Elementwise, Gemm, Operator, PrefillAttention, Shard, StateScan
 
 EAGER_LAUNCH_S = 6.0e-6
 """Host time to dispatch one kernel from PyTorch without CUDA graphs (assumed; published traces show 4-10 us)."""
@@ -22,8 +23,8 @@ EAGER_LAUNCH_S = 6.0e-6
 _INSIDE_ATTENTION: Final = frozenset({"rope", "cache_write"})
 """Operators that are part of the call of the attention kernel."""
 
-_BEHIND_REDUCTION: Final = "add_norm"
-"""Operator that is part of the all-reduce before it, where there is one."""
+_BEHIND_REDUCTION: Final = "reduced_norm"
+"""Operator that is part of the all-reduce before it."""
 
 _SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
 """Formats whose activations get their scales from a call of its own before the GEMM; others are fused with a norm."""
@@ -41,18 +42,18 @@ def host_calls(operators: Iterable[Operator], shard: Shard) -> float:
 
     As TensorRT-LLM's PyTorch backend makes them (`tensorrt_llm/_torch/modules`, `models`): one per operator, but
     position and cache are the attention's own, the norm after an all-reduce is fused with it, and scales per block of
-    activations take one more. A grouped GEMM is one call.
+    activations take one more. A grouped GEMM is one call, a scan of recurrent states as many as it has kernels.
     """
     calls = 0.0
     for op in operators:
-        fused = isinstance(op, Elementwise) and (
-            op.name in _INSIDE_ATTENTION or (op.name == _BEHIND_REDUCTION and shard.tp > 1)
-        )
+        fused = isinstance(op, Elementwise) and (op.name in _INSIDE_ATTENTION or op.name == _BEHIND_REDUCTION)
         alone = isinstance(op, Collective) and op.group == "tp" and shard.tp == 1
         scaled = isinstance(op, Gemm) and op.weights_dtype in _SCALED_ON_THE_FLY
         calls += op.count * (1.0 + scaled) * (not fused and not alone)
         if isinstance(op, PrefillAttention) and op.kind == "mla":
             calls += op.count * _LATENT_PROMPT_CALLS
+        if isinstance(op, StateScan):
+            calls += op.count * (SCAN_LAUNCHES - 1)
         if op.name == "shared_up":
             calls += op.count * _SHARED_EXPERT_CALLS
     return calls

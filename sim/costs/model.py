@@ -35,7 +35,7 @@ from sim.costs.launch import eager_time_s
 from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
 from sim.costs.numeric import Value, p_norm, where_positive
 from sim.costs.precision import precision_of
-from sim.costs.recurrent import state_scan_terms, state_update_terms, state_update_time_s
+from sim.costs.recurrent import SCAN_LAUNCHES, state_scan_terms, state_update_terms, state_update_time_s
 from sim.costs.tables.lookup import Analytic, Measured, MeasuredKernels
 from sim.costs.tables.shapes import kernel_of
 from sim.costs.usage import Use, merged
@@ -371,7 +371,7 @@ class CostModel:
         compute_s = p_norm(terms.work_s, terms.walk_s, p)
         time_s = where_positive(op.chunk, t0_s + compute_s + terms.moved_s)
         cost = OpCost(time_s, compute_s, terms.moved_s, _NONE, np.asarray(t0_s))
-        return _Form(cost, self._roofline_s(op, self._curves.matrix_rate(op.dtype)), launches=2.0)
+        return _Form(cost, self._roofline_s(op, self._curves.matrix_rate(op.dtype)), launches=SCAN_LAUNCHES)
 
     def _stream(self, op: Elementwise | Embedding | Sampling, kernel: str, dtype: str) -> _Form:
         curve = self._curves.stream(kernel, dtype)

@@ -8,13 +8,18 @@ curves (assumed).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from sim.core import Array
 from sim.costs.attention import PrefillTerms
 from sim.costs.numeric import Value, p_norm, where_positive
+
+SCAN_LAUNCHES: Final = 11
+"""Kernels of one layer's scan in flash-linear-attention's chunked gated delta rule, as vLLM and SGLang run it: the
+convolution, gating, two norms, the cumulated decay, products of keys, two of the triangular inverse, the updates, the
+states and the outputs."""
 
 
 @dataclass(frozen=True)

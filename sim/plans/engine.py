@@ -228,6 +228,8 @@ class EngineSpec(Spec):
             loops, hand-over between processes.
         frontend_request_s: Work of the front end per request, one after the other.
         frontend_token_s: The same per prompt token: chat template and tokenizer.
+        stream_token_s: Work of the front end per output token, one after the other: detokenizer, event loop, HTTP;
+            absent, clients see tokens as they are made.
         fusion: What its kernels do together; absent, each operator is a kernel of its own.
         expert_exchange: How tokens get to experts of other ranks.
         supports: What it can run.
@@ -269,6 +271,7 @@ class EngineSpec(Spec):
     frontend_s: Sourced[TimeS]
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]
+    stream_token_s: Sourced[TimeS] | None = None
     fusion: FusionSpec | None = None
     expert_exchange: ExpertExchange = ExpertExchange()
     supports: SupportSpec

@@ -227,7 +227,12 @@ class PlanRunner:
     @cached_property
     def _frontend(self) -> FrontendTiming:
         engine = self.things.engine
-        return FrontendTiming(engine.frontend_s.value, engine.frontend_request_s.value, engine.frontend_token_s.value)
+        return FrontendTiming(
+            engine.frontend_s.value,
+            engine.frontend_request_s.value,
+            engine.frontend_token_s.value,
+            engine.stream_token_s.value if engine.stream_token_s else 0.0,
+        )
 
     def _timing(self, plan: ResolvedPlan) -> EngineTiming:
         """Host times of the plan's engines; a prompt that runs from graphs takes no calls."""

@@ -140,7 +140,8 @@ class Deployment:
         pool = partial(Pool, kernel=kernel, log=log, seed=seed, leap=leap, on_end=self._ended)
         self.pools: tuple[Pool, ...]
         if prefill is None:
-            self._main = self._entry = pool(config, first=0, stream_name="router")
+            out_s = frontend.timing.stream_token_s
+            self._main = self._entry = pool(config, first=0, stream_name="router", stream_token_s=out_s)
             self.pools = (self._main,)
             return
         senders, receivers = len(prefill.pool.costs), len(config.costs)
@@ -334,6 +335,7 @@ def serve(
     replicas = deployment.replicas
     for replica in replicas:
         replica.stop()
+    log.forget_unsent(kernel.now)
     kernel.close()
     deployment.close()
     records = [replica.record for replica in replicas]

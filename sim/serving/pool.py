@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sim.core import stream
 from sim.kernel import Kernel
+from sim.serving.frontend import TokenStream
 from sim.serving.iteration import IterationCost
 from sim.serving.limits import EngineLimits
 from sim.serving.prefix import PromptUnits
@@ -45,6 +46,7 @@ class Pool:
         stream_name: Name of its router's random stream.
         seed: Seed of that stream.
         leap: Whether engines leap.
+        stream_token_s: Work per token on its way from an engine to the client [s].
         on_end: Called with a request that finishes here.
         hand_over: Called with a request and the replica that has computed its prompt, if others decode it.
         fetch: Asked by a replica to bring a request's KV and to call back; None where prompts are computed here. What
@@ -64,6 +66,7 @@ class Pool:
         stream_name: str,
         seed: int,
         leap: bool,
+        stream_token_s: float = 0.0,
         on_end: Callable[[int], None],
         hand_over: Callable[[int, int], None] | None = None,
         fetch: Callable[[int, int, Callable[[], None]], None] | None = None,
@@ -95,6 +98,7 @@ class Pool:
                 fetch=None if fetch is None else _bound(fetch, index),
                 leap=leap,
                 prompts=prompts,
+                stream=TokenStream(stream_token_s) if stream_token_s else None,
             )
             for index, cost in enumerate(config.costs)
         ]

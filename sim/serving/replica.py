@@ -19,6 +19,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from sim.kernel import Alarm, Kernel, leap_end_s, steps_until
+from sim.serving.frontend import TokenStream
 from sim.serving.iteration import IterationCost
 from sim.serving.kv import KvBlocks
 from sim.serving.limits import EngineLimits
@@ -46,6 +47,7 @@ class Replica:
         fetch: Asked to bring the KV of a request that another engine computed, and to call back when it is there.
         leap: Whether to leap; False steps one iteration at a time.
         prompts: Content of the prompts, if equal prefixes share KV blocks.
+        stream: Takes the tokens to the clients; None does so at once.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Replica:
         fetch: Callable[[int, Callable[[], None]], None] | None = None,
         leap: bool = True,
         prompts: PromptUnits | None = None,
+        stream: TokenStream | None = None,
     ) -> None:
         self.index = index
         self.waiting: deque[int] = deque()
@@ -101,6 +104,8 @@ class Replica:
         self._landed: list[int] = []
         self.peak_running = 0
         self._leap = leap
+        self._stream = stream
+        self._sent_s = 0.0
         self._running: dict[int, None] = {}
         self._pace = Pace(limits.emitted_tokens)
         self._iteration = 0
@@ -319,6 +324,7 @@ class Replica:
         steps, now = self._steps, self._kernel.now
         self._steps = 0
         self._look(steps)
+        self._sent_s = now if self._stream is None else self._send(self._stream, steps)
         if self._stalls:
             self._hold(self._first_s)
             self.record.ran(self._start_s, steps, self._first_s, self._growth_s, 0, *self._work)
@@ -327,6 +333,12 @@ class Replica:
         for chunk in self._chunks:
             self._advance_prompt(chunk, now)
         self._chunks = []
+
+    def _send(self, stream: TokenStream, steps: int) -> float:
+        """When clients have what the iterations that have just ended made [s]."""
+        first = sum(prefix + tokens >= self.to_compute(request) for request, tokens, prefix in self._chunks)
+        tokens = first if self._stalls else first + self.decoding
+        return stream.send(self._start_s, self._first_s, self._growth_s, steps=steps, tokens=tokens)
 
     def _decode(self, steps: int, now: float) -> None:
         """Gives every decoding sequence its tokens of `steps` iterations."""
@@ -346,7 +358,7 @@ class Replica:
             due, request = heappop(heap)
             if at.get(request) == due:
                 extra -= self._iteration - due
-                self._finish(request, now)
+                self._finish(request)
         self.record.together(extra)
 
     def _hold(self, seconds: float) -> None:
@@ -394,14 +406,14 @@ class Replica:
             self.hand_over(request)
             return
         if log.emitted[request] == 0:
-            log.first_s[request] = now
+            log.first_s[request] = self._sent_s
         else:
             self.record.gap(now - log.last_s[request])
         log.emitted[request] += 1
         left = log.output[request] - log.emitted[request]
         if left == 0:
             self.kv.release(request, stored)
-            self._complete(request, now)
+            self._complete(request)
             return
         self._start_decoding(request, stored, left)
 
@@ -430,14 +442,21 @@ class Replica:
             if window is not None:
                 window.enter(request, offset, self._iteration)
 
-    def _finish(self, request: int, now: float) -> None:
+    def _finish(self, request: int) -> None:
         self._leave_decoding(request)
-        self._complete(request, now)
+        self._complete(request)
 
-    def _complete(self, request: int, now: float) -> None:
+    def _complete(self, request: int) -> None:
         del self._running[request]
         self._final_blocks -= self._blocks_at_end(request)
-        self._log.finish_s[request] = now
+        if self._sent_s > self._kernel.now:
+            self._kernel.at(self._sent_s, lambda: self._deliver(request))
+        else:
+            self._deliver(request)
+
+    def _deliver(self, request: int) -> None:
+        """The client has the last token of a request."""
+        self._log.finish_s[request] = self._kernel.now
         self._log.status[request] = FINISHED
         if self.on_finish is not None:
             self.on_finish(request)

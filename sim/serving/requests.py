@@ -31,9 +31,9 @@ class RequestLog:
         emitted: Tokens produced so far.
         received_s: When the engine got it from the front end [s]; NaN until then.
         scheduled_s: When a replica first worked on it [s].
-        first_s: When the engine emitted its first token [s].
+        first_s: When its first token was sent to the client [s].
         last_s: When the engine emitted its latest token [s], kept only across preemptions.
-        finish_s: When the last token left the engine [s].
+        finish_s: When the last token was sent to the client [s].
         preemptions: How often it was evicted and recomputed.
         replica: The replica it ran on, -1 before routing.
         status: One of the codes of this module.
@@ -61,6 +61,10 @@ class RequestLog:
 
     def __len__(self) -> int:
         return len(self.prompt)
+
+    def forget_unsent(self, now: float) -> None:
+        """Takes back first tokens that would have been sent after `now` [s], when the run was cut short."""
+        self.first_s = [nan if first > now else first for first in self.first_s]
 
     def to_frame(self) -> pd.DataFrame:
         """One row per request that reached the engine; times in seconds, the client's unless named `engine_`."""

@@ -43,6 +43,7 @@ class SteadyCurves:
         rows_s = self._sum("row", _BATCHES)
         self._row_s = rows_s
         device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s + self._decode_attention_s()
+        self._launch_s = timing.host_call_s * self._stages.prompt_calls()
         added_s, least_s = timing.host(_BATCHES, lanes=len(stages))
         self._decode_s = np.maximum(device_s + added_s, least_s)
         self.idle_w, self.busy_w = self._power()
@@ -58,7 +59,7 @@ class SteadyCurves:
         """
         beside = np.interp(_TYPICAL_BATCH, _TOKENS, self._token_s)
         chunk = np.minimum(chunk, tokens)
-        excess = np.interp(chunk + _TYPICAL_BATCH, _TOKENS, self._token_s) - beside
+        excess = np.maximum(np.interp(chunk + _TYPICAL_BATCH, _TOKENS, self._token_s), self._launch_s) - beside
         return np.asarray(tokens / chunk * excess + self._prompt_attention_s(tokens))
 
     def alone_s(self, tokens: float, chunk: Array) -> Array:
@@ -66,6 +67,7 @@ class SteadyCurves:
         chunk = np.minimum(chunk, tokens)
         even = chunk / self._stages.items[0].shard.dp
         one = np.interp(chunk, _TOKENS, self._token_s - self._joint_s) + np.interp(even, _TOKENS, self._joint_s)
+        one = np.maximum(one, self._launch_s)
         return np.asarray(tokens / chunk * one + self._row_s[0] + self._prompt_attention_s(tokens))
 
     def _sum(self, what: str, grid: Array) -> Array:

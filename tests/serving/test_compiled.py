@@ -1,7 +1,7 @@
 """Compiled iteration costs against the operators they were compiled from, on real models and shipped hardware."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -106,6 +106,18 @@ def test_the_host_serves_every_lane_in_turn(each: Case, sequences: int) -> None:
     assert engine.step_gap_s is not None
     gap_s = plan.pp * engine.step_gap_s.value
     assert each.cost.host(sequences * plan.dp * plan.pp) == pytest.approx((gap_s, host_s))
+
+
+def test_prompts_wait_for_the_host_to_make_every_call(each: Case) -> None:
+    """Where no graph covers prompts an iteration with one lasts as long as its calls; decoding is as before."""
+    call_s, requests = 1e-3, each.plan.dp * each.plan.pp
+    slow = each.cost.retimed(replace(each.cost.timing, host_call_s=call_s))
+    none = each.cost.retimed(replace(each.cost.timing, host_call_s=0.0))
+    _, plain_s = none.host(requests, 1)
+    _, least_s = slow.host(requests, 1)
+    layers = each.runner.things.model.n_layers / each.plan.pp
+    assert (least_s - plain_s) / call_s > 5 * layers, "several calls in every layer"
+    assert slow.host(requests) == none.host(requests)
 
 
 def test_a_prompt_computes_its_tokens_beside_the_decodes(each: Case) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,39 @@ def test_prompts_are_spread_where_the_benchmark_does_so_and_outputs_but_for_some
     assert lengths["input"] == {"kind": "uniform", "min": 410, "max": 512}
     assert exact.scenario["workload"]["traffic"]["lengths"]["output"] == {"kind": "constant", "value": 64}
     assert spread.scenario["workload"]["requests"] == 40
+
+
+QWEN = {
+    "arch": "Qwen/Qwen3.5-397B-A17B",
+    "backend": "sglang",
+    "system": "b200_sxm",
+    "moe_tp_size": "4",
+    "moe_ep_size": "1",
+}
+
+
+def test_undated_runs_of_models_that_only_one_benchmark_measured_are_that_benchmarks(tmp_path: Path) -> None:
+    dated, undated = point(tmp_path, **QWEN).scenario, point(tmp_path, **QWEN, measured_on="").scenario
+    assert undated == dated
+    assert undated is not None
+    assert undated["plan"]["queue_interval"] == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"precision": "fp4"}, {"kv_dtype": "fp8", "queue_interval": 30, "kv_memory_frac": 0.85}),
+        ({"precision": "bf16"}, {"kv_dtype": "bf16", "queue_interval": 10, "max_num_batched_tokens": 32768}),
+        ({"system": "h200_sxm"}, {"kv_dtype": "fp8", "max_num_batched_tokens": 16384, "kv_memory_frac": 0.8}),
+        ({"concurrency": "16", "batch_size": "16"}, {"queue_interval": 30}),
+    ],
+)
+def test_runs_have_the_options_of_their_launch_script(
+    tmp_path: Path, changes: dict[str, str], expected: dict[str, Any]
+) -> None:
+    scenario = point(tmp_path, **{**QWEN, **changes}).scenario
+    assert scenario is not None
+    assert {name: scenario["plan"].get(name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(

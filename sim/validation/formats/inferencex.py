@@ -44,6 +44,16 @@ _MOST_USERS: Final = {
 
 _SPARE_CONTEXT: Final = 200
 """What the benchmark adds to prompt and output for the context limit of a server [tokens]."""
+_MANY_IN_FLIGHT: Final = 16
+"""From how many requests in flight on the SGLang scripts look at the queue less often."""
+
+_ONLY_THERE: Final = frozenset({QWEN_HYBRID, "moonshotai/Kimi-K2.5"})
+"""Models of which the table has no other runs: most of their rows without a date repeat a dated one, rounded."""
+
+
+def measured_there(line: Line) -> bool:
+    """Whether a row is a run of InferenceX: it has the date of one, or its model was measured nowhere else."""
+    return bool(line.text("measured_on")) or line.text("arch") in _ONLY_THERE
 
 
 def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +63,7 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
         line: The row.
         plan: Its ranks.
     """
-    if not line.text("measured_on") or line.text("mode") == "disagg":
+    if not measured_there(line) or line.text("mode") == "disagg":
         return {}
     engine, model = line.text("backend"), line.text("arch")
     if engine == "vllm":
@@ -85,14 +95,17 @@ def _vllm(line: Line) -> dict[str, Any]:
 
 
 def _sglang(line: Line) -> dict[str, Any]:
-    """`dsr1_fp8_b200`, `dsr1_fp4_b200`, `dsr1_fp8_h200`, `qwen3.5_bf16_b200` and `qwen3.5_fp8_b200`."""
-    deepseek = line.text("arch") in DEEPSEEK
+    """`dsr1_fp8_b200`, `dsr1_fp4_b200`, `dsr1_fp8_h200`, `qwen3.5_{bf16,fp8,fp4}_b200` and `qwen3.5_fp8_h200`."""
+    deepseek, precision = line.text("arch") in DEEPSEEK, line.text("precision")
     if line.text("system") != "b200_sxm":
-        return {"max_num_batched_tokens": 32768} if deepseek else {}
+        own = {"max_num_batched_tokens": 32768, "kv_memory_frac": 0.82}
+        return own if deepseek else {"kv_dtype": "fp8", "max_num_batched_tokens": 16384, "kv_memory_frac": 0.8}
+    few = (line.whole("concurrency") or 0) < _MANY_IN_FLIGHT and (deepseek or precision != "fp4")
     return {
-        "kv_dtype": "fp8",
-        "max_num_batched_tokens": 16384 if deepseek and line.text("precision") == "fp4" else 32768,
-        "queue_interval": 30 if (line.whole("concurrency") or 0) >= 16 else 10,
+        "kv_dtype": "bf16" if precision == "bf16" else "fp8",
+        "max_num_batched_tokens": 16384 if deepseek and precision == "fp4" else 32768,
+        "kv_memory_frac": 0.85 if precision == "fp4" else 0.82,
+        "queue_interval": 10 if few else 30,
     }
 
 

@@ -4,7 +4,8 @@ One row a benchmark point of InferenceX and similar collections. Recorded are th
 the precision, the parallelism of the deployment, nominal lengths and the requests in flight. Not recorded, and assumed
 for all rows of an engine alike:
 
-- prompts are spread evenly in [0.8, 1.0] of nominal where `measured_on` is set (InferenceX's default), else exact;
+- prompts are spread evenly in [0.8, 1.0] of nominal in runs of InferenceX (its default; `measured_on` is set, or
+  the model was measured nowhere else), else exact;
 - outputs are spread evenly in [0.8, 1.0] of nominal, but exact for the engine versions in `_EXACT_OUTPUT`: with equal
   outputs the requests of a closed loop march together, which no other version's latencies show;
 - 10 x concurrency requests, all slots filled at once at the start, means over the whole run, first wave included;
@@ -37,7 +38,7 @@ from sim.validation.formats.base import (
     load_class,
 )
 from sim.validation.formats.dynamo_recipes import disaggregated_plan
-from sim.validation.formats.inferencex import launch_options
+from sim.validation.formats.inferencex import launch_options, measured_there
 from sim.validation.rows import THROUGHPUT, ClosedPoint, MeasuredRow
 
 _NODES: Final = {
@@ -100,15 +101,15 @@ class ServingPoints(MeasurementFormat):
     )
     source = "InferenceX (SemiAnalysis) and NVIDIA, as collected in AIConfigurator (Apache-2.0)"
     assumptions = (
-        "prompts are uniform in [0.8, 1.0] of nominal where measured_on is set, else exact",
+        "prompts are uniform in [0.8, 1.0] of nominal where measured_on is set and for Qwen3.5 and Kimi, else exact",
         "outputs are uniform in [0.8, 1.0] of nominal, but exact for SGLang 0.5.1",
         "10 x concurrency requests, all slots filled at the start, means over the whole run, first wave included",
         "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
         "but DeepSeek, Qwen3.5 and gpt-oss on SGLang and TensorRT-LLM have the token budget, KV format and waits that "
         "InferenceX's public launch scripts set",
         "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching",
-        "no speculation, but multi-token prediction for DeepSeek on TensorRT-LLM 1.2.0rc6.post3, whose scripts all have "
-        "it, with published acceptance rates",
+        "no speculation, but multi-token prediction for DeepSeek on TensorRT-LLM 1.2.0rc6.post3, all of whose scripts "
+        "have it, with published acceptance rates",
         "FP8 has block scales for DeepSeek, Qwen3-235B, Qwen3.5 or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
         "more ranks for experts than are recorded mean that attention is data parallel over them",
@@ -195,7 +196,7 @@ def _scenario(line: Line) -> dict[str, Any] | str:
     plan |= launch_options(line, plan)
     node, size = _NODES[line.text("system")]
     concurrency, prompt, output = (line.whole(name) or 0 for name in ("concurrency", "isl", "osl"))
-    spread = bool(line.text("measured_on"))
+    spread = measured_there(line)
     version = f"{engine} {line.text('backend_version')}"
     exact = version in _EXACT_OUTPUT
     return {
