@@ -172,7 +172,8 @@ SCRIPT = {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
         (
             {"backend": "trtllm", "precision": "fp4"},
             None,
-            {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "nvfp4", "kv_dtype": "fp8"},
+            {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "nvfp4", "kv_dtype": "fp8"}
+            | {"max_num_batched_tokens": 776, "max_num_seqs": 776},
         ),
         (
             {"gemm_quant_mode": "fp8_block"},
