@@ -106,8 +106,8 @@ class ServingPoints(MeasurementFormat):
         "but DeepSeek, Qwen3.5 and gpt-oss on SGLang and TensorRT-LLM have the token budget, KV format and waits that "
         "InferenceX's public launch scripts set",
         "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching",
-        "no speculation, but multi-token prediction for DeepSeek on TensorRT-LLM 1.2.0rc6.post3, whose scripts all have "
-        "it, with published acceptance rates",
+        "no speculation, but multi-token prediction for DeepSeek on TensorRT-LLM 1.2.0rc6.post3, which all its scripts "
+        "have, with published acceptance rates",
         "FP8 has block scales for DeepSeek, Qwen3-235B, Qwen3.5 or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
         "more ranks for experts than are recorded mean that attention is data parallel over them",
