@@ -46,7 +46,7 @@ def compiled(stages: Sequence[StageCosts], dp: int) -> CompiledCost:
         max_sequences=32,
         token_budget=4096,
         max_context=1024,
-        timing=runner._timing,
+        timing=runner._timing(resolved_plan(runner)),
     )
 
 

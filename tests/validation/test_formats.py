@@ -195,6 +195,56 @@ def test_formats_and_ranks(changes: dict[str, str], model: str | None, plan: dic
     assert row.scenario["plan"] == plan
 
 
+_R1 = {"arch": "deepseek-ai/DeepSeek-V3", "backend": "trtllm", "n_gpus": "8", "tp_size": "8", "moe_tp_size": "8"}
+_LONG = {"isl": "8192", "osl": "1024"}
+_SHORT = {"isl": "1024", "osl": "1024"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "plan"),
+    [
+        ({"backend_version": "1.2.0rc6.post2", **_SHORT}, {"tp": 8, "ep": 1, "speculation": None, "batch_wait": None}),
+        ({"backend_version": "1.2.0rc6.post3", **_SHORT}, {"max_num_batched_tokens": 1152, "batch_wait": None}),
+        ({"backend_version": "", "measured_on": "2025-11-02", **_SHORT}, {"tp": 8, "ep": 8, "moe_tp": 1}),
+        (
+            {"backend_version": "", "measured_on": "2025-11-02", "system": "h200_sxm", **_LONG, "concurrency": "64"},
+            {"tp": 1, "dp": 8, "ep": 8, "balance_wait": 60, "kv_memory_frac": 0.75},
+        ),
+        (
+            {"backend_version": "1.2.0rc6.post2", **_SHORT, "concurrency": "64"},
+            {"batch_wait": 40, "batch_fill": 0.8, "prompt_graphs": True},
+        ),
+    ],
+)
+def test_launch_scripts_of_deepseek_on_tensorrt_llm(
+    changes: dict[str, str], plan: dict[str, object], tmp_path: Path
+) -> None:
+    row = point(tmp_path, **{**_R1, "system": "b200_sxm", "batch_size": "", **changes})
+    assert row.scenario is not None, row.reason
+    assert {name: row.scenario["plan"].get(name) for name in plan} == plan
+
+
+def test_only_the_version_that_always_drafts_is_taken_to_draft(tmp_path: Path) -> None:
+    """Three drafts, one with attention data parallelism, in the version of which all scripts have them."""
+    drafts = {}
+    for version in ("1.1.0rc2.post2", "1.2.0rc6.post3"):
+        for dp in (1, 8):
+            ranks = {"tp_size": str(8 // dp), "attention_dp_size": str(dp), "moe_ep_size": "8", "moe_tp_size": "1"}
+            row = point(
+                tmp_path,
+                **{**_R1, **ranks, **_SHORT, "system": "b200_sxm", "batch_size": "", "backend_version": version},
+            )
+            assert row.scenario is not None, row.reason
+            found = row.scenario["plan"].get("speculation")
+            drafts[version, dp] = None if found is None else found["draft_tokens"]
+    assert drafts == {
+        ("1.1.0rc2.post2", 1): None,
+        ("1.1.0rc2.post2", 8): None,
+        ("1.2.0rc6.post3", 1): 3,
+        ("1.2.0rc6.post3", 8): 1,
+    }
+
+
 # ---- runs with requests ----
 
 

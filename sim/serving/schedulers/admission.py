@@ -37,7 +37,7 @@ def admit_in_order(
             continue
         tokens = engine.to_compute(waiting[0]) - engine.cached_tokens(waiting[0])
         if tokens > budget or tokens > engine.chunk_limit:
-            if not engine.chunked_prefill or tokens <= whole_tokens:
+            if not engine.chunked_prefill or engine.to_compute(waiting[0]) <= whole_tokens:
                 break
             tokens = min(budget, engine.chunk_limit)
         if not fits(engine, waiting[0], tokens):

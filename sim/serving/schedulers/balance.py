@@ -76,7 +76,8 @@ class RankBalance:
             rank = self._rank[request]
             wanted = engine.to_compute(request) - engine.cached_tokens(request)
             tokens = min(wanted, left[rank], engine.chunk_limit)
-            if tokens <= 0 or (tokens < wanted and (not engine.chunked_prefill or wanted <= engine.chunk_limit)):
+            whole = not engine.chunked_prefill or engine.to_compute(request) <= engine.chunk_limit
+            if tokens <= 0 or (tokens < wanted and whole):
                 continue
             if not fits(engine, request, tokens):
                 break

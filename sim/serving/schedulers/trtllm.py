@@ -60,7 +60,7 @@ class Trtllm:
 
 
 def _tokens_that_fit(engine: EngineState) -> int:
-    """Prompt tokens that an iteration would compute now: prompts begun, then waiting ones in their order."""
+    """Prompt tokens of an iteration now, cached ones counted too: prompts begun, then waiting ones in their order."""
     budget = engine.token_budget - engine.decoding * engine.step_tokens
     tokens = sum(engine.to_compute(request) - done for request, done in engine.partial.items())
     slots = engine.max_sequences - engine.running()
@@ -69,7 +69,7 @@ def _tokens_that_fit(engine: EngineState) -> int:
         spare -= engine.blocks_to_finish(request)
         if tokens >= budget or slots <= 0 or spare < 0:
             break
-        tokens += engine.to_compute(request) - engine.cached_tokens(request)
+        tokens += engine.to_compute(request)
         slots -= 1
     return min(tokens, budget)
 

@@ -98,5 +98,5 @@ def _reason(record: Record) -> str:
     if _yes(record.get("disagg")) or _yes(record.get("is_multinode")):
         return "points with pools for prefill and decode or several nodes are not imported"
     if record.text("spec_decoding").lower() not in ("", "none"):
-        return "speculative decoding is not simulated"
+        return "runs with speculative decoding are not compared"
     return ""

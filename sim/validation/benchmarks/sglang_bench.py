@@ -86,7 +86,9 @@ def _run(record: Record) -> BenchmarkRun:
         output_law=laws[1][0],
         lengths=" and ".join(dict.fromkeys(how for _, how in laws)),
         duration_s=record.number("duration"),
-        reason="speculative decoding is not simulated" if accepted is not None and accepted > 1.0 else load.reason,
+        reason="runs with speculative decoding are not compared"
+        if accepted is not None and accepted > 1.0
+        else load.reason,
     )
 
 

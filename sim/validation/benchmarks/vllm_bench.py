@@ -97,7 +97,7 @@ def _run(record: Record, name: str) -> BenchmarkRun:
 
 def _reason(record: Record, *, replayed: bool) -> str:
     if any(key.startswith("spec_decode") for key in record.data):
-        return "speculative decoding is not simulated"
+        return "runs with speculative decoding are not compared"
     if record.text("ramp_up_strategy") and not replayed:
         return "a rate that ramps up is simulated only where send times are known"
     return ""

@@ -1,0 +1,100 @@
+"""Cost of speculative decoding against the operators it is made of, and of launching prompts without graphs."""
+
+import numpy as np
+import pytest
+
+from sim.costs import host_calls
+from sim.models import attention_classes, load_model, prefill_operators, stages, token_operators
+from sim.plans import with_draft_layers
+from sim.scenario import PlanRunner
+from sim.serving import Chunk, drafts_of
+from sim.testing.scenarios import plan_runner, resolved_plan, small_scenario
+
+MODEL, CLUSTER = "deepseek-v2-lite", "dgx-h200-1"
+LIMITS = {"tp": 2, "max_num_seqs": 32, "max_num_batched_tokens": 2048, "max_model_len": 4096}
+
+
+def runner(engine: str = "trtllm") -> PlanRunner:
+    return plan_runner(small_scenario({"model": MODEL, "cluster": CLUSTER, "engine": engine, "workload.requests": 2}))
+
+
+def costs(**speculation: object):
+    each = runner()
+    plan = resolved_plan(each, **LIMITS, speculation=speculation) if speculation else resolved_plan(each, **LIMITS)
+    return each, plan, each.compiled(plan)
+
+
+def test_more_drafts_cost_more_whatever_becomes_of_them() -> None:
+    """Base and attention of a step rise with the drafts; earlier tokens as drafts save the module's passes."""
+    steps = []
+    for speculation in (
+        {},
+        {"draft_tokens": 2, "acceptance": 0.5, "method": "ngram"},
+        {"draft_tokens": 2, "acceptance": 0.5},
+        {"draft_tokens": 3, "acceptance": 0.5},
+    ):
+        _, _, cost = costs(**speculation)
+        row = cost.decode_row(0, 16)
+        steps.append(cost.base(16, [])[0] + float(np.interp(16 * 1000, row.breaks, row.values_s)))
+    assert steps == sorted(steps)
+    assert len(set(steps)) == len(steps)
+
+
+def test_a_step_is_a_verification_and_further_passes() -> None:
+    """Tokens of 4 a sequence through one layer more, 4 rows of logits each, and what the passes add."""
+    each, plan, cost = costs(draft_tokens=3, acceptance=0.5)
+    (stage,) = each._stages(plan)
+    model = with_draft_layers(each.things.model, 1)
+    assert model.n_layers == each.things.model.n_layers + 1
+    tables = cost._table(True)
+    assert cost.base(8, [])[0] == pytest.approx(
+        tables[0].total_s[32] + tables[1].total_s[32] + tables[2].total_s[8], rel=1e-12
+    )
+    passes = stage.costs.total_s(drafts_of(plan.speculation).operators(model, stage, np.array([8.0])))
+    assert tables[2].total_s[8] == pytest.approx(float(passes[0]), rel=1e-9)
+    assert cost.base(8, [Chunk(0, 100, 0)])[0] == pytest.approx(
+        tables[0].total_s[132] + tables[1].total_s[33] + tables[2].total_s[9], rel=1e-12
+    )
+
+
+def test_a_run_keeps_its_books_with_drafts() -> None:
+    """Causes sum to the busy time, ITL and TPOT agree, and more accepted drafts are faster."""
+    times = []
+    for acceptance in (0.0, 0.5, 1.0):
+        each = runner()
+        plan = resolved_plan(each, **LIMITS, speculation={"draft_tokens": 2, "acceptance": acceptance})
+        result = each.evaluate(plan)
+        breakdown = result.breakdown
+        assert sum(breakdown["parts"].values()) == pytest.approx(breakdown["explains_s"], rel=1e-6)
+        assert breakdown["parts"]["draft"] > 0
+        assert result.metrics["itl_s"]["mean"] == pytest.approx(result.metrics["tpot_s"]["mean"], rel=0.05)
+        times.append(result.metrics["tpot_s"]["mean"])
+    assert times == sorted(times, reverse=True)
+
+
+def test_the_host_launches_prompts_call_by_call() -> None:
+    """An iteration with prompts lasts as long as its calls at least; decoding and prompts from graphs take none."""
+    each = runner()
+    engine = each.things.engine
+    assert engine.host_call_s is not None
+    plain, graphs = (each.compiled(resolved_plan(each, **LIMITS, prompt_graphs=on)) for on in (False, True))
+    host_s = engine.host_step_s.value + engine.host_per_sequence_s.value * 9
+    assert graphs.host(9, 1) == plain.host(9) == pytest.approx((0.0, host_s))
+    calls = plain._stages.prompt_calls()
+    assert plain.host(9, 1) == pytest.approx((0.0, host_s + calls * engine.host_call_s.value))
+    assert runner("vllm").things.engine.host_call_s is None
+
+
+@pytest.mark.parametrize(("tp", "calls"), [(1, 8), (2, 8)])
+def test_calls_of_a_dense_layer(tp: int, calls: int) -> None:
+    """Norms apart on one rank, fused with all-reduces on two: qkv, attention, o, up, act, down, and two of either."""
+
+    model = load_model("llama-3.1-8b")
+    (shard,) = stages(model, tp=tp)
+    one = np.array([1.0])
+    operators = [*token_operators(model, shard, one)]
+    (cls,) = attention_classes(model, shard)
+    operators += prefill_operators(model, shard, one, np.array([0.0]), cls)
+    outside = [op for op in operators if op.name.startswith(("embedding", "final_norm"))]
+    layers = host_calls(operators, shard) - host_calls(outside, shard)
+    assert layers == calls * model.n_layers
