@@ -10,8 +10,9 @@ Communication. Attention and the feed-forward block each end in an all-reduce ov
 attention data parallelism the tokens of all data-parallel ranks are gathered before the experts and the results
 reduce-scattered after them: vLLM's default for experts, `--all2all-backend allgather_reducescatter` (vLLM
 documentation, "Expert Parallel Deployment"); or each token goes only to the ranks that hold experts of its own
-(`Shard.all_to_all`: DeepEP, TensorRT-LLM's NVLink exchange). Between pipeline stages each rank sends its share of every tensor and the
-receivers gather the whole (`vllm/distributed/parallel_state.py`, send_tensor_dict with `all_gather_group`).
+(`Shard.all_to_all`: DeepEP, TensorRT-LLM's NVLink exchange). Between pipeline stages each rank sends its share of every
+tensor and the receivers gather the whole (`vllm/distributed/parallel_state.py`, send_tensor_dict with
+`all_gather_group`).
 
 Two functions separate what an iteration's cost depends on: tokens and rows of logits.
 """
@@ -28,6 +29,7 @@ from sim.models.matrices import matrices
 from sim.models.mixers import GQA, Mixer
 from sim.models.operators import (
     Collective,
+    CollectiveKind,
     Elementwise,
     Embedding,
     Gemm,
@@ -198,10 +200,8 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
     width = ffn.latent or hidden
     element = activation_bytes(model.dtype)
     sent_as = element if shard.dispatch_dtype is None else bytes_per_element(shard.dispatch_dtype)
-    to_experts, back = (
-        _across_data_parallel(way, shard, each * width * tokens, ffn.top_k)
-        for way, each in (("dispatch", sent_as), ("combine", element))
-    )
+    to_experts = _across_data_parallel("dispatch", shard, sent_as * width * tokens, ffn.top_k)
+    back = _across_data_parallel("combine", shard, element * width * tokens, ffn.top_k)
     choice = (element * ffn.experts + _EXPERT_CHOICE_BYTES * ffn.top_k) * tokens
     routed = GroupedGemm(
         name="experts",
@@ -251,6 +251,7 @@ def _across_data_parallel(
     """
     if shard.dp == 1:
         return []
+    kind: CollectiveKind
     if shard.all_to_all:
         reached = shard.dp * (1.0 - (1.0 - 1.0 / shard.dp) ** top_k)
         name, kind, whole = f"experts_{way}", "all_to_all", hidden_bytes * reached

@@ -72,6 +72,7 @@ class SupportSpec(Spec):
         expert_all_to_all: Whether tokens can go only to the ranks that hold experts of theirs.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
+        vendors: Makers of the devices it runs on; None, any.
     """
 
     pipeline: bool = True
@@ -82,6 +83,7 @@ class SupportSpec(Spec):
     expert_all_to_all: bool = False
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
+    vendors: tuple[str, ...] | None = None
 
     @field_validator("weights_dtypes", "kv_dtypes")
     @classmethod
@@ -199,6 +201,8 @@ class EngineSpec(Spec):
             loops, hand-over between processes.
         frontend_request_s: Work of the front end per request, one after the other.
         frontend_token_s: The same per prompt token: chat template and tokenizer.
+        handover_s: From a prompt that one engine has computed to the queue of another that decodes it: the answer to
+            the front end, the choice of an engine, the way there; absent, none.
         expert_exchange: How tokens get to experts of other ranks.
         supports: What it can run.
         errors: How far off predictions were; absent, intervals are unknown.
@@ -237,6 +241,7 @@ class EngineSpec(Spec):
     frontend_s: Sourced[TimeS]
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]
+    handover_s: Sourced[TimeS] | None = None
     expert_exchange: ExpertExchange = ExpertExchange()
     supports: SupportSpec
     errors: tuple[ErrorBand, ...] = ()
