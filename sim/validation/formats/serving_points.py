@@ -110,7 +110,7 @@ class ServingPoints(MeasurementFormat):
         "FP8 has block scales for DeepSeek, Qwen3-235B, Qwen3.5 or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
         "more ranks for experts than are recorded mean that attention is data parallel over them",
-        "DeepSeek and Kimi with engines of their own for prompts have the ranks, decode batches, token budgets, KV format "
+        "DeepSeek and Kimi with engines of their own for prompts have the ranks, decode batches, budgets, KV format "
         "and exchange between experts that Dynamo's public recipes set",
         "throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides",
     )
