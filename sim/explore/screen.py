@@ -13,7 +13,8 @@ is at the largest n whose token time and estimated TTFT keep it. Queueing for pr
 
 Ranks in lock step and pipeline lanes, G groups, share a cycle: one prompt stretches it for all, and several in the same
 cycle stretch it together. With x prompts per cycle a prompt therefore costs `t_p max(1/G, (1 - exp(-x))/x)`: its share
-of the cycles in which there is one (Poisson), and no less than an even share. These figures only rank plans; everything
+of the cycles in which there is one (Poisson), and no less than an even share. With prefix caching only the share of a
+prompt counts that no earlier one began with, as if the cache were endless. These figures only rank plans; everything
 reported for promoted plans is simulated.
 """
 
@@ -64,6 +65,7 @@ class TrafficMoments:
         prompt_p99: Long prompt [tokens].
         output: Mean output [tokens].
         context: Mean keys that a decode step attends to [tokens].
+        computed_frac: Share of the prompts that no earlier prompt began with.
     """
 
     rate_per_s: float
@@ -73,6 +75,7 @@ class TrafficMoments:
     prompt_p99: float
     output: float
     context: float
+    computed_frac: float = 1.0
 
     @classmethod
     def of(cls, things: Assembled, *, attainment: float) -> TrafficMoments:
@@ -80,6 +83,8 @@ class TrafficMoments:
         prompt = things.requests.input_tokens.astype(np.float64)
         output = things.requests.output_tokens.astype(np.float64)
         steps = np.maximum(output, 1.0)
+        blocks = things.requests.blocks
+        shared = None if blocks is None else blocks.prefix_share()
         return cls(
             rate := native_rate(things.requests.arrival_s),
             _burst(things.requests.arrival_s, rate, attainment),
@@ -88,6 +93,7 @@ class TrafficMoments:
             float(np.quantile(prompt, 0.99)),
             float(output.mean()),
             float(((prompt + output / 2) * steps).sum() / steps.sum()),
+            1.0 - (shared or 0.0),
         )
 
 
@@ -141,8 +147,9 @@ def _screen_shape(
     most = np.maximum(1.0, np.minimum(slots, fitting))
     batch = np.exp(np.linspace(0.0, 1.0, _POINTS)[None, :] * np.log(most)[:, None])
     decode_s = curves.decode_s(batch / groups)
-    alone_prompt_s = curves.prompt_s(moments.prompt, budget)[:, None]
-    chunks = np.maximum(1.0, moments.prompt / budget)[:, None]
+    computed = moments.computed_frac if plans[0].prefix_caching else 1.0
+    alone_prompt_s = curves.prompt_s(moments.prompt * computed, budget)[:, None]
+    chunks = np.maximum(1.0, moments.prompt * computed / budget)[:, None]
     steps = max(moments.output - 1.0, 1.0)
     share = np.full_like(batch, 1.0 / groups)
     for _ in range(_SHARE_ROUNDS if groups > 1 else 1):
@@ -157,7 +164,7 @@ def _screen_shape(
 
     def first_token_s(prompt: float, waits: float) -> Array:
         """Time to the first token of a prompt [tokens] that waits so many mean waits."""
-        alone_s = _frontend_s(things.engine, prompt) + curves.alone_s(prompt, budget)[:, None]
+        alone_s = _frontend_s(things.engine, prompt) + curves.alone_s(prompt * computed, budget)[:, None]
         return np.asarray(alone_s + token_s + waits * wait_s)
 
     ttft_s = first_token_s(moments.prompt_p99, _TAIL_99)

@@ -7,10 +7,11 @@ ordered by time, priority and sequence), `FairShareNetwork` (flows that share li
 
 from sim.kernel.environment import Alarm, Kernel, Priority
 from sim.kernel.fairshare import FairShareNetwork, Flow, max_min_rates
-from sim.kernel.leap import leap_end_s, steps_until
+from sim.kernel.leap import TICK_S, leap_end_s, on_grid, steps_until
 from sim.kernel.trace import TraceRecorder
 
 __all__ = [
+    "TICK_S",
     "Alarm",
     "FairShareNetwork",
     "Flow",
@@ -19,5 +20,6 @@ __all__ = [
     "TraceRecorder",
     "leap_end_s",
     "max_min_rates",
+    "on_grid",
     "steps_until",
 ]

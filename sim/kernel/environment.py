@@ -20,19 +20,21 @@ from simpy.events import Event, Process
 class Priority(IntEnum):
     """Order of events at the same instant: lower first.
 
-    An arrival at the instant of a scheduling step is seen by that step; this is the one rule for ties.
+    An arrival at the instant of a scheduling step is seen by that step; this is the one rule for ties. So where several
+    actors step at one instant, all end what they did (`STEP`) before any begins something new (`PLAN`).
     """
 
     ARRIVAL = 0
     TRANSFER = 1
     STEP = 2
+    PLAN = 3
     END = 9
 
 
 class Alarm(Event):
     """A callback at an absolute time. Cancelled alarms stay queued and do nothing."""
 
-    def __init__(self, kernel: Kernel, at_s: float, priority: int, action: Callable[[], None]) -> None:
+    def __init__(self, kernel: Kernel, at_s: float, priority: float, action: Callable[[], None]) -> None:
         self.env = kernel
         self.callbacks = [self._ring]
         self._ok = True
@@ -52,7 +54,7 @@ class Alarm(Event):
 class Kernel(simpy.Environment):
     """One simulation's clock [s], started at zero."""
 
-    def at(self, time_s: float, action: Callable[[], None], *, priority: int = Priority.STEP) -> Alarm:
+    def at(self, time_s: float, action: Callable[[], None], *, priority: float = Priority.STEP) -> Alarm:
         """An alarm that calls `action` at `time_s` [s].
 
         Raises:
@@ -61,6 +63,11 @@ class Kernel(simpy.Environment):
         if not time_s >= self._now:
             raise ValueError(f"an event at {time_s} s cannot be set at {self._now} s: time never runs backwards")
         return Alarm(self, time_s, priority, action)
+
+    @property
+    def more_now(self) -> bool:
+        """Whether something else is to happen at this very instant."""
+        return bool(self._queue) and self._queue[0][0] == self._now and self._queue[0][1] < Priority.END
 
     def close(self) -> None:
         """Cancels everything that is still to come, so that nothing keeps the actors of a finished run alive."""

@@ -30,6 +30,7 @@ from sim.models.matrices import matrices
 from sim.models.mixers import GQA, Mixer
 from sim.models.operators import (
     Collective,
+    CollectiveKind,
     Elementwise,
     Embedding,
     Gemm,
@@ -273,7 +274,7 @@ def _across_data_parallel(
     """
     if shard.dp == 1:
         return []
-    kind: Literal["all_gather", "reduce_scatter", "all_to_all"]
+    kind: CollectiveKind
     if shard.all_to_all:
         reached = shard.dp * (1.0 - (1.0 - 1.0 / shard.dp) ** top_k)
         name, kind, whole = f"experts_{way}", "all_to_all", hidden_bytes * reached

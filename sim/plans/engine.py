@@ -76,6 +76,7 @@ class SupportSpec(Spec):
         expert_all_to_all: Whether tokens can go only to the ranks that hold experts of theirs.
         weights_dtypes: Weight formats.
         kv_dtypes: KV cache formats.
+        vendors: Makers of the devices it runs on; None, any.
     """
 
     pipeline: bool = True
@@ -89,6 +90,7 @@ class SupportSpec(Spec):
     expert_all_to_all: bool = False
     weights_dtypes: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
+    vendors: tuple[str, ...] | None = None
 
     @field_validator("weights_dtypes", "kv_dtypes")
     @classmethod
@@ -231,6 +233,8 @@ class EngineSpec(Spec):
         stream_token_s: Work of the front end per output token, one after the other: detokenizer, event loop, HTTP;
             absent, clients see tokens as they are made.
         fusion: What its kernels do together; absent, each operator is a kernel of its own.
+        handover_s: From a prompt that one engine has computed to the queue of another that decodes it: the answer to
+            the front end, the choice of an engine, the way there; absent, none.
         expert_exchange: How tokens get to experts of other ranks.
         supports: What it can run.
         errors: How far off predictions were; absent, intervals are unknown.
@@ -273,6 +277,7 @@ class EngineSpec(Spec):
     frontend_token_s: Sourced[TimeS]
     stream_token_s: Sourced[TimeS] | None = None
     fusion: FusionSpec | None = None
+    handover_s: Sourced[TimeS] | None = None
     expert_exchange: ExpertExchange = ExpertExchange()
     supports: SupportSpec
     errors: tuple[ErrorBand, ...] = ()

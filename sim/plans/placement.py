@@ -123,6 +123,41 @@ def place(cluster: Cluster, *, tp: int, dp: int, pp: int) -> Placement:
     return Placement(tp, dp, pp, domain, min(cluster.devices_per_node, domain), cluster.n_devices)
 
 
+Devices = tuple[int, ...]
+
+
+def devices_for(pools: Sequence[tuple[Placement, int]]) -> list[tuple[Devices, ...]]:
+    """Devices of every replica of several pools that fit on one cluster, packed as `domains_for` counts them.
+
+    Args:
+        pools: Placement and number of replicas of each pool.
+    """
+    domain = pools[0][0].domain
+    found: list[dict[int, Devices]] = [{} for _ in pools]
+    start = 0
+    for at, (placement, replicas) in enumerate(pools):
+        if not placement.compact:
+            size = placement.domains_per_replica * domain
+            for replica in range(replicas):
+                found[at][replica] = tuple(start + device for device in placement.replica_devices(0))
+                start += size
+    taken: dict[int, int] = {}
+    sizes = [
+        (placement.devices_per_replica, at, replica)
+        for at, (placement, replicas) in enumerate(pools)
+        if placement.compact
+        for replica in range(replicas)
+    ]
+    for size, at, replica in sorted(sizes, key=lambda one: (-one[0], one[1], one[2])):
+        where = start
+        while taken.get(where, 0) + size > domain:
+            where += domain
+        first = where + taken.get(where, 0)
+        taken[where] = taken.get(where, 0) + size
+        found[at][replica] = tuple(range(first, first + size))
+    return [tuple(of[replica] for replica in sorted(of)) for of in found]
+
+
 def domains_for(pools: Sequence[tuple[Placement, int]]) -> int | None:
     """Scale-up domains that several pools of one cluster take together; None if they do not fit.
 

@@ -106,6 +106,7 @@ class ResolvedPlan:
         speculation: Speculative decoding; None without.
         prefill: Engines that compute the prompts, so that these only decode; None, and these do both.
         kv_link: Link of one device over which KV comes from them.
+        devices: Devices of every replica where two kinds of engines share the cluster; None, as `placement` has them.
     """
 
     shape: PlanShape
@@ -133,6 +134,7 @@ class ResolvedPlan:
     speculation: SpeculationSpec | None = None
     prefill: ResolvedPlan | None = None
     kv_link: CommGroup | None = None
+    devices: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def pools(self) -> tuple[ResolvedPlan, ...]:
@@ -250,6 +252,8 @@ class ResolvedPlan:
         longest = self.kv_layout.tokens_in(self.kv_blocks)
         if not self.max_model_len_given and self.max_model_len == longest:
             notes.append(f"requests are limited to the {longest} tokens that the KV cache holds")
+        if self.prefill is not None and self.balance_wait:
+            notes.append("decode engines compute no prompts: balance_wait holds none back there")
         return tuple(notes)
 
     @property

@@ -17,12 +17,13 @@ from sim.hardware import Cluster, Device
 from sim.models import ModelSpec, stages
 from sim.plans.engine import EngineSpec
 from sim.plans.memory import MemoryModel, StageMemory, memory_model
-from sim.plans.placement import domains_for, place, stage_groups, transfer_group
+from sim.plans.placement import devices_for, domains_for, place, stage_groups, transfer_group
 from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan, ShapeKey
 from sim.plans.spec import PlanSpec, PoolSpec, plan_label
 from sim.plans.speculation import SpeculationSpec, with_draft_layers
 from sim.plans.validity import (
     default_exchange,
+    device_reasons,
     dtype_reasons,
     exchange_reasons,
     graph_reasons,
@@ -88,11 +89,8 @@ class Resolver:
             if isinstance(pool, Infeasible)
             for reason in pool.reasons
         ]
-        reasons += [
-            Reason("engine", f"decode engines compute no prompts that could wait: {name} must be 0")
-            for name in ("balance_wait", "batch_wait")
-            if getattr(plan, name)
-        ]
+        if plan.batch_wait:
+            reasons.append(Reason("engine", "decode engines compute no prompts that could wait: batch_wait must be 0"))
         first, own = pools["prefill"], pools["decode"]
         if reasons or isinstance(first, Infeasible) or isinstance(own, Infeasible):
             return self._refuse(plan, given, reasons)
@@ -104,11 +102,13 @@ class Resolver:
         if domains > 1 and self.cluster.node.nic is None:
             text = f"prefill and decode engines are on several {self.cluster.node.name}, which have no network"
             return self._refuse(plan, given, [Reason("network", text, {"domains": domains})])
+        placed = devices_for([(pool.placement, pool.replicas) for pool in (first, own)])
         return replace(
             own,
             label=self.label(given),
             max_model_len=min(first.max_model_len, own.max_model_len),
-            prefill=first,
+            devices=placed[1],
+            prefill=replace(first, devices=placed[0]),
             kv_link=transfer_group(self.cluster, domains),
         )
 
@@ -144,6 +144,7 @@ class Resolver:
         model, engine, cluster = with_draft_layers(self.model, drafts), self.engine, self.cluster
         device = cluster.device
         reasons = [
+            *device_reasons(engine, device),
             *parallel_reasons(model, engine, dp=dp, tp=tp, pp=pp, cp=cp, ep=ep, moe_tp=moe_tp),
             *dtype_reasons(model, engine, device, weights=weights, kv=kv, tp=tp, moe_tp=moe_tp),
             *exchange_reasons(engine, exchange, dp=dp, ep=ep, moe_tp=moe_tp),

@@ -50,6 +50,17 @@ def parallel_reasons(
         yield from _feed_forward(group, tp=tp, ep=ep, moe_tp=moe_tp)
 
 
+def device_reasons(engine: EngineSpec, device: Device) -> Iterator[Reason]:
+    """Why the engine has no software for the device."""
+    vendors = engine.supports.vendors
+    if vendors is not None and device.vendor not in vendors:
+        yield Reason(
+            "engine",
+            f"{engine.name} runs on devices of {', '.join(vendors)}, not on {device.title} ({device.vendor}); "
+            "take another engine (plansim list engines)",
+        )
+
+
 def exchange_reasons(engine: EngineSpec, exchange: str, *, dp: int, ep: int, moe_tp: int) -> Iterator[Reason]:
     """Why tokens cannot get to their experts like that."""
     if exchange != "all_to_all":

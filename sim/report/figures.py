@@ -159,36 +159,41 @@ def breakdown_bar(run: RunResult) -> go.Figure:
 
 
 def memory_bar(memory: RunResult | Mapping[str, float]) -> go.Figure:
-    """Memory of the fullest GPU by class, as one stacked bar in GiB.
+    """Memory of the fullest GPU by class, as one stacked bar in GiB, or one for either kind of engines.
 
     Args:
         memory: A run, or bytes by class.
     """
     import plotly.graph_objects as go
 
-    sizes = memory.memory if isinstance(memory, RunResult) else memory
+    pools: dict[str, Mapping[str, float]] = {"GPU memory": memory.memory if isinstance(memory, RunResult) else memory}
+    if isinstance(memory, RunResult) and memory.prefill_memory:
+        pools = {"decode": memory.memory, "prefill": memory.prefill_memory}
+    names = list(dict.fromkeys(name for sizes in pools.values() for name in sizes))
     figure = go.Figure()
-    for i, (name, size) in enumerate(sizes.items()):
+    for i, name in enumerate(names):
         title = _MEMORY_TITLES.get(name, name.removesuffix("_bytes").replace("_", " "))
+        sizes = [of.get(name, 0.0) for of in pools.values()]
+        shown = ", ".join(show(size, "bytes") for size in sizes)
         figure.add_trace(
             go.Bar(
-                x=[size / 2**30],
-                y=["GPU memory"],
-                name=f"{title} {show(size, 'bytes')}",
+                x=[size / 2**30 for size in sizes],
+                y=list(pools),
+                name=f"{title} {shown}",
                 orientation="h",
                 marker={"color": MUTED if name == "free_bytes" else SERIES[i % len(SERIES)]},
-                text=[f"{title}<br>{show(size, 'bytes')}"],
+                text=[f"{title}<br>{show(size, 'bytes')}" for size in sizes],
                 textposition="inside",
                 insidetextanchor="middle",
                 textangle=0,
-                hovertemplate=f"{title}: {show(size, 'bytes')}<extra></extra>",
+                hovertemplate=[f"{title}: {show(size, 'bytes')}<extra></extra>" for size in sizes],
             )
         )
     figure.update_xaxes(title={"text": "GiB"})
-    figure.update_yaxes(visible=False)
+    figure.update_yaxes(visible=len(pools) > 1)
     return finish(
         figure,
-        height=210,
+        height=210 + 110 * (len(pools) - 1),
         barmode="stack",
         bargap=0.1,
         uniformtext={"minsize": 12, "mode": "hide"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.columns import Columns
@@ -83,10 +83,15 @@ def run_tables(result: RunResult) -> list[RenderableType]:
 
 
 def memory_rows(result: RunResult) -> list[list[str]]:
-    """Class and size of the memory of the fullest GPU."""
-    return [
-        [name.removesuffix("_bytes").replace("_", " "), show(size, "bytes")] for name, size in result.memory.items()
-    ]
+    """Class and size of the memory of the fullest GPU, of either kind where engines of their own compute prompts."""
+    if not result.prefill_memory:
+        return _sizes(result.memory)
+    own = [[f"decode: {name}", size] for name, size in _sizes(result.memory)]
+    return [*([f"prefill: {name}", size] for name, size in _sizes(result.prefill_memory)), *own]
+
+
+def _sizes(memory: Mapping[str, float]) -> list[list[str]]:
+    return [[name.removesuffix("_bytes").replace("_", " "), show(size, "bytes")] for name, size in memory.items()]
 
 
 def training_tables(result: TrainingResult) -> list[RenderableType]:

@@ -44,6 +44,7 @@ class RunResult:
         iterations: One row per leap of iterations.
         plan: Every field of the plan.
         memory: Bytes of the fullest GPU by class.
+        prefill_memory: The same of the engines that only compute prompts; empty without such.
         launch: Command line that starts the plan on the real engine.
         scenario: The resolved scenario.
         label: Short text for the plan, such as `2x tp4`.
@@ -57,6 +58,7 @@ class RunResult:
     iterations: pd.DataFrame
     plan: dict[str, Any]
     memory: dict[str, float] = field(default_factory=dict)
+    prefill_memory: dict[str, float] = field(default_factory=dict)
     launch: str = ""
     scenario: dict[str, Any] = field(default_factory=dict)
     label: str = ""
@@ -78,6 +80,7 @@ class RunResult:
             "provenance": self.provenance,
             "plan": self.plan,
             "memory": self.memory,
+            **({"prefill_memory": self.prefill_memory} if self.prefill_memory else {}),
             "launch": self.launch,
             "scenario": self.scenario,
         }
@@ -139,6 +142,7 @@ def build_result(
     launch: str,
     scenario: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    prefill_memory: Mapping[str, float] | None = None,
     extra: Mapping[str, float | None] | None = None,
     label: str = "",
 ) -> RunResult:
@@ -155,6 +159,7 @@ def build_result(
         launch: Command line of the plan.
         scenario: The resolved scenario.
         provenance: Where everything comes from.
+        prefill_memory: `memory` of the engines that only compute prompts, if there are such.
         extra: More metrics, by names of `METRICS`.
         label: Short text for the plan.
 
@@ -164,8 +169,9 @@ def build_result(
     if unknown := [name for name in extra or {} if name not in METRICS]:
         raise PlansimError(f"metrics without a definition: {', '.join(unknown)}")
     metrics = compute_metrics(requests, gaps, facts, slo)
-    used = sum(size for name, size in memory.items() if name != "free_bytes")
-    metrics |= {"peak_memory_bytes": used if memory else None, **(extra or {})}
+    pools = [sizes for sizes in (memory, prefill_memory) if sizes]
+    used = [sum(size for name, size in sizes.items() if name != "free_bytes") for sizes in pools]
+    metrics |= {"peak_memory_bytes": max(used, default=None), **(extra or {})}
     ordered = {name: metrics[name] for name in METRICS if name in metrics}
     judged = requests.assign(slo_ok=_verdicts(requests, slo))[list(REQUEST_COLUMNS)]
     judged.attrs["units"] = dict(REQUEST_COLUMNS)
@@ -178,6 +184,7 @@ def build_result(
         iterations=iterations,
         plan=dict(plan),
         memory=dict(memory),
+        prefill_memory=dict(prefill_memory or {}),
         launch=launch,
         scenario=dict(scenario),
         label=label,

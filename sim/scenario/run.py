@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sim.core import InfeasibleError, Reason
+from sim.core import InfeasibleError, InputError, Reason
 from sim.costs import NO_FUSION, CostModel, Fusion, MeasuredKernels, Use, bind_collective, measured_kernels, merged
 from sim.models import layer_caches
 from sim.plans import ResolvedPlan, launch_command, require, with_draft_layers
@@ -211,7 +211,7 @@ class PlanRunner:
             watermark_blocks=plan.watermark_blocks * plan.dp,
             schedule_ahead=self.things.engine.async_scheduling,
             queue_interval=plan.queue_interval,
-            balance_wait=plan.balance_wait,
+            balance_wait=plan.balance_wait if plan.prefill is None else 0,  # engines that only decode have no prompts
             batch_wait=plan.batch_wait,
             batch_fill_tokens=math.ceil(plan.batch_fill * plan.max_num_batched_tokens * plan.pp),
             ranks=plan.dp,
@@ -274,7 +274,8 @@ class PlanRunner:
             ),
             state_bytes=sum(copies * cache.state_bytes for cache, copies in caches),
         )
-        return PrefillPool(pool, transfer)
+        handover = self.things.engine.handover_s
+        return PrefillPool(pool, transfer, 0.0 if handover is None else handover.value)
 
     def simulate(
         self,
@@ -422,8 +423,16 @@ class PlanRunner:
         leaps = pd.concat([frame.assign(replica=np.int32(i)) for i, frame in enumerate(frames)], ignore_index=True)
         leaps.attrs["units"] = {**LEAP_COLUMNS, "replica": ""}
         requests = outcome.log.to_frame()
+        measured = requests[requests["arrival_s"] >= warmup_s].reset_index(drop=True)
+        if measured.empty and warmup_s:
+            with things.scenario.errors_at("workload.warmup"):
+                raise InputError(
+                    f"no request is sent after the warm-up: the last one at {requests['arrival_s'].max():.6g} s",
+                    value=warmup_s,
+                    hint="a shorter warmup, or more requests",
+                )
         result = build_result(
-            requests=requests[requests["arrival_s"] >= warmup_s].reset_index(drop=True),
+            requests=measured,
             gaps=GapRuns(np.concatenate([g[0] for g in gaps]), np.concatenate([g[1] for g in gaps])),
             facts=run_facts(things, plan, outcome, [self.compiled(pool) for pool in plan.pools], frames),
             slo=spec.slo,
@@ -432,6 +441,7 @@ class PlanRunner:
             plan=plan.to_dict(),
             label=plan.label,
             memory=plan.memory.to_dict(),
+            prefill_memory=None if plan.prefill is None else plan.prefill.memory.to_dict(),
             launch=launch_command(plan, model=things.model, engine=things.engine),
             scenario=things.scenario.resolved(),
             provenance=provenance(things, plan, seed=self.seed, uses=self._uses(plan)),

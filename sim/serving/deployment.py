@@ -21,7 +21,7 @@ from sim.serving.limits import EngineLimits
 from sim.serving.pool import Pool, PoolConfig
 from sim.serving.records import ReplicaRecord
 from sim.serving.replica import Replica
-from sim.serving.requests import REJECTED, RequestLog
+from sim.serving.requests import FINISHED, REJECTED, RequestLog
 from sim.serving.transfer import KvNetwork, KvTransfer
 
 _NO_FRONTEND = FrontendTiming()
@@ -34,10 +34,13 @@ class PrefillPool:
     Attributes:
         pool: The engines.
         transfer: How the KV gets to those that decode.
+        handover_s: From a computed prompt to the queue of the engine that decodes it [s]: the answer to the front end,
+            the choice of that engine, the way there.
     """
 
     pool: PoolConfig
     transfer: KvTransfer
+    handover_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class Deployment:
             self.pools = (self._main,)
             return
         senders, receivers = len(prefill.pool.costs), len(config.costs)
+        self._handover_s = prefill.handover_s
         self._network = KvNetwork(prefill.transfer, kernel, senders=senders, receivers=receivers)
         self._computed_by: dict[int, int] = {}
         self._entry = pool(prefill.pool, first=0, stream_name="prefill router", hand_over=self._hand_over)
@@ -203,7 +207,11 @@ class Deployment:
     def _hand_over(self, request: int, replica: int) -> None:
         """A prompt is computed: its engine keeps the KV until the decode engine that the router chooses has it."""
         self._computed_by[request] = replica
-        self._main.route(request)
+        if self._handover_s:
+            ready_s = self._kernel.now + self._handover_s
+            self._kernel.at(ready_s, lambda: self._main.route(request), priority=Priority.ARRIVAL)
+        else:
+            self._main.route(request)
 
     def _fetch(self, request: int, replica: int, done: Callable[[], None]) -> None:
         sender = self._computed_by.pop(request)
@@ -270,6 +278,17 @@ class _ClosedSource:
             self._send()
 
 
+def _all_served(log: RequestLog) -> None:
+    """Refuses a run in which requests wait for ever: for a slot, for blocks, or for an engine that never wakes."""
+    left = [request for request, status in enumerate(log.status) if status not in (FINISHED, REJECTED)]
+    if left:
+        first = left[0]
+        raise RuntimeError(
+            f"{len(left)} of {len(log)} requests wait for ever, the first of them, {first} with {log.prompt[first]} "
+            f"prompt and {log.output[first]} output tokens, in engine {log.replica[first]}"
+        )
+
+
 def serve(
     log: RequestLog,
     load: OpenLoop | ClosedLoop,
@@ -306,6 +325,7 @@ def serve(
     Raises:
         InputError: if a policy's name is unknown.
         ValueError: if engines that only decode are to hold prompts back.
+        RuntimeError: if the run ends with requests that nothing was to serve any more.
     """
     if prefill is not None and (limits.balance_wait or limits.batch_wait):
         raise ValueError(
@@ -332,6 +352,8 @@ def serve(
         deployment.listen(lambda request: kernel.stop() if stop_when(request) else None)
     source.start()
     stopped = kernel.run_all(until_s=until_s)
+    if until_s is None and not stopped:
+        _all_served(log)
     replicas = deployment.replicas
     for replica in replicas:
         replica.stop()

@@ -17,8 +17,9 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from typing import Final
 
-from sim.kernel import Alarm, Kernel, leap_end_s, steps_until
+from sim.kernel import Alarm, Kernel, Priority, leap_end_s, on_grid, steps_until
 from sim.serving.frontend import TokenStream
 from sim.serving.iteration import IterationCost
 from sim.serving.kv import KvBlocks
@@ -29,6 +30,9 @@ from sim.serving.records import ReplicaRecord
 from sim.serving.requests import FINISHED, QUEUED, RUNNING, RequestLog
 from sim.serving.schedulers import Chunk, Scheduler
 from sim.serving.windows import WindowSum
+
+_TURN: Final = 2.0**-20
+"""What the number of a replica adds to the priority of its events, so that ties do not hang on when they were set."""
 
 
 class Replica:
@@ -118,6 +122,7 @@ class Replica:
         self._busy = False
         self._windows = [WindowSum(w) if w is not None else None for w in cost.windows]
         self._alarm: Alarm | None = None
+        self._turn = index * _TURN
         self._chunks: list[Chunk] = []
         self._work = (0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         self._steps = 0
@@ -274,7 +279,7 @@ class Replica:
         else:
             self.waiting.append(request)
         if self._alarm is None:
-            self._alarm = self._kernel.at(self._kernel.now, self._wake)
+            self._alarm = self._alarm_at(self._kernel.now)
         elif could_be_next and self._steps > 1:
             self._shorten(ahead)
 
@@ -294,13 +299,13 @@ class Replica:
             assert self._alarm is not None
             self._alarm.cancel()
             end_s = leap_end_s(self._start_s, self._first_s, self._growth_s, steps)
-            self._alarm = self._kernel.at(end_s, self._wake)
+            self._alarm = self._alarm_at(end_s)
 
     def _land(self, request: int) -> None:
         """The KV of a fetched request is here: it decodes from the next iteration on."""
         self._landed.append(request)
         if self._alarm is None:
-            self._alarm = self._kernel.at(self._kernel.now, self._wake)
+            self._alarm = self._alarm_at(self._kernel.now)
         elif self._steps > 1:
             self._cut(steps_until(self._kernel.now, self._start_s, self._first_s, self._growth_s))
 
@@ -310,14 +315,21 @@ class Replica:
         self.kv.release(request, self._log.prompt[request])
         self._final_blocks -= self._blocks_at_end(request)
         if self._alarm is None and self.waiting:
-            self._alarm = self._kernel.at(self._kernel.now, self._wake)
+            self._alarm = self._alarm_at(self._kernel.now)
 
     # ---- the loop ----
 
+    def _alarm_at(self, time_s: float) -> Alarm:
+        return self._kernel.at(time_s, self._wake, priority=Priority.STEP + self._turn)
+
     def _wake(self) -> None:
+        """Applies what has ended; plans on when all that happens at this instant is over, replicas in their order."""
         if self._steps:
             self._settle()
-        self._plan()
+        if self._kernel.more_now:
+            self._alarm = self._kernel.at(self._kernel.now, self._plan, priority=Priority.PLAN + self._turn)
+        else:
+            self._plan()
 
     def _settle(self) -> None:
         """Applies the iterations that have just ended."""
@@ -521,6 +533,8 @@ class Replica:
                 steps = min(steps, int(slack_s // growth_s) + 1)
         first_s += host_s
         growth_s += host_growth_s
+        if growth_s == 0.0:
+            first_s = on_grid(first_s)
         now = self._kernel.now
         self._work = (
             code,
@@ -534,7 +548,7 @@ class Replica:
             host_growth_s,
         )
         self._steps, self._start_s, self._first_s, self._growth_s = steps, now, first_s, growth_s
-        self._alarm = self._kernel.at(leap_end_s(now, first_s, growth_s, steps), self._wake)
+        self._alarm = self._alarm_at(leap_end_s(now, first_s, growth_s, steps))
 
     def _can_go_on(self) -> bool:
         """Whether an engine without work in hand could do some: no transfer in or out holds the blocks it needs."""

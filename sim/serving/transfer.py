@@ -4,7 +4,8 @@ A request is computed by the ranks of one data-parallel rank of a prefill engine
 group) and received by such a group of a decode engine. Each group sends or receives through the links of its own
 devices, one cache after the other in the order of the requests for them, as work requests of an RDMA queue pair are
 carried out. Engines do not say which group a request is in (they fold groups, see `compiled`), so the group that is
-free first takes it.
+free first takes it. A transfer goes at the rate of its slower end and keeps either end busy for as long as its bytes
+take there, so a wide end serves several narrow ones side by side.
 
 The transfer begins when the decode engine has reserved the blocks and ends before its first decoding step, as NIXL
 connectors and the KV senders of SGLang and TensorRT-LLM do without layer-wise overlap.
@@ -73,6 +74,8 @@ class KvNetwork:
         """Brings the KV of `tokens` from one engine to another, then calls `done`."""
         sending, receiving = self._out_s[sender], self._in_s[receiver]
         first, second = sending.index(min(sending)), receiving.index(min(receiving))
-        end_s = max(self._kernel.now, sending[first], receiving[second]) + self._transfer.alone_s(tokens)
-        sending[first] = receiving[second] = end_s
-        self._kernel.at(end_s, done, priority=Priority.TRANSFER)
+        transfer, size_bytes = self._transfer, self._transfer.size_bytes(tokens)
+        start_s = max(self._kernel.now, sending[first], receiving[second])
+        sending[first] = start_s + transfer.latency_s + size_bytes / transfer.send_bytes_per_s
+        receiving[second] = start_s + transfer.latency_s + size_bytes / transfer.receive_bytes_per_s
+        self._kernel.at(start_s + transfer.alone_s(tokens), done, priority=Priority.TRANSFER)

@@ -180,3 +180,22 @@ def test_metrics_are_ranked_by_the_nearest_estimate() -> None:
     assert values.tolist() == [1.0, 2.0]
     assert proxy("queueing_s.p50", frame) is not None
     assert proxy("mfu_frac", frame) is None
+
+
+@pytest.mark.parametrize("caching", [True, False])
+def test_prompts_that_begin_alike_count_once_where_their_prefix_is_cached(caching: bool) -> None:
+    """A long common system prompt: its plan looks as fast as one without that prompt only if its blocks are shared."""
+    capacity = {}
+    for shared in (0, 1600):
+        sizes = {"input": {"kind": "constant", "value": 2000}, "output": {"kind": "constant", "value": 20}}
+        lengths = {"kind": "joint", **sizes}
+        traffic: dict[str, Any] = {"name": "alike", "arrivals": {"kind": "poisson", "rate": 1.0}, "lengths": lengths}
+        if shared:
+            traffic["shared_prefix"] = {"groups": 1, "tokens": shared}
+        runner = plan_runner(small_scenario({"workload": {"traffic": traffic, "rate": 4.0, "requests": 50}}))
+        plan = resolved_plan(runner, tp=1, prefix_caching=caching)
+        found = screen([plan], runner.things, runner=runner, slo=None)
+        capacity[shared] = float(found["capacity_requests_per_s"][0])
+    assert (capacity[1600] > 2.0 * capacity[0]) == caching
+    if not caching:
+        assert capacity[1600] == pytest.approx(capacity[0])

@@ -191,7 +191,7 @@ def test_asynchronous_scheduling_admits_one_iteration_later() -> None:
         limits = EngineLimits(8, 512, 512, kv_blocks=1000, block_tokens=16, schedule_ahead=ahead)
         log, _ = random_traffic(0, 3, rate=1.0, longest=200)
         log.output[0] = log.asked[0] = 200
-        run = serve(log, OpenLoop(np.array([0.0, 0.1, 0.5])), costs=[ConstantCost(1e-2)], limits=limits)
+        run = serve(log, OpenLoop(np.array([0.0, 0.105, 0.505])), costs=[ConstantCost(1e-2)], limits=limits)
         check_run(run)
         starts[ahead] = np.asarray(log.scheduled_s)
     assert starts[False][0] == starts[True][0] == 0.0, "an idle engine begins at once"

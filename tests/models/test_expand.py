@@ -1,5 +1,7 @@
 """Expansion: FLOPs equal the closed forms, weights are those of the shard, communication is where it belongs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -216,3 +218,23 @@ def test_norms_and_positions_follow_the_model() -> None:
     assert names("gemma-2-9b")["add_norm"] == 4 * 42
     assert names("deepseek-v2-lite")["latent_norm"] == 27
     assert names("deepseek-v3")["latent_norm"] == 2 * 61
+
+
+@pytest.mark.parametrize("ranks", [2, 16, 64])
+def test_an_all_to_all_moves_the_tokens_to_their_experts_only(ranks: int) -> None:
+    """A token of k experts reaches n (1 - (1 - 1/n)^k) ranks; sent in a narrow format it takes that format's bytes."""
+    model = load_model("deepseek-v3")
+    tokens = np.array([7.0])
+
+    def moved(**fields: Any) -> dict[str, float]:
+        (shard,) = stages(model, dp=ranks, ep=ranks, **fields)
+        found = [op for op in token_operators(model, shard, tokens) if isinstance(op, Collective) and op.group == "dp"]
+        return {op.name: float(np.ravel(op.buffer_bytes)[0]) for op in found}
+
+    gathered, sent = moved(), moved(all_to_all=True, dispatch_dtype="nvfp4")
+    hidden = 7.0 * model.hidden_size
+    assert gathered == {"experts_all_gather": 2 * hidden * ranks, "experts_reduce_scatter": 2 * hidden * ranks}
+    reached = ranks * (1.0 - (1.0 - 1.0 / ranks) ** 8)
+    assert sent["experts_dispatch"] == pytest.approx(hidden * (0.5 + 1 / 16) * reached)
+    assert sent["experts_combine"] == pytest.approx(2 * hidden * reached)
+    assert reached <= min(ranks, 8)

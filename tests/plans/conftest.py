@@ -18,7 +18,7 @@ def make_device(memory_gib: float, *, name: str = "h100-test") -> Device:
     return Device(
         name=name,
         title=name,
-        vendor="test",
+        vendor="NVIDIA",
         kind="gpu",
         flops=flops,
         vector_flops=67e12,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import pytest
 import yaml
 
 from sim.core import data_names
+from sim.hardware import load_cluster
 from sim.models import load_model
 from sim.plans import Infeasible, PlanSpec, ResolvedPlan, launch_command, load_engine, resolve
 from sim.serving import SCHEDULERS
@@ -75,3 +77,34 @@ def test_attention_data_parallel_in_the_engines_words(make_cluster) -> None:
     options = yaml.safe_load(trtllm.split("<<'END'\n")[1].split("\nEND")[0])
     assert options["enable_attention_dp"] is True
     assert options["kv_cache_config"]["dtype"] == "fp8"
+
+
+def test_an_engine_runs_on_the_devices_it_has_software_for() -> None:
+    """TensorRT-LLM is NVIDIA's alone."""
+    model, engine = load_model("llama-3.1-8b"), load_engine("trtllm")
+    for cluster, fits in (("dgx-h100-1", True), ("mi300x-1", False), ("tpu-v6e-8", False)):
+        found = resolve(PlanSpec(tp=4), model=model, engine=engine, cluster=load_cluster(cluster))
+        assert isinstance(found, ResolvedPlan) == fits
+        if isinstance(found, Infeasible):
+            assert any("trtllm runs on devices of NVIDIA" in reason.message for reason in found.reasons)
+
+
+def test_wide_expert_parallelism_exchanges_all_to_all_where_the_engine_does() -> None:
+    """More ranks than experts a token picks, in one domain; otherwise only if asked for, and not without experts."""
+    model, cluster = load_model("deepseek-v3"), load_cluster("gb200-nvl72-1")
+
+    def exchange(engine: str, **ranks: Any) -> str:
+        plan = PlanSpec(weights_dtype="nvfp4", **ranks)
+        found = resolve(plan, model=model, engine=load_engine(engine), cluster=cluster)
+        assert isinstance(found, ResolvedPlan), found
+        return found.expert_exchange
+
+    assert exchange("trtllm", dp=16, ep=16) == "all_to_all"
+    assert exchange("trtllm", dp=8, ep=8) == "all_gather"
+    assert exchange("trtllm", dp=16, ep=8, moe_tp=2) == "all_gather"
+    assert exchange("sglang", dp=16, ep=16) == "all_gather"
+    assert exchange("sglang", dp=16, ep=16, expert_exchange="all_to_all") == "all_to_all"
+    refused = PlanSpec(tp=8, ep=8, weights_dtype="nvfp4", expert_exchange="all_to_all")
+    found = resolve(refused, model=model, engine=load_engine("sglang"), cluster=cluster)
+    assert isinstance(found, Infeasible)
+    assert any("data-parallel ranks with experts of their own" in reason.message for reason in found.reasons)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sim.models import load_model
 from sim.plans import Infeasible, PlanSpec, ResolvedPlan, launch_command, load_engine, resolve
-from sim.plans.placement import Placement, domains_for
+from sim.plans.placement import Placement, devices_for, domains_for
 
 
 def plan(cluster, engine, **fields) -> ResolvedPlan | Infeasible:
@@ -103,3 +103,45 @@ def test_launch_commands_say_what_each_engine_does(make_cluster, name) -> None:
     assert second in text.split("to decode")[1]
     ports = [word for one, word in itertools.pairwise(text.split()) if one == "--port"]
     assert len(set(ports)) == 3
+
+
+@given(
+    pools=st.lists(st.tuples(st.sampled_from([1, 2, 4, 8, 16]), st.integers(1, 5)), min_size=2, max_size=2),
+    domains=st.integers(1, 8),
+)
+def test_every_replica_has_devices_of_its_own(pools: list[tuple[int, int]], domains: int) -> None:
+    """What fits is laid out: no device twice, replicas that fit in a domain inside one, as many domains as counted."""
+    placed = [(Placement(1, size, 1, 8, 8, 8 * domains), replicas) for size, replicas in pools]
+    used = domains_for(placed)
+    if used is None:
+        return
+    found = devices_for(placed)
+    assert [len(of) for of in found] == [replicas for _, replicas in placed]
+    flat = [device for of in found for devices in of for device in devices]
+    assert len(set(flat)) == len(flat) == sum(size * replicas for size, replicas in pools)
+    assert max(flat) < 8 * domains
+    for (size, _), of in zip(pools, found, strict=True):
+        assert all(len({device // 8 for device in devices}) == max(1, size // 8) for devices in of)
+    assert len({device // 8 for device in flat}) == used
+
+
+@pytest.mark.parametrize("name", sorted(ROLES))
+def test_launch_commands_give_every_engine_its_devices_and_ports(make_cluster, name) -> None:
+    engine, model = load_engine(name), load_model("llama-3.1-8b")
+    found = plan(make_cluster(), engine, tp=2, replicas=2, prefill={"tp": 2, "replicas": 2})
+    assert isinstance(found, ResolvedPlan)
+    text = launch_command(found, model=model, engine=engine)
+    masks = [word for word in text.split() if word.startswith("CUDA_VISIBLE_DEVICES=")]
+    assert sorted(masks) == [f"CUDA_VISIBLE_DEVICES={i},{i + 1}" for i in (0, 2, 4, 6)]
+    sides = {"vllm": "VLLM_NIXL_SIDE_CHANNEL_PORT=", "sglang": "--disaggregation-bootstrap-port ", "trtllm": None}[name]
+    if sides is not None:
+        ports = [part.split()[0] for part in text.split(sides)[1:]]
+        assert len(ports) == len(set(ports)) == (4 if name == "vllm" else 2)
+
+
+def test_decode_engines_hold_no_prompts_back_but_may_be_told_to(make_cluster) -> None:
+    engine = load_engine("trtllm")
+    found = plan(make_cluster(), engine, tp=2, dp=2, balance_wait=5, prefill={"tp": 2, "dp": 2, "balance_wait": 9})
+    assert isinstance(found, ResolvedPlan)
+    assert any("balance_wait" in note for note in found.notes)
+    assert "timeout_iters: 9" in launch_command(found, model=load_model("llama-3.1-70b"), engine=engine)

@@ -65,7 +65,7 @@ def test_the_first_token_of_a_lone_request_agrees(name: str, prompt: int) -> Non
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_prompt_adds_no_more_beside_decodes_than_it_takes_alone(name: str) -> None:
-    """Beside decodes every data-parallel rank has one, and experts serve all of them; alone there is one prompt."""
+    """Beside decodes every data-parallel rank has one, whose experts serve all of them; alone there is one prompt."""
     runner, plan, _ = case(name)
     curves = runner.steady(plan, context=200.0)
     chunks = np.array([256.0, 512.0, 2048.0, 8192.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sim.plans.launch.base import Role
@@ -13,18 +13,40 @@ SHOWN_REPLICAS: Final = 16
 """Commands written out; the others follow the same pattern."""
 
 
-_DECODE_PORTS: Final = 100
+def _nodes(plan: ResolvedPlan) -> str:
+    """Which node each shown replica is on, by its number."""
+    size = plan.placement.node_devices
+    placed = plan.devices or ()
+    return ", ".join(str(devices[0] // size) for devices in placed[:SHOWN_REPLICAS])
+
+
+_DECODE_PORTS: Final = 1000
 """How far the ports of engines that decode stand from those of engines that compute prompts."""
 
 
-def commands(plan: ResolvedPlan, words: Sequence[str], *, first_port: int, role: Role = "both") -> list[str]:
-    """One shell line per shown replica: its devices, `words`, and a port of its own where there are several."""
+def commands(
+    plan: ResolvedPlan,
+    words: Sequence[str],
+    *,
+    first_port: int,
+    role: Role = "both",
+    own: Callable[[int], tuple[str, Sequence[str]]] = lambda _: ("", ()),
+) -> list[str]:
+    """One shell line per shown replica: its devices, `words`, and a port of its own where there are several.
+
+    Args:
+        plan: The plan.
+        words: The command, alike for all.
+        first_port: Port of the first replica.
+        role: What these engines do.
+        own: By replica, what else stands before the command and behind it.
+    """
     lines = []
     first = _first_port(first_port, role)
     for replica in range(min(plan.replicas, SHOWN_REPLICAS)):
         port = [] if plan.replicas == 1 and role == "both" else ["--port", str(first + replica)]
-        mask = _environment(plan, replica) if role == "both" else ""
-        lines.append(f"{mask}{shlex.join([*words, *port])}")
+        before, behind = own(replica)
+        lines.append(f"{_environment(plan, replica)}{before}{shlex.join([*words, *behind, *port])}")
     return lines
 
 
@@ -32,12 +54,18 @@ def _first_port(first_port: int, role: Role) -> int:
     return first_port + (_DECODE_PORTS if role == "decode" else 0)
 
 
+def side_port(plan: ResolvedPlan, replica: int, *, first: int, role: Role) -> int:
+    """A port for KV transfers: as many apart as a replica has ranks, since each rank may take one."""
+    return _first_port(first, role) + replica * plan.gpus_per_replica
+
+
 def _environment(plan: ResolvedPlan, replica: int) -> str:
     """Shell text that restricts a replica to its devices where several share a node; empty where it has all."""
     placement = plan.placement
     if placement.spans_nodes or plan.gpus_per_replica == placement.node_devices:
         return ""
-    local = [device % placement.node_devices for device in placement.replica_devices(replica)]
+    devices = placement.replica_devices(replica) if plan.devices is None else plan.devices[replica]
+    local = [device % placement.node_devices for device in devices]
     return f"CUDA_VISIBLE_DEVICES={','.join(map(str, local))} "
 
 
@@ -64,7 +92,7 @@ def heading(
     what = {"both": f": {plan.label}", "prefill": ", engines for prompts", "decode": f", {plan.label}: to decode"}[role]
     notes = [f"# {engine}{what}, {gpus} GPU{'s' if gpus > 1 else ''}"]
     if role != "both":
-        notes.append("# give every engine GPUs of its own; a proxy in front sends each request to one of either kind")
+        notes.append("# a proxy in front sends each request to one engine of either kind; their nodes: " + _nodes(plan))
     if plan.replicas > 1:
         ports = _first_port(first_port, role)
         notes.append(f"# {plan.replicas} replicas behind a router ({plan.router}); ports from {ports}")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS, Role
-from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
+from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading, side_port
 from sim.plans.resolved import ResolvedPlan
 from sim.plans.speculation import SpeculationSpec
 
 _FIRST_PORT: Final = 30000
+_FIRST_BOOTSTRAP_PORT: Final = 8998
+"""Where decode engines find a prefill engine unless told otherwise (`--disaggregation-bootstrap-port`)."""
 _KV_DTYPES: Final = {"fp8": "fp8_e4m3", "bf16": "bf16", "fp16": "auto"}
 
 
@@ -22,8 +25,13 @@ def sglang_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, 
     lines = heading(plan, f"SGLang {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint, role=role)
     words = ["python", "-m", "sglang.launch_server", *_arguments(plan, model)]
     if role != "both":
-        words += ["--disaggregation-mode", role]
-    lines += commands(plan, words, first_port=_FIRST_PORT, role=role)
+        words += ["--disaggregation-mode", role, "--disaggregation-transfer-backend", "nixl"]
+
+    def own(replica: int) -> tuple[str, Sequence[str]]:
+        port = side_port(plan, replica, first=_FIRST_BOOTSTRAP_PORT, role=role)
+        return "", (["--disaggregation-bootstrap-port", str(port)] if role == "prefill" else [])
+
+    lines += commands(plan, words, first_port=_FIRST_PORT, role=role, own=own)
     if plan.replicas > SHOWN_REPLICAS:
         lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
     return "\n".join(lines)
@@ -38,6 +46,8 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         arguments += ["--pp-size", str(plan.pp)]
     if plan.ep > 1:
         arguments += ["--ep-size", str(plan.ep)]
+    if plan.expert_exchange == "all_to_all":
+        arguments += ["--moe-a2a-backend", "deepep"]
     return [
         *arguments,
         *("--kv-cache-dtype", "auto" if plan.kv_dtype == model.dtype else _KV_DTYPES[plan.kv_dtype]),

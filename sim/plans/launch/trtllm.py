@@ -22,14 +22,15 @@ def trtllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, 
     """A file of options that have no flag, and one `trtllm-serve` per replica, on its own devices and port."""
     checkpoint = plan.weights_dtype != model.weights_dtype
     lines = heading(plan, f"TensorRT-LLM {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint, role=role)
-    lines += [f"cat > {_OPTIONS} <<'END'", to_yaml(_options(plan, role)).rstrip(), "END"]
-    lines += commands(plan, ["trtllm-serve", *_arguments(plan, model)], first_port=_FIRST_PORT, role=role)
+    options = _OPTIONS if role == "both" else f"{role}-{_OPTIONS}"
+    lines += [f"cat > {options} <<'END'", to_yaml(_options(plan, role)).rstrip(), "END"]
+    lines += commands(plan, ["trtllm-serve", *_arguments(plan, model, options)], first_port=_FIRST_PORT, role=role)
     if plan.replicas > SHOWN_REPLICAS:
         lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
     return "\n".join(lines)
 
 
-def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
+def _arguments(plan: ResolvedPlan, model: ModelSpec, options: str) -> list[str]:
     # The tensor-parallel size counts all ranks of a stage; with attention data parallelism each has its own requests.
     arguments = [model.hf_id or model.name, "--backend", "pytorch", "--tp_size", str(plan.tp * plan.dp)]
     if plan.pp > 1:
@@ -42,7 +43,7 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         *("--max_num_tokens", str(plan.max_num_batched_tokens)),
         *("--max_seq_len", str(plan.max_model_len)),
         *("--kv_cache_free_gpu_memory_fraction", f"{plan.kv_memory_frac:g}"),
-        *("--extra_llm_api_options", _OPTIONS),
+        *("--extra_llm_api_options", options),
     ]
 
 
@@ -67,7 +68,7 @@ def _options(plan: ResolvedPlan, role: Role) -> dict[str, object]:
         options["batch_wait_max_tokens_ratio"] = plan.batch_fill
     if plan.dp == 1:
         return options
-    if plan.balance_wait:
+    if plan.balance_wait and role != "decode":
         wait = {"enable_balance": True, "timeout_iters": plan.balance_wait, "batching_wait_iters": 0}
         options["attention_dp_config"] = wait
     return {"enable_attention_dp": True, **options}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS, Role
-from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
+from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading, side_port
 from sim.plans.resolved import ResolvedPlan
 
 _FIRST_PORT = 8000
+_FIRST_SIDE_PORT: Final = 5600
+"""Where NIXL's side channel starts unless told otherwise (`VLLM_NIXL_SIDE_CHANNEL_PORT`)."""
 _ASYNC_BY_DEFAULT: Final = (0, 14)
 """First version that schedules asynchronously unless told not to (vLLM 0.14 release notes)."""
 _ASYNC_FLAG: Final = (0, 10)
@@ -44,7 +47,12 @@ def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, ro
         role=role,
         spanning="start Ray on all of them first",
     )
-    lines += commands(plan, ["vllm", "serve", *arguments], first_port=_FIRST_PORT, role=role)
+
+    def own(replica: int) -> tuple[str, Sequence[str]]:
+        port = side_port(plan, replica, first=_FIRST_SIDE_PORT, role=role)
+        return ("" if role == "both" else f"VLLM_NIXL_SIDE_CHANNEL_PORT={port} "), ()
+
+    lines += commands(plan, ["vllm", "serve", *arguments], first_port=_FIRST_PORT, role=role, own=own)
     if plan.replicas > SHOWN_REPLICAS:
         rest = f"replicas {SHOWN_REPLICAS + 1} to {plan.replicas}"
         lines.append(f"# and so on for {rest}, on the devices and ports that follow")
@@ -68,6 +76,8 @@ def _parallel_arguments(plan: ResolvedPlan) -> list[str]:
         arguments += ["--data-parallel-size", str(plan.dp)]
     if plan.ep > 1:
         arguments.append("--enable-expert-parallel")
+    if plan.expert_exchange == "all_to_all":
+        arguments += ["--all2all-backend", "deepep_low_latency"]
     if plan.placement.spans_nodes:
         arguments += ["--distributed-executor-backend", "ray"]
         if plan.dp > 1:

@@ -1,10 +1,10 @@
 """How InferenceX launches engines that only compute prompts and engines that only decode: public recipes of Dynamo.
 
-Facts of the recipes that its `nvidia-master.yaml` names (srt-slurm, branch sa-submission-q1-2026, and
-recipes/gb200-fp4, gb200-fp8, b200-fp4, b200-fp8, vllm/kimi-k2.5; 2025-12 to 2026-04), not fitted. Rows of the table
-record the GPUs of each engine, but not always how these are divided (attention data parallelism is missing in some,
-in some it stands beside experts that it does not go with), and never how many sequences a decode engine takes:
-recipes capture CUDA graphs up to a batch and let no more in, so that further requests wait for their first token.
+Facts of the recipes that its `nvidia-master.yaml` names (srt-slurm, branch sa-submission-q1-2026 and recipes/gb200-fp4,
+gb200-fp8, b200-fp4, b200-fp8, vllm/kimi-k2.5; 2025-12 to 2026-04), not fitted. Rows of the table record the GPUs of an
+engine, but not always how they are divided (attention data parallelism is missing in some, in some it stands beside
+experts that it does not go with), and never how many sequences a decode engine takes: recipes capture CUDA graphs up to
+a batch and let no more in, so that further requests wait for their first token.
 
 A deployment is looked up by system, precision, lengths, workers and GPUs of either kind; of several recipes for one,
 that with the fewest users at or above the row's, else the one with the most.
@@ -135,9 +135,9 @@ vllm gb200 fp4 8192 1024 16384
   1xdep4 4xtep4   256:16
 """
 """Engine, system, precision, lengths and token budget of a prefill rank; below, prefill and decode engines and users:
-sequences of a decode rank. `tp`: attention and experts divided; `tep`: attention divided, experts whole; `dp`:
-attention replicated, experts divided; `dep`: attention replicated, experts whole. SGLang on B200 with FP8 is left out
-for long prompts: its recipes changed between the runs of the table."""
+sequences of a decode rank. `tp`: attention and experts divided; `tep`: attention divided, experts whole; `dp`: every
+rank has all of attention, experts divided; `dep`: all of attention, experts whole. SGLang on B200 with FP8 is left out
+for long prompts: its recipes changed between runs of the table."""
 
 
 class _Recipe(NamedTuple):

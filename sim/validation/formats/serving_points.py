@@ -18,7 +18,8 @@ for all rows of an engine alike:
 - the KV cache is 16-bit, but 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints, which ask for it;
 - FP8 weights have one scale per 128 x 128 block for DeepSeek, Qwen3-235B and Qwen3.5 (as published) or where the row
   says so, else one per tensor; `fp4` is NVFP4; gpt-oss has MXFP4 weights whatever the row says;
-- disaggregated deployments: prompts take their engines in turn, as do the KV caches the decode engines.
+- disaggregated deployments: prompts take their engines in turn, as do the KV caches the decode engines; those of
+  DeepSeek and Kimi run as public recipes of Dynamo have them (`dynamo_recipes`).
 
 Throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides.
 """
@@ -113,6 +114,8 @@ class ServingPoints(MeasurementFormat):
         "FP8 has block scales for DeepSeek, Qwen3-235B, Qwen3.5 or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
         "more ranks for experts than are recorded mean that attention is data parallel over them",
+        "DeepSeek and Kimi with engines of their own for prompts have the ranks, decode batches, budgets, KV format "
+        "and exchange between experts that Dynamo's public recipes set",
         "throughput is concurrency x osl / (TTFT + (osl - 1) x TPOT) / GPUs with nominal osl, on both sides",
     )
 
