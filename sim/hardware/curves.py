@@ -47,7 +47,7 @@ class KernelCurves:
     """
 
     name: str
-    scales: Scales = field(default_factory=Scales)
+    scales: Scales = field(default_factory=Scales, kw_only=True)
 
     def get(self, kernel: str, dtype: str, engine: str) -> Mapping[str, float]:
         """Parameters in SI units; fractions of a peak are capped at 1, so that no cost beats the roofline.

@@ -204,7 +204,7 @@ def device_of(spec: DeviceSpec, *, kernels: str | None = None) -> Device:
         idle_w=spec.idle_power.value,
         peak_w=spec.peak_power.value,
         clock_hz=value_or(spec.clock, 1.0),
-        kernels=KernelCurves(kernels or spec.kernels, Scales.of(spec.scales)),
+        kernels=KernelCurves(kernels or spec.kernels, scales=Scales.of(spec.scales)),
         price=spec.price,
         sources=_sources(spec.refs),
     )

@@ -87,7 +87,7 @@ def _dataset(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _other_costs(found: Mapping[str, Any]) -> Iterator[str]:
-    """Errors with kernel times of other sources beside those of the curves, in all and by engine."""
+    """Errors with kernel times of other sources beside those of the curves, in all and by group."""
     for source, other in (found.get("other_costs") or {}).items():
         yield f"### Kernel times: analytic and {source}\n"
         if "reason" in other:
@@ -99,7 +99,9 @@ def _other_costs(found: Mapping[str, Any]) -> Iterator[str]:
             "tables answered; curves stand in for the others.\n"
         )
         parts = [("all", found, other)]
-        parts += [(name, found["by"]["engine"][name], part) for name, part in other["by"].get("engine", {}).items()]
+        parts += [
+            (name, found["by"][group][name], part) for group, own in other["by"].items() for name, part in own.items()
+        ]
         metrics = [*other["metrics"]][:_SHOWN_METRICS]
         heads = [head for metric in metrics for head in (metric_title(metric), source, "bias")]
         rows = [

@@ -217,7 +217,7 @@ def _refitted(device: Device, sample: _Sample) -> Device:
 
     def at(logs: Array) -> Device:
         params = dict(zip(names, np.exp(logs).tolist(), strict=True))
-        return replace(device, kernels=_Refitted(device.kernels.name, params=params))
+        return replace(device, kernels=_Refitted(device.kernels.name, params))
 
     def residuals(logs: Array) -> Array:
         return np.log(sample.times_s(at(logs)) / sample.rows.time_s)

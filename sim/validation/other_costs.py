@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from sim.core import InputError
 from sim.costs import TABLES
@@ -20,6 +20,8 @@ from sim.validation.predict import Prediction
 from sim.validation.rows import MeasuredRow
 from sim.validation.score import Scoreboard, score
 from sim.validation.summary import errors_of
+
+_GROUPS: Final = ("engine", "system", "model")
 
 
 def with_other_costs(
@@ -68,12 +70,12 @@ def _missing(source: str) -> str:
 def _scored(
     dataset: Dataset, source: str, board: Scoreboard, workers: int, progress: Progress | None
 ) -> dict[str, Any]:
-    """Errors in all and by engine, and which share of the operators that asked for tables had them."""
+    """Errors in all and by group, and which share of the operators that asked for tables had them."""
     overrides = (*board.overrides, f"costs={source}")
     scored = score([dataset], seed=board.seed, workers=workers, overrides=overrides, progress=progress)
     (entries,), (predictions,) = scored.entries, scored.predictions
     weights = {row.id: row.weight for row in dataset.rows}
-    engines = [row.groups.get("engine", "") for row in dataset.rows]
+    labels = {name: [row.groups.get(name, "") for row in dataset.rows] for name in _GROUPS}
 
     def part(kept: Sequence[bool]) -> dict[str, Any]:
         inside = [one for one, keep in zip(predictions, kept, strict=True) if keep]
@@ -81,8 +83,11 @@ def _scored(
         return {**errors, **_from_tables(inside)}
 
     return {
-        **part([True] * len(engines)),
-        "by": {"engine": {name: part([one == name for one in engines]) for name in sorted(set(engines))}},
+        **part([True] * len(dataset.rows)),
+        "by": {
+            group: {name: part([one == name for one in own]) for name in sorted(set(own))}
+            for group, own in labels.items()
+        },
     }
 
 

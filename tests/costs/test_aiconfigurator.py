@@ -102,7 +102,7 @@ def test_windows_cut_the_context() -> None:
     [
         ("h100-sxm", "vllm", "gemm", "fp8_block", "bound by the host"),
         ("l40s", "trtllm", "prefill_attention", "fp8", "broken"),
-        ("h100-sxm", "vllm", "mla_decode", "bf16", "no generation_mla_perf of vllm"),
+        ("h100-sxm", "vllm", "mla_prefill", "bf16", "no context_mla_perf of vllm"),
         ("h100-sxm", "vllm", "gemm", "mxfp4", "no gemm in mxfp4"),
         ("h100-sxm", "vllm", "gemm", "nvfp4", "no rows of nvfp4"),
         ("mi300x", "vllm", "gemm", "bf16", "no tables of mi300x"),
@@ -159,3 +159,21 @@ def test_of_several_kernels_for_a_shape_the_fastest_is_kept() -> None:
     found = fastest(KernelRows(columns, np.array([4.0, 3.0, 2.0, 1.0]), "x"))
     pairs = {(t, h): s for t, h, s in zip(*(found.columns[n] for n in columns), found.time_s, strict=True)}
     assert pairs == {(1.0, 8.0): 2.0, (2.0, 8.0): 3.0, (2.0, 9.0): 1.0}
+
+
+@installed
+@pytest.mark.parametrize("device", ["h100-sxm", "h200-sxm", "b200-sxm"])
+def test_latent_decodes_of_modules_less_their_projections_are_those_of_kernels(device: str) -> None:
+    """vLLM timed only whole modules; at long contexts what is left is the kernel that SGLang timed alone."""
+    module, kernel = (rows(device, engine, "mla_decode") for engine in ("vllm", "sglang"))
+    assert module.table.endswith("less its projections")
+
+    def long(table: KernelRows) -> dict[tuple[float, float, float], float]:
+        context = np.round(np.log2(table.columns["context"]))
+        found = zip(table.columns["q_heads"], table.columns["sequences"], context, table.time_s, strict=True)
+        return {(heads, batch, log): time_s for heads, batch, log, time_s in found if log >= 14 and batch >= 16}
+
+    ours, theirs = long(module), long(kernel)
+    ratios = [ours[key] / theirs[key] for key in ours.keys() & theirs.keys()]
+    assert len(ratios) > 20
+    assert np.median(ratios) == pytest.approx(1.0, abs=0.05)

@@ -45,6 +45,23 @@ def test_a_profile_beside_the_scenario_is_used_and_said(folder: Path) -> None:
     assert set(sources(plain.provenance).values()) == {"analytic"}
 
 
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "kernel_costs.md").read_text(encoding="utf-8")
+    blocks = [block.split("```")[0] for block in page.split("```")[1::2]]
+    table = next(block for block in blocks if block.lstrip().startswith("kind,dtype"))
+    scenario = next(block for block in blocks if "on-my-measurements" in block).removeprefix("yaml")
+    (tmp_path / "my_profile.csv").write_text(table.lstrip(), encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(scenario, encoding="utf-8")
+    found = run(load(tmp_path / "mine.yaml")).provenance
+    for label in ("gemm bf16", "decode_attention bf16"):
+        use = found["cost_sources"][label]
+        assert use["source"] == "measured"
+        assert use["table"].startswith("my_profile.csv (sha256")
+        assert 0 < use["outside"] <= use["look_ups"]
+        assert any(note.startswith(f"{label}: {use['outside']} of") for note in found["assumptions"])
+    assert found["cost_sources"]["prefill_attention bf16"]["source"] == "analytic"
+
+
 def test_what_stands_in_and_what_lies_outside_is_among_the_assumptions(folder: Path) -> None:
     notes = run(load(folder / "mine.yaml")).provenance["assumptions"]
     assert any(

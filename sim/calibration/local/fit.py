@@ -145,7 +145,7 @@ def _fit(kind: str, dtype: str, samples: Sequence[Sample], device: Device) -> Fi
     measured = measured[order]
 
     def predicted(values: Mapping[str, float]) -> Array:
-        trial = replace(device, kernels=_Trial("trial", params={**fixed, **values}))
+        trial = replace(device, kernels=_Trial("trial", {**fixed, **values}))
         costs = CostModel(trial)
         return np.concatenate([np.atleast_1d(costs.cost(operator).time_s) for operator in operators])
 

@@ -73,6 +73,9 @@ _COLLECTIVES: Final = {
     "all_reduce": "all_reduce",
 }
 _OTHER_MODELS_KERNELS: Final = ("kernel_source", "!=", "triton")
+_KERNELS_ALONE: Final = "sglang"
+"""Engine whose latent attention was timed without projections on every device."""
+
 _HALF_BYTES: Final = 2.0
 _PACKING_BYTES: Final = 4.0
 """Bytes moved to quantise an element to NVFP4: fitted to TensorRT-LLM's rows, B200 and GB200 alike."""
@@ -204,6 +207,8 @@ class AiconfiguratorTables:
             return f"{DISTRIBUTION} has no latent attention over a cache in {dtype}"
         names = ("batch_size", "isl", "step", "num_heads")
         found = self._read("mla", f"{phase}_mla_perf", names, _of_cache(phase, dtype))
+        if isinstance(found, str) and phase == "generation":
+            found = self._without_projections(names, dtype)
         if isinstance(found, str):
             return found
         read, time_s, table = found
@@ -211,7 +216,27 @@ class AiconfiguratorTables:
             columns = {"sequences": read["batch_size"], "context": read["isl"] + read["step"]}
         else:
             columns = {"chunk": read["isl"]}
-        return clean_rows({**columns, "q_heads": read["num_heads"]}, time_s, table)
+        return fastest(clean_rows({**columns, "q_heads": read["num_heads"]}, time_s, table))
+
+    def _without_projections(self, names: Sequence[str], dtype: str) -> _Read | str:
+        """Latent decodes of an engine that was timed only with the projections around them (vLLM).
+
+        Projections and launches do not depend on the context: `t(b, s) = module(b, s) - module(b, s0) + kernel(b, s0)`
+        for the shortest context `s0`, whose kernel is little more than its launch: that of SGLang stands for it.
+        """
+        filters = _of_cache("generation", dtype)
+        whole = self._read("mla", "mla_generation_module_perf", names, [*filters, ("gemm_type", "==", "bfloat16")])
+        alone = self._read("mla", "generation_mla_perf", names, filters, engine=_KERNELS_ALONE)
+        if isinstance(whole, str) or isinstance(alone, str):
+            return whole if isinstance(whole, str) else str(alone)
+        read, time_s, table = whole
+        kernel, kernel_s, _ = alone
+        short = kernel["step"] == kernel["step"].min()
+        floor = RatioGrid.fit([kernel["batch_size"][short], kernel["num_heads"][short]], kernel_s[short])
+        shortest = read["step"] == read["step"].min()
+        module = RatioGrid.fit([read["batch_size"][shortest], read["num_heads"][shortest]], time_s[shortest])
+        where = read["batch_size"], read["num_heads"]
+        return read, time_s - module.at(*where).ratio + floor.at(*where).ratio, f"{table}, less its projections"
 
     def _collective(self, kernel: str) -> KernelRows | str:
         found: _Read | str = ""
