@@ -21,6 +21,7 @@ from typing import Final
 
 from sim.kernel import Alarm, Kernel, Priority, leap_end_s, on_grid, steps_until
 from sim.serving.frontend import TokenStream
+from sim.serving.held import Held
 from sim.serving.iteration import IterationCost
 from sim.serving.kv import KvBlocks
 from sim.serving.limits import EngineLimits
@@ -127,9 +128,8 @@ class Replica:
         self._work = (0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         self._steps = 0
         self._stalls = False
-        self._held: list[tuple[float, int]] = []
-        self._final_blocks = 0
-        self._peak_final_blocks = 0
+        self._held = Held()
+        self._final_blocks = self._peak_final_blocks = 0
         self._reserves = False
         self._start_s = 0.0
         self._first_s = 0.0
@@ -253,7 +253,7 @@ class Replica:
             self.kv.release(request, self.partial.pop(request))
         else:
             self._leave_decoding(request)
-            self._log.last_s[request] = self._kernel.now - self._release_held()
+            self._log.last_s[request] = self._kernel.now - self._held.leave(self.decoding)
         self._log.status[request] = QUEUED
         self._log.preemptions[request] += 1
         self.record.preemptions += 1
@@ -338,10 +338,10 @@ class Replica:
         self._look(steps)
         self._sent_s = now if self._stream is None else self._send(self._stream, steps)
         if self._stalls:
-            self._hold(self._first_s)
+            self._held.wait(self._first_s, self.decoding)
             self.record.ran(self._start_s, steps, self._first_s, self._growth_s, 0, *self._work)
         else:
-            self._decode(steps, now)
+            self._decode(steps)
         for chunk in self._chunks:
             self._advance_prompt(chunk, now)
         self._chunks = []
@@ -352,11 +352,10 @@ class Replica:
         tokens = first if self._stalls else first + self.decoding
         return stream.send(self._start_s, self._first_s, self._growth_s, steps=steps, tokens=tokens)
 
-    def _decode(self, steps: int, now: float) -> None:
+    def _decode(self, steps: int) -> None:
         """Gives every decoding sequence its tokens of `steps` iterations."""
         if self._held:
-            self.record.held(self._held)
-            self._held = []
+            self.record.held(self._held.end())
         self.record.ran(self._start_s, steps, self._first_s, self._growth_s, self.decoding, *self._work)
         tokens = self._pace.advance(steps)
         self.kv.grow(self._iteration, tokens)
@@ -372,22 +371,6 @@ class Replica:
                 extra -= self._iteration - due
                 self._finish(request)
         self.record.together(extra)
-
-    def _hold(self, seconds: float) -> None:
-        """Lets every decoding sequence wait for `seconds` while prompts run alone."""
-        fresh = self.decoding - sum(count for _, count in self._held)
-        self._held = [(waited + seconds, count) for waited, count in self._held]
-        if fresh:
-            self._held.append((seconds, fresh))
-
-    def _release_held(self) -> float:
-        """How long the sequence that has just left the decoding set, the newest, has waited [s]."""
-        if sum(count for _, count in self._held) <= self.decoding:
-            return 0.0
-        waited, count = self._held.pop()
-        if count > 1:
-            self._held.append((waited, count - 1))
-        return waited
 
     def stop(self) -> None:
         """Counts the whole iterations done by now, at the end of a run that is cut short."""
