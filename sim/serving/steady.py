@@ -45,6 +45,7 @@ class SteadyCurves:
         device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s + self._decode_attention_s()
         self._launch_s = timing.host_call_s * self._stages.prompt_calls()
         added_s, least_s = timing.host(_BATCHES, lanes=len(stages))
+        self._alone_s = timing.host(1.0, lanes=len(stages))
         self._decode_s = np.maximum(device_s + added_s, least_s)
         self.idle_w, self.busy_w = self._power()
 
@@ -67,8 +68,10 @@ class SteadyCurves:
         chunk = np.minimum(chunk, tokens)
         even = chunk / self._stages.items[0].shard.dp
         one = np.interp(chunk, _TOKENS, self._token_s - self._joint_s) + np.interp(even, _TOKENS, self._joint_s)
-        one = np.maximum(one, self._launch_s)
-        return np.asarray(tokens / chunk * one + self._row_s[0] + self._prompt_attention_s(tokens))
+        added_s, least_s = self._alone_s
+        chunks = tokens / chunk
+        one = one + self._prompt_attention_s(tokens) / chunks + added_s
+        return np.asarray(chunks * np.maximum(one, added_s + least_s + self._launch_s) + self._row_s[0])
 
     def _sum(self, what: str, grid: Array) -> Array:
         total = np.zeros_like(grid)

@@ -77,11 +77,13 @@ def test_the_host_launches_prompts_call_by_call() -> None:
     each = runner()
     engine = each.things.engine
     assert engine.host_call_s is not None
+    assert engine.step_gap_s is not None
+    gap_s = engine.step_gap_s.value
     plain, graphs = (each.compiled(resolved_plan(each, **LIMITS, prompt_graphs=on)) for on in (False, True))
     host_s = engine.host_step_s.value + engine.host_per_sequence_s.value * 9
-    assert graphs.host(9, 1) == plain.host(9) == pytest.approx((0.0, host_s))
+    assert graphs.host(9, 1) == plain.host(9) == pytest.approx((gap_s, host_s))
     calls = plain._stages.prompt_calls()
-    assert plain.host(9, 1) == pytest.approx((0.0, host_s + calls * engine.host_call_s.value))
+    assert plain.host(9, 1) == pytest.approx((gap_s, gap_s + host_s + calls * engine.host_call_s.value))
     assert runner("vllm").things.engine.host_call_s is None
 
 
