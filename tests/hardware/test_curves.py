@@ -185,11 +185,12 @@ def test_fitted_collectives_have_what_their_form_reads(name: str) -> None:
         "R3": {"alpha_s", "beta_bytes_per_s", "sigma_s_per_sqrt_byte"},
         "R5": {"a0_s", "a1_s", "beta_bytes_per_s", "sigma_s_per_sqrt_byte", "b8"},
         "R7": {"a1_s", "a1n_s", "beta1_bytes_per_s", "a2_s", "beta2_bytes_per_s", "sigma_s_per_sqrt_byte", "b8"},
+        "R8": {"a0_s", "a1_s", "beta_bytes_per_s"},
     }
     for curve in spec.collectives:
         assert set(curve.params) == forms[curve.form]
         assert (curve.ranks is not None) == (curve.form == "R3")
-        assert (curve.engine is not None) == (curve.form == "R7")
+        assert (curve.engine is not None) == (curve.form in ("R7", "R8"))
         assert curve.ref in spec.refs
         rates = [rate for key, rate in curve.params.items() if key.startswith("beta")]
         assert all(1e9 < rate < spec.bandwidth.value * 1.35 for rate in rates)
