@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
-from sim.plans.training import Recompute, WideDtype, ZeroStage
+from sim.plans.training import RANK_DIMENSIONS, RankOrder, Recompute, WideDtype, ZeroStage
 
 FOLDER = "hardware_profiles/training_engines"
 
@@ -28,6 +28,7 @@ class TrainingDefaults(Spec):
     """What a plan takes where it says nothing; see `TrainingPlanSpec`.
 
     Attributes:
+        rank_order: Order in which ranks are numbered.
         zero: Sharding of states.
         recompute: Recomputation.
         sp: Sequence parallelism where there is tensor parallelism.
@@ -45,6 +46,7 @@ class TrainingDefaults(Spec):
         dropout: Whether layers have dropout.
     """
 
+    rank_order: RankOrder = RANK_DIMENSIONS
     zero: ZeroStage = 0
     recompute: Recompute = "none"
     sp: bool = False

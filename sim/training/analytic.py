@@ -21,10 +21,11 @@ from sim.costs import CostModel, bind_collective
 from sim.hardware import Cluster, CommGroup, power_w
 from sim.models import Elementwise, ModelSpec
 from sim.plans import TrainingEngineSpec
-from sim.training.columns import RECOMPUTES, Flags, Ints, PlanTable, classes
+from sim.training.columns import RECOMPUTES, Flags, Ints, Members, PlanTable
 from sim.training.costing import KERNEL_FAMILY
 from sim.training.layout_kinds import LayoutKinds, layout_kinds
 from sim.training.plan import TrainingPlan
+from sim.training.ranks import Lattice
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
 from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, update_bytes
@@ -81,7 +82,8 @@ class Screen:
         for start in range(0, len(table), _BLOCK):
             rows = slice(start, start + _BLOCK)
             own = table.take(rows)
-            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network)
+            members = {name: one.take(rows) for name, one in table.lattices.items()}
+            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network, members)
             blocks.append(part.estimates())
         return Estimates(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
 
@@ -98,28 +100,27 @@ class Network:
         self.cluster = cluster
         self.engine = engine
         self.kept = sustained_of(cluster.device)
-        self._groups: dict[tuple[int, int], CommGroup] = {}
+        self._groups: dict[Lattice, CommGroup] = {}
 
-    def group(self, stop: int, step: int) -> CommGroup:
-        """Every `step`-th rank of the first `stop`."""
-        if (stop, step) not in self._groups:
-            self._groups[stop, step] = self.cluster.group(range(0, stop, step))
-        return self._groups[stop, step]
+    def group(self, lattice: Lattice) -> CommGroup:
+        """The links between some ranks."""
+        if lattice not in self._groups:
+            self._groups[lattice] = self.cluster.group(lattice.devices)
+        return self._groups[lattice]
 
     def time_s(self, kind: str, sizes_bytes: Array, group: CommGroup) -> Array:
         """Time of collectives of these buffers [s]."""
         rate = self.kept.network * self.engine.network_frac.value if group.nodes > 1 else self.kept.local_comm
         return bind_collective(kind, group, engine=KERNEL_FAMILY).time_s(sizes_bytes) / rate
 
-    def over_s(self, kind: str, sizes_bytes: Array, stop: Ints, step: Ints) -> Array:
-        """Time of collectives of `sizes_bytes`, plans first, over every `step`-th rank of the first `stop` [s]."""
+    def over_s(self, kind: str, sizes_bytes: Array, members: Members) -> Array:
+        """Time of collectives of `sizes_bytes`, plans first, over the ranks that each plan has in it [s]."""
         found = np.zeros(sizes_bytes.shape)
-        _, own = classes(stop, step)
-        order = np.argsort(own, kind="stable")
-        for rows in np.split(order, np.cumsum(np.bincount(own))[:-1]) if len(order) else ():
-            group = self.group(int(stop[rows[0]]), int(step[rows[0]]))
-            if group.ranks > 1:
-                found[rows] = self.time_s(kind, sizes_bytes[rows], group)
+        order = np.argsort(members.number, kind="stable")
+        sizes = np.bincount(members.number, minlength=len(members.lattices))
+        for lattice, rows in zip(members.lattices, np.split(order, np.cumsum(sizes)[:-1]), strict=True):
+            if len(rows) and lattice.ranks * lattice.rows > 1:
+                found[rows] = self.time_s(kind, sizes_bytes[rows], self.group(lattice))
         return found
 
     def hop_s(self, sizes_bytes: Array, far: Flags) -> Array:
@@ -128,14 +129,22 @@ class Network:
         found = np.zeros(sizes_bytes.shape)
         for step, where in ((1, ~far), (domain, far)):
             if where.any() and self.cluster.n_devices > step:
-                found[where] = self.time_s("p2p", sizes_bytes[where], self.group(step + 1, step))
+                found[where] = self.time_s("p2p", sizes_bytes[where], self.group(Lattice(2, step)))
         return found
 
 
 class _Block:
     """Some plans; arrays have plans first, then kinds of stage or device."""
 
-    def __init__(self, screen: Screen, table: PlanTable, unit: Units, kinds: LayoutKinds, network: Network) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        table: PlanTable,
+        unit: Units,
+        kinds: LayoutKinds,
+        network: Network,
+        members: dict[str, Members],
+    ) -> None:
         self.screen = screen
         self.engine = screen.engine
         self.table = table
@@ -143,6 +152,7 @@ class _Block:
         self.unit = unit
         self.kinds = kinds
         self.network = network
+        self.members = members
         self.grad_bytes: Array = np.where(self.plan.wide_gradients, 4.0, 2.0)
         self.device_layers: Array = np.einsum("nds,nsg->ndg", kinds.held, kinds.layers)
         self.device_first: Array = np.einsum("nds,ns->nd", kinds.held, kinds.first.astype(np.float64))
@@ -213,11 +223,9 @@ class _Block:
 
     def _over_s(self, kind: str, shared_bytes: Array, expert_bytes: Array, rows: Ints | slice) -> Array:
         """A collective of shared parameters over all copies, and of experts over theirs [s]."""
-        inner = (self.plan.tp * self.plan.cp)[rows]
-        stop = inner * self.plan.dp[rows]
-        found = self.network.over_s(kind, shared_bytes, stop, self.plan.tp[rows])
+        found = self.network.over_s(kind, shared_bytes, self.members["dp"].take(rows))
         if expert_bytes.any():
-            found = found + self.network.over_s(kind, expert_bytes, stop, inner * self.plan.ep[rows])
+            found = found + self.network.over_s(kind, expert_bytes, self.members["expert_dp"].take(rows))
         return found
 
     def _sharded_s(self) -> tuple[Array, Array]:
@@ -241,7 +249,8 @@ class _Block:
         """Transfers between stages that nothing hides: those of filling and draining, and all if sends block [s]."""
         plan, pp = self.plan, self.table.pp
         domain = min(self.screen.cluster.domain, self.screen.cluster.n_devices)
-        far = plan.tp * plan.cp * plan.dp * pp > domain
+        stages = self.members["stages"]
+        far = np.array([domain % (one.ranks * one.step) > 0 for one in stages.lattices])[stages.number]
         scatters = self.table.template.scatter_gather
         sent_bytes = self.unit.sent_bytes if scatters else self.unit.sent_bytes * plan.tp
         one = self.network.hop_s(sent_bytes, far) + (self.unit.joined_s if scatters else 0.0)
@@ -298,13 +307,9 @@ class _Block:
 
     def _tied_s(self) -> Array:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
-        plan, pp, found = self.plan, self.table.pp, np.zeros(len(self.table))
+        found = np.zeros(len(self.table))
         if self.screen.model.tied_embeddings:
-            stage = plan.tp * plan.cp * plan.dp
-            rows = np.flatnonzero(pp > 1)
-            distance = (stage * (pp - 1))[rows]
-            sizes = (self.unit.rows * self.grad_bytes)[rows]
-            found[rows] = self.network.over_s("all_reduce", sizes, distance + 1, distance)
+            found = self.network.over_s("all_reduce", self.unit.rows * self.grad_bytes, self.members["ends"])
         return found
 
     @cached_property

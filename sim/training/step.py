@@ -28,7 +28,8 @@ from sim.training.memory import (
     state_bytes,
 )
 from sim.training.operators import TrainingOperator
-from sim.training.plan import TrainingPlan, boundary_groups, communication_groups, layers_of_stage
+from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.ranks import boundary_groups, communication_groups
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Schedule
 from sim.training.spec import TrainingWorkload

@@ -22,7 +22,8 @@ from sim.training.layer import LayerWork, layer_work
 from sim.training.layout_kinds import layer_kinds
 from sim.training.memory import end_activation_bytes, kept_layer_bytes, layer_activation_bytes, loss_bytes
 from sim.training.operators import TrainingOperator
-from sim.training.plan import TrainingPlan, communication_groups
+from sim.training.plan import TrainingPlan
+from sim.training.ranks import layer_groups
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import StageModel, recomputed
 from sim.training.states import layer_parameters
@@ -112,9 +113,10 @@ class UnitTables:
 
     def of(self, table: PlanTable) -> Units:
         """Units of every plan of the table."""
-        c = table.columns
+        c, groups = table.columns, [table.lattices[name] for name in ("tp", "cp", "ep")]
         base_rows, base = classes(
-            *(c.tp, c.cp, c.ep, c.micro_batch, c.sp, c.wide_gradients, c.overlap_tp, c.compiled, c.cp_zigzag, c.clock)
+            *(c.tp, c.cp, c.ep, c.micro_batch, c.sp, c.wide_gradients, c.overlap_tp, c.compiled, c.cp_zigzag, c.clock),
+            *(members.number for members in groups),
         )
         rows, own = classes(base, c.recompute, c.recompute_every)
         sustained, raw_s = sustained_of(self.cluster.device), dict[tuple[object, ...], dict[TrainingOperator, float]]()
@@ -123,14 +125,15 @@ class UnitTables:
         for row in rows.tolist():
             number = int(base[row])
             if number not in bases:
-                plan = self._alone(table.plan(int(base_rows[number])))
-                known = raw_s.setdefault((plan.tp, plan.cp, plan.ep, plan.clock), {})
-                bases[number] = _Base(self, plan, sustained, known)
+                first = int(base_rows[number])
+                plan = table.plan(first)
+                key = (plan.tp, plan.cp, plan.ep, plan.clock, *(int(members.number[first]) for members in groups))
+                bases[number] = _Base(self, plan, sustained, raw_s.setdefault(key, {}))
             found.append(bases[number].unit(table.plan(row)))
         columns = [np.array(values) for values in zip(*found, strict=True)]
         return Units(*columns).take(own)
 
-    def _alone(self, plan: TrainingPlan) -> TrainingPlan:
+    def alone(self, plan: TrainingPlan) -> TrainingPlan:
         """The plan without pipeline and data parallelism, which a layer's own work does not depend on."""
         return replace(plan, dp=plan.ep, pp=1, vpp=1, layers_per_stage=(self.model.n_layers,), zero=0, recompute="none")
 
@@ -141,13 +144,14 @@ class _Base:
     def __init__(
         self, tables: UnitTables, plan: TrainingPlan, sustained: Sustained, raw_s: dict[TrainingOperator, float]
     ) -> None:
-        engine = tables.engine
+        engine, groups = tables.engine, layer_groups(plan, tables.cluster)
+        plan = tables.alone(plan)
         passes = engine.compiled_stream_passes if plan.compiled else engine.stream_passes
         self.tables = tables
         self.kinds = layer_kinds(tables.model)
         self.costs = TrainingCosts(
             tables.cluster.device.at_clock(plan.clock),
-            communication_groups(plan, tables.cluster),
+            groups,
             sustained=sustained,
             stream_passes=passes.value,
             attention_frac=engine.attention_frac.value,
