@@ -59,6 +59,7 @@ class PipelineTimes:
         graph: The passes, in the order of the arrays.
         start_s: Start of each pass [s], shape `(passes,)`.
         finish_s: End of each pass [s], likewise.
+        arrival_s: When the result of each pass is where it is needed [s], likewise.
         end_s: From the first start to the last end [s]: a step whose devices begin and end together.
         busy_s: Seconds each device computes, shape `(stages,)`.
         blocked_s: Seconds each device is held up by sending, shape `(stages,)`; 0 where transfers overlap.
@@ -67,6 +68,7 @@ class PipelineTimes:
     graph: PassGraph = field(repr=False)
     start_s: Array = field(repr=False)
     finish_s: Array = field(repr=False)
+    arrival_s: Array = field(repr=False)
     end_s: float
     busy_s: Array
     blocked_s: Array
@@ -75,6 +77,12 @@ class PipelineTimes:
     def idle_s(self) -> Array:
         """Seconds each device neither computes nor sends while others do, shape `(stages,)`."""
         return self.end_s - self.busy_s - self.blocked_s
+
+    @property
+    def device_end_s(self) -> Array:
+        """When each device has run its last pass [s], shape `(stages,)`."""
+        ends = np.searchsorted(self.graph.device, np.arange(1, self.graph.stages + 1)) - 1
+        return self.finish_s[ends]
 
     @property
     def bubble_frac(self) -> float:
@@ -115,14 +123,11 @@ class PipelineTimes:
     def peak(self, activation: Array, weight_input: Array) -> Array:
         """The most each device holds at one time, shape `(stages,)`, in the unit of the arguments.
 
-        It follows from the order of the passes alone, never from times.
-
         Args:
             activation: What one micro-batch keeps of each virtual stage, shape `(virtual_stages,)`.
             weight_input: The part of it that is kept between I and W, shape `(virtual_stages,)`.
         """
-        changes = (self.graph.changes(device, activation, weight_input) for device in range(self.graph.stages))
-        return np.array([np.cumsum(change).max() for change in changes])
+        return self.graph.peak(activation, weight_input)
 
     def held(self, device: int, activation: Array, weight_input: Array) -> tuple[Array, Array]:
         """What a device holds over the step: times of the changes [s], and how much from then on.
@@ -214,8 +219,8 @@ def replay(
     duration_s = _durations(graph, _checked(times, graph), slowdown)
     hop_s = np.concatenate([np.broadcast_to(times.send_s, graph.virtual_stages), [0.0, times.broadcast_s]])[graph.hop]
     together = times.shared_hidden_frac > 0.0
-    start, finish, free = _sweep(graph, duration_s.tolist(), hop_s.tolist(), overlap_p2p=overlap_p2p, together=together)
-    start_s, finish_s = np.array(start), np.array(finish)
+    *swept, free = _sweep(graph, duration_s.tolist(), hop_s.tolist(), overlap_p2p=overlap_p2p, together=together)
+    start_s, finish_s, arrival_s = (np.array(times) for times in swept)
     if together:
         shared = np.flatnonzero(graph.shared)
         start_s[shared + 1] = start_s[shared]
@@ -223,7 +228,7 @@ def replay(
     busy_s = np.bincount(graph.device[own], duration_s[own], stages).astype(np.float64)
     sent = (graph.hop[own] != graph.virtual_stages) & (not overlap_p2p)
     blocked_s = np.bincount(graph.device[own], np.where(sent, hop_s[own], 0.0), stages).astype(np.float64)
-    return PipelineTimes(graph, start_s, finish_s, max(free[:stages]), busy_s, blocked_s)
+    return PipelineTimes(graph, start_s, finish_s, arrival_s, max(free[:stages]), busy_s, blocked_s)
 
 
 def _checked(times: StageTimes, graph: PassGraph) -> StageTimes:
@@ -285,8 +290,8 @@ def _durations(graph: PassGraph, times: StageTimes, slowdown: Array | None) -> A
 
 def _sweep(
     graph: PassGraph, duration_s: list[float], hop_s: list[float], *, overlap_p2p: bool, together: bool
-) -> tuple[list[float], list[float], list[float]]:
-    """Start and end of each pass, and when each device is done [s].
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Start, end and arrival of each pass, and when each device is done [s].
 
     One addition and a few comparisons per pass; this is the whole cost of a replay, so it works on plain lists.
     """
@@ -310,4 +315,4 @@ def _sweep(
         sent += hop_s[node]
         lane_free[lane] = arrival[node] = sent
         free[device] = end if overlap_p2p else sent
-    return start, finish, free
+    return start, finish, arrival[:-1], free

@@ -17,6 +17,7 @@ from sim.hardware import Cluster, CommGroup
 from sim.models import Elementwise, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.training.costing import PassCost, TrainingCosts
+from sim.training.folding import PipelineTotals, few_microbatches, folded
 from sim.training.memory import (
     RankMemory,
     buffer_bytes,
@@ -28,6 +29,7 @@ from sim.training.memory import (
     state_bytes,
 )
 from sim.training.operators import TrainingOperator
+from sim.training.passgraph import PassGraph, pass_graph
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.ranks import boundary_groups, communication_groups
 from sim.training.replay import PipelineTimes, StageTimes, replay
@@ -155,26 +157,41 @@ class TrainingStep:
         return self._stage_model.stages
 
     @cached_property
-    def pipeline(self) -> PipelineTimes:
-        """All passes of the step, replayed."""
-        return self._replayed(self._sends_s())
+    def pipeline(self) -> PipelineTotals:
+        """What all passes of the step take on each pipeline stage."""
+        return self._folded(self._times(self._sends_s()))
 
-    def _replayed(self, send_s: Array | float) -> PipelineTimes:
-        times = StageTimes(
+    def replayed(self) -> PipelineTimes:
+        """Every pass of the step."""
+        plan = self.plan
+        return replay(
+            self.schedule,
+            self._times(self._sends_s()),
+            stages=plan.pp,
+            chunks=plan.vpp,
+            microbatches=plan.microbatches,
+            overlap_p2p=plan.overlap_p2p,
+        )
+
+    def _folded(self, times: StageTimes) -> PipelineTotals:
+        plan = self.plan
+        return folded(
+            self.schedule,
+            times,
+            stages=plan.pp,
+            chunks=plan.vpp,
+            microbatches=plan.microbatches,
+            overlap_p2p=plan.overlap_p2p,
+        )
+
+    def _times(self, send_s: Array | float) -> StageTimes:
+        return StageTimes(
             forward_s=np.array([stage.forward.total_s for stage in self.stages]),
             backward_input_s=np.array([stage.backward_input.total_s for stage in self.stages]),
             backward_weight_s=np.array([stage.backward_weight.total_s for stage in self.stages]),
             send_s=send_s,
             shared_hidden_frac=self._shared_hidden_frac(),
             **self._vocabulary_times_s(),
-        )
-        return replay(
-            self.schedule,
-            times,
-            stages=self.plan.pp,
-            chunks=self.plan.vpp,
-            microbatches=self.plan.microbatches,
-            overlap_p2p=self.plan.overlap_p2p,
         )
 
     def _shared_hidden_frac(self) -> float:
@@ -288,7 +305,7 @@ class TrainingStep:
     def _late_s(self) -> float:
         """Time [s] from the end of the last pass until all gradients are reduced."""
         pipeline = self.pipeline
-        ends = (float(pipeline.finish_s[pipeline.graph.of_device(device)].max()) for device in range(self.plan.pp))
+        ends: list[float] = pipeline.device_end_s.tolist()
         synced = max(end + exposed for end, (exposed, _) in zip(ends, self._reductions_s, strict=True))
         return max(synced - pipeline.end_s, 0.0) + self._tied_embedding_s()
 
@@ -341,7 +358,7 @@ class TrainingStep:
         parts = _without(parts, busy_s - float(pipeline.busy_s[device]))
         if self.plan.pp > 1:
             idle_s = max(0.0, float(pipeline.idle_s[device]))
-            late_s = min(idle_s, max(0.0, pipeline.end_s - self._replayed(0.0).end_s))
+            late_s = min(idle_s, max(0.0, pipeline.end_s - self._folded(self._times(0.0)).end_s))
             parts["pp_comm"] = late_s + float(pipeline.blocked_s[device])
             parts["bubble"] = idle_s - late_s
         return parts
@@ -361,7 +378,7 @@ class TrainingStep:
     def memory(self) -> list[RankMemory]:
         """Memory of a rank of each pipeline stage, at its peak."""
         kept = np.array([self._kept_bytes(stage) for stage in range(self.plan.stages)])
-        peaks = self.pipeline.peak(kept, kept)
+        peaks = self._graph.peak(kept, kept)
         found = []
         for device in range(self.plan.pp):
             own = self.parameters[device]
@@ -379,6 +396,13 @@ class TrainingStep:
         """Why the plan does not fit; empty if it does."""
         stage = max(range(self.plan.pp), key=lambda device: self.memory[device].allocated_bytes)
         return memory_reasons(self.memory[stage], self.engine, self.device, stage=stage)
+
+    @cached_property
+    def _graph(self) -> PassGraph:
+        """Passes of a step with the peaks of this one."""
+        plan = self.plan
+        few = few_microbatches(self.schedule, stages=plan.pp, microbatches=plan.microbatches)
+        return pass_graph(self.schedule, stages=plan.pp, chunks=plan.vpp, microbatches=few)
 
     def _kept_bytes(self, stage: int) -> float:
         plan, shape = self.plan, self.plan.shape(self.workload.sequence_length)
