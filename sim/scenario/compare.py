@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from sim.core import InfeasibleError, InputError, map_in_processes
 from sim.results import CompareResult, Difference, RunResult, Variant, metric_paths
@@ -96,6 +95,8 @@ def _differences(base: Sequence[RunResult], variant: Sequence[RunResult]) -> dic
         reference = float(left.mean())
         interval = None
         if len(delta) > 1:
+            from scipy import stats
+
             half = float(stats.t.ppf(0.5 + _LEVEL / 2, len(delta) - 1) * delta.std(ddof=1) / np.sqrt(len(delta)))
             interval = (mean - half, mean + half)
         differences[path] = Difference(mean, mean / reference if reference else None, interval)
