@@ -42,9 +42,11 @@ class PassGraph:
         source: The pass elsewhere that each pass waits for, or -1.
         hop: What the result of each pass crosses on its way: boundary s between virtual stages s and s + 1; V, the
             number of virtual stages, where it stays on its device; V + 1 for a broadcast to all.
+        lane: The queue in which the result of each pass travels: one per ordered pair of devices, one for what stays,
+            one for broadcasts.
         sequence: All passes in an order in which each comes after what it waits for, each with its device, the pass
-            elsewhere that it waits for, the one that its partner waits for if it is shared, and the queue in which its
-            result travels: one per ordered pair of devices, one for what stays, one for broadcasts. -1 is for none.
+            elsewhere that it waits for, the one that its partner waits for if it is shared, and the queue of its
+            result. -1 is for none.
         queues: How many devices, exchanges included, and how many queues for results there are.
         forward_only: Whether nothing is kept for a backward pass.
     """
@@ -60,6 +62,7 @@ class PassGraph:
     shared: npt.NDArray[np.bool_]
     source: Ints
     hop: Ints
+    lane: Ints
     sequence: list[tuple[int, int, int, int, int]]
     queues: tuple[int, int]
     forward_only: bool
@@ -68,6 +71,11 @@ class PassGraph:
         """Where the passes of `device` are."""
         first, last = np.searchsorted(self.device, (device, device + 1))
         return slice(int(first), int(last))
+
+    @property
+    def last_passes(self) -> Ints:
+        """The last pass of each device, shape `(stages,)`."""
+        return np.searchsorted(self.device, np.arange(1, self.stages + 1)) - 1
 
     def changes(self, device: int, activation: Array, weight_input: Array) -> Array:
         """What each pass of `device` adds to or frees of what the device holds, shape `(its passes,)`.
@@ -163,6 +171,7 @@ class _Compiler:
             shared=self.shared.astype(bool),
             source=source,
             hop=hop,
+            lane=lane,
             sequence=list(zip(sequence.tolist(), *(column[sequence].tolist() for column in columns), strict=True)),
             queues=(len(self.lengths), int(lane.max()) + 1),
             forward_only=self.schedule.forward_only,

@@ -81,8 +81,7 @@ class PipelineTimes:
     @property
     def device_end_s(self) -> Array:
         """When each device has run its last pass [s], shape `(stages,)`."""
-        ends = np.searchsorted(self.graph.device, np.arange(1, self.graph.stages + 1)) - 1
-        return self.finish_s[ends]
+        return self.finish_s[self.graph.last_passes]
 
     @property
     def bubble_frac(self) -> float:
@@ -214,21 +213,52 @@ def replay(
         InputError: if the layout breaks a rule of the schedule, or the times do not fit the layout.
     """
     graph = pass_graph(schedule, stages=stages, chunks=chunks, microbatches=microbatches)
-    if slowdown is not None:
-        _fits("slowdown", slowdown, stages, "device")
-    duration_s = _durations(graph, _checked(times, graph), slowdown)
-    hop_s = np.concatenate([np.broadcast_to(times.send_s, graph.virtual_stages), [0.0, times.broadcast_s]])[graph.hop]
-    together = times.shared_hidden_frac > 0.0
-    *swept, free = _sweep(graph, duration_s.tolist(), hop_s.tolist(), overlap_p2p=overlap_p2p, together=together)
-    start_s, finish_s, arrival_s = (np.array(times) for times in swept)
-    if together:
-        shared = np.flatnonzero(graph.shared)
-        start_s[shared + 1] = start_s[shared]
-    own = slice(0, graph.count)
-    busy_s = np.bincount(graph.device[own], duration_s[own], stages).astype(np.float64)
-    sent = (graph.hop[own] != graph.virtual_stages) & (not overlap_p2p)
-    blocked_s = np.bincount(graph.device[own], np.where(sent, hop_s[own], 0.0), stages).astype(np.float64)
-    return PipelineTimes(graph, start_s, finish_s, arrival_s, max(free[:stages]), busy_s, blocked_s)
+    return Replay(graph, times, overlap_p2p=overlap_p2p, slowdown=slowdown).run()
+
+
+class Replay:
+    """A step that is about to be replayed; see `replay` for the arguments.
+
+    Raises:
+        InputError: if the times do not fit the layout.
+    """
+
+    def __init__(
+        self, graph: PassGraph, times: StageTimes, *, overlap_p2p: bool = True, slowdown: Array | None = None
+    ) -> None:
+        if slowdown is not None:
+            _fits("slowdown", slowdown, graph.stages, "device")
+        self.graph = graph
+        self.duration_s = _durations(graph, _checked(times, graph), slowdown)
+        send_s = np.broadcast_to(times.send_s, graph.virtual_stages)
+        self.hop_s = np.concatenate([send_s, [0.0, times.broadcast_s]])[graph.hop]
+        self._lists = self.duration_s.tolist(), self.hop_s.tolist()
+        self.overlap_p2p = overlap_p2p
+        self.together = times.shared_hidden_frac > 0.0
+
+    def run(self) -> PipelineTimes:
+        """When each pass runs."""
+        graph = self.graph
+        swept = Swept.nothing(graph)
+        self.sweep(graph.sequence, swept)
+        start_s, finish_s, arrival_s = (np.array(times) for times in (swept.start, swept.finish, swept.arrival[:-1]))
+        if self.together:
+            shared = np.flatnonzero(graph.shared)
+            start_s[shared + 1] = start_s[shared]
+        return PipelineTimes(graph, start_s, finish_s, arrival_s, max(swept.free[: graph.stages]), *self.loads_s())
+
+    def sweep(self, sequence: list[tuple[int, int, int, int, int]], state: Swept) -> None:
+        """Runs some passes from `state` on, which it changes; they come after what they wait for."""
+        _sweep(sequence, self._lists, state, overlap_p2p=self.overlap_p2p, together=self.together)
+
+    def loads_s(self) -> tuple[Array, Array]:
+        """Seconds each device computes, and is held up by sending, each of shape `(stages,)`."""
+        graph = self.graph
+        own = slice(0, graph.count)
+        busy_s = np.bincount(graph.device[own], self.duration_s[own], graph.stages).astype(np.float64)
+        sent = (graph.hop[own] != graph.virtual_stages) & (not self.overlap_p2p)
+        blocked_s = np.bincount(graph.device[own], np.where(sent, self.hop_s[own], 0.0), graph.stages)
+        return busy_s, blocked_s.astype(np.float64)
 
 
 def _checked(times: StageTimes, graph: PassGraph) -> StageTimes:
@@ -288,19 +318,46 @@ def _durations(graph: PassGraph, times: StageTimes, slowdown: Array | None) -> A
     return duration_s
 
 
+@dataclass
+class Swept:
+    """The state of a sweep, in lists by pass, device and queue.
+
+    Attributes:
+        start: Start of each pass [s].
+        finish: End of each pass [s].
+        arrival: When the result of each pass is where it is needed [s]; the last is for source -1.
+        free: When each device, or kind of exchange, is free [s].
+        lane_free: When each queue for results is free [s].
+    """
+
+    start: list[float]
+    finish: list[float]
+    arrival: list[float]
+    free: list[float]
+    lane_free: list[float]
+
+    @classmethod
+    def nothing(cls, graph: PassGraph) -> Swept:
+        """Before the first pass."""
+        passes, (devices, lanes) = graph.kind.size, graph.queues
+        return cls([0.0] * passes, [0.0] * passes, [0.0] * (passes + 1), [0.0] * devices, [0.0] * lanes)
+
+
 def _sweep(
-    graph: PassGraph, duration_s: list[float], hop_s: list[float], *, overlap_p2p: bool, together: bool
-) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Start, end and arrival of each pass, and when each device is done [s].
+    sequence: list[tuple[int, int, int, int, int]],
+    seconds: tuple[list[float], list[float]],
+    state: Swept,
+    *,
+    overlap_p2p: bool,
+    together: bool,
+) -> None:
+    """Runs the passes of `sequence` from `state` on, which it changes; `seconds` are those of passes and transfers.
 
     One addition and a few comparisons per pass; this is the whole cost of a replay, so it works on plain lists.
     """
-    passes = len(duration_s)
-    start, finish = [0.0] * passes, [0.0] * passes
-    arrival = [0.0] * passes + [0.0]  # the last is for source -1
-    free = [0.0] * graph.queues[0]
-    lane_free = [0.0] * graph.queues[1]
-    for node, device, source, partner, lane in graph.sequence:
+    start, finish, arrival, free, lane_free = state.start, state.finish, state.arrival, state.free, state.lane_free
+    duration_s, hop_s = seconds
+    for node, device, source, partner, lane in sequence:
         begin = free[device]
         if arrival[source] > begin:
             begin = arrival[source]
@@ -315,4 +372,3 @@ def _sweep(
         sent += hop_s[node]
         lane_free[lane] = arrival[node] = sent
         free[device] = end if overlap_p2p else sent
-    return start, finish, arrival[:-1], free
