@@ -1,14 +1,16 @@
 """Training: the work and time of a step, its memory, pipeline schedules and their replay.
 
-Start in `spec` and `plan` (what is trained and how it is laid out), then `layer`, `attention` and `vocabulary` (work of
-one rank), `costing` and `stages` (seconds of a micro-batch per virtual stage), `step` (the whole step) and `job`
-(metrics). `memory` says what fits. `space` lists the plans of a search as `columns`, `analytic` estimates all of them
-at once. `schedules` hold who runs what in which order, `replay` when; `overlap` has the streams of one device, and
-`overlap_patterns` the usual ways to hide communication behind them.
+Start in `spec` and `plan` (what is trained and how it is laid out), then `ranks` (where its ranks stand), `layer`,
+`attention` and `vocabulary` (work of one rank), `costing` and `stages` (seconds of a micro-batch per virtual stage),
+`step` (the whole step) and `job` (metrics). `memory` says what fits. `space` lists the plans of a search as `columns`,
+`analytic` estimates all of them at once. `schedules` hold who runs what in which order, `replay` when, `folding` the
+same for very many micro-batches; `overlap` has the streams of one device, and `overlap_patterns` the usual ways to hide
+communication behind them.
 """
 
 from sim.training.analytic import Estimates, Screen
 from sim.training.columns import PlanTable
+from sim.training.folding import PipelineTotals, few_microbatches, folded
 from sim.training.job import goodput_frac, job_metrics
 from sim.training.launch import megatron_command
 from sim.training.memory import RankMemory, available_bytes, layer_activation_bytes
@@ -35,6 +37,7 @@ __all__ = [
     "PassGraph",
     "PassKind",
     "PipelineTimes",
+    "PipelineTotals",
     "PlanTable",
     "RankMemory",
     "Rejected",
@@ -50,6 +53,8 @@ __all__ = [
     "TrainingWorkload",
     "available_bytes",
     "chunked",
+    "few_microbatches",
+    "folded",
     "goodput_frac",
     "gradient_buckets",
     "job_metrics",

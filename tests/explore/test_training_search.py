@@ -128,7 +128,8 @@ def test_tables_and_files_for_people(plansim: Command, tmp_path: Any) -> None:
     assert (tmp_path / "recommended" / "stages.parquet").is_file()
 
 
-def test_workers_change_nothing() -> None:
+def test_workers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULE, "_WORTH_A_PROCESS", 0)
     one, two = search("search.max_simulated=6"), search("search.max_simulated=6", workers=2)
     assert json.dumps(one.to_json()) == json.dumps(two.to_json())
     pd.testing.assert_frame_equal(one.evaluations, two.evaluations)
