@@ -63,8 +63,8 @@ class TrainingPlanSpec(Spec):
         rank_order: Dimensions in the order in which ranks are numbered, tp, cp, dp, pp unless given: the first has
             neighbours for ranks, so it crosses the fastest links, and the last the slowest. Text as in Megatron-LM's
             `tp-cp-ep-dp-pp` will do.
-        zero: What data-parallel ranks share: 0 nothing, 1 optimizer states, 2 also gradients, 3 also parameters
-            (fully sharded data parallel).
+        zero: What data-parallel ranks share: 0 nothing, 1 optimizer states, 2 also gradients, which are then reduced in
+            every micro-batch, 3 also parameters (fully sharded data parallel).
         recompute: Activations computed again in the backward pass: none, those of the attention core (selective), every
             second product and all that moves only memory (operators, as TorchTitan selects them), or all of a layer but
             its input (full).

@@ -28,7 +28,7 @@ from sim.training.plan import TrainingPlan
 from sim.training.ranks import Lattice
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
-from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, update_bytes
+from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, end_vectors, update_bytes
 from sim.training.sustained import sustained_of
 from sim.training.units import Units, UnitTables
 
@@ -191,6 +191,7 @@ class _Block:
         host_backward = launch_s[:, None] * (layers * per_layer[:, None] + 2.0 * END_KERNELS * ends)
         once_s = (self.engine.micro_batch_s.value / self.table.vpp)[:, None]
         gathered_s, scattered_s = self._first_gather_s()
+        backward = backward + self._reduced_s(backward)
         real = kinds.stages > 0
         return (
             np.where(real, np.maximum(forward, host_forward) + once_s + gathered_s, 0.0),
@@ -243,6 +244,29 @@ class _Block:
         gather_s, scatter_s = self._layer_moves_s
         return (present * gather_s[:, None]).max(axis=2), (present * scatter_s[:, None]).max(axis=2)
 
+    def _reduced_s(self, backward_s: Array) -> Array:
+        """What reducing the gradients of each micro-batch adds to kinds of stage (ZeRO-2) [s]; see `StageModel`."""
+        found, kinds, unit = np.zeros(backward_s.shape), self.kinds, self.unit
+        rows = np.flatnonzero(self.plan.zero == 2)
+        if len(rows):
+            first, last = kinds.first[rows], kinds.last[rows]
+            vectors = first * self._positions + last * self._norm
+            last = last & ~(first & self.screen.model.tied_embeddings)
+            layers, grad = kinds.layers[rows], self.grad_bytes[rows, None]
+            ends = (first + last.astype(np.float64)) * unit.rows[rows, None]
+            shared = (np.einsum("nsg,ng->ns", layers, unit.shared[rows]) + ends + vectors) * grad
+            expert = np.einsum("nsg,ng->ns", layers, unit.expert[rows]) * grad
+            reduce_s = self._over_s("reduce_scatter", shared, expert, rows)
+            shown_s = self._bucketed_s(reduce_s, shared + expert, backward_s[rows])
+            found[rows] = np.where(self.plan.overlap_dp[rows, None], shown_s, reduce_s)
+        return found
+
+    def _bucketed_s(self, comm_s: Array, sizes_bytes: Array, beside_s: Array) -> Array:
+        """See `bucketed_s`, for plans that overlap [s]."""
+        last = np.minimum(1.0, self.engine.bucket_bytes.value / np.maximum(sizes_bytes, 1.0))
+        share = np.maximum(self.engine.comm_units_frac.value, last)
+        return np.maximum(share * comm_s, comm_s - beside_s)
+
     # ---- between and after the passes ----
 
     def _transfers_s(self) -> Array:
@@ -279,9 +303,15 @@ class _Block:
 
     def _end_vectors(self) -> Array:
         """Learned positions and the final norm."""
-        model = self.screen.model
-        norm = model.hidden_size * (2 if model.norm_bias else 1)
-        return self.device_first * model.learned_positions * model.hidden_size + self.device_last * norm
+        return self.device_first * self._positions + self.device_last * self._norm
+
+    @property
+    def _positions(self) -> float:
+        return end_vectors(self.screen.model, first=True, last=False)
+
+    @property
+    def _norm(self) -> float:
+        return end_vectors(self.screen.model, first=False, last=True)
 
     def _late_s(self, forward_s: Array, backward_s: Array) -> Array:
         """Time from the last pass until all gradients are reduced and parameters gathered [s]; see `TrainingStep`.
@@ -290,16 +320,17 @@ class _Block:
         """
         plan, grad = self.plan, self.grad_bytes[:, None]
         reduce_s, gather_s = np.zeros(self.shared.shape), np.zeros(self.shared.shape)
-        for kind, where in (("all_reduce", plan.zero == 0), ("reduce_scatter", (plan.zero == 1) | (plan.zero == 2))):
+        for kind, found_s, each, where in (
+            ("all_reduce", reduce_s, grad, plan.zero == 0),
+            ("reduce_scatter", reduce_s, grad, plan.zero == 1),
+            ("all_gather", gather_s, np.full_like(grad, PARAM_BYTES), (plan.zero == 1) | (plan.zero == 2)),
+        ):
             rows = np.flatnonzero(where)
             if len(rows):
-                shared, expert = self.shared[rows], self.expert[rows]
-                reduce_s[rows] = self._over_s(kind, shared * grad[rows], expert * grad[rows], rows)
-                if kind == "reduce_scatter":
-                    gather_s[rows] = self._over_s("all_gather", shared * PARAM_BYTES, expert * PARAM_BYTES, rows)
-        size = np.maximum((self.shared + self.expert) * grad, 1.0)
-        share = np.maximum(self.engine.comm_units_frac.value, np.minimum(1.0, self.engine.bucket_bytes.value / size))
-        shown = np.maximum(share * reduce_s, reduce_s - backward_s) + np.maximum(share * gather_s, gather_s - forward_s)
+                shared, expert = self.shared[rows] * each[rows], self.expert[rows] * each[rows]
+                found_s[rows] = self._over_s(kind, shared, expert, rows)
+        size = (self.shared + self.expert) * grad
+        shown = self._bucketed_s(reduce_s, size, backward_s) + self._bucketed_s(gather_s, size, forward_s)
         exposed = np.where(plan.overlap_dp[:, None], shown, reduce_s + gather_s)
         early_s = self.kinds.rank * backward_s.max(axis=1, keepdims=True) / self.table.vpp[:, None]
         late_s = np.where(self.kinds.real, np.maximum(exposed - early_s, 0.0), 0.0).max(axis=1)

@@ -10,8 +10,7 @@ Ranges of fields left open:
 - `micro_batch`: divisors of a rank's share of the batch, up to 16;
 - `schedule`: the engine's, without and with virtual stages; `vpp`: 1, and what divides a stage's layers evenly, or 2
   and 4 where the stages do not;
-- `zero`: 0, 1 and 3 and the engine's default (stage 2 takes the time of 1 here, and saves memory only if gradients are
-  reduced in every micro-batch, which is not modelled); `recompute`: none, selective and full;
+- `zero`: 0 to 3; `recompute`: none, selective and full;
 - all else: the engine's default.
 
 Values that a user lists are all tried, also where they cannot run, so that a search can say why. A choice of ranks that
@@ -234,7 +233,7 @@ class TrainingPlans:
     def _choices(self, tp: int) -> list[tuple[Any, ...]]:
         """Values of all other fields, in the order of `Columns`; without tensor parallelism there is no `sp`."""
         space, default = self.space, self.engine.defaults
-        zero = space.zero or sorted({0, 1, 3, default.zero})
+        zero = space.zero or (0, 1, 2, 3)
         kinds = space.recompute or ("none", "selective", "full")
         again: list[tuple[int, int]] = [
             (RECOMPUTES.index(k), n) for k in kinds for n in (space.recompute_every or (1,)) if k == "full"

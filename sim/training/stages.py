@@ -12,7 +12,7 @@ from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.shape import WorkShape
-from sim.training.states import PARAM_BYTES, grad_bytes, layer_parameters
+from sim.training.states import PARAM_BYTES, end_vectors, grad_bytes, layer_parameters, vocabulary_rows
 from sim.training.vocabulary import embedding_work, head_work
 
 END_KERNELS = 12.0
@@ -53,6 +53,19 @@ def recomputed(kind: Recompute, every: int, *, forward: PassCost, work: LayerWor
         again = costs.pass_cost(o for o in work.forward if isinstance(o, Elementwise))
         return again.add(costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
     return PassCost()
+
+
+def bucketed_s(
+    comm_s: float, *, size_bytes: float, beside_s: float, plan: TrainingPlan, engine: TrainingEngineSpec
+) -> float:
+    """Time [s] that collectives of `comm_s` in buckets add to a pass of `beside_s`; all of it without overlap.
+
+    Compute is slower by the multiprocessors that they take, the last bucket never hides, nor does what lasts longer.
+    """
+    if not plan.overlap_dp:
+        return comm_s
+    last = min(1.0, engine.bucket_bytes.value / size_bytes) if size_bytes else 0.0
+    return max(engine.comm_units_frac.value * comm_s, last * comm_s, comm_s - beside_s)
 
 
 class StageModel:
@@ -119,6 +132,7 @@ class StageModel:
         for work in ends:
             for total, part in zip((forward, by_input, by_weight), self.work_cost(work), strict=True):
                 total.add(part)
+        hidden += self._add_reductions(layers, (by_input, by_weight), first=first, last=last)
         self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends))
         self._add_first_gather(layers, forward, by_weight)
         return StagePasses(forward, by_input, by_weight, again, hidden)
@@ -208,6 +222,38 @@ class StageModel:
         if self.plan.zero == 3 and self.plan.overlap_dp and layers:
             forward.parts_s["dp_comm"] += self._gather_s(layers[0][0])
             by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + self._scatter_s(layers[-1][0])
+
+    # ---- gradients that are reduced in every micro-batch (ZeRO-2) ----
+
+    def _add_reductions(
+        self, layers: list[tuple[LayerGroup, int]], backward: tuple[PassCost, PassCost], *, first: bool, last: bool
+    ) -> float:
+        """Adds what reducing a micro-batch's gradients leaves exposed where only a shard of them is kept.
+
+        A rank that keeps no whole gradients cannot add up those of several micro-batches before it reduces them, so
+        each backward pass ends with its reduction, in buckets behind it (DeepSpeed's stage 2 waits for them at the end
+        of every micro-step; Megatron-FSDP's `optim_grads` likewise). Returns what is hidden [s].
+        """
+        if self.plan.zero != 2:
+            return 0.0
+        counts = [
+            (count, layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)) for group, count in layers
+        ]
+        shared = sum(count * each for count, (each, _) in counts)
+        shared += vocabulary_rows(self.model, self.plan.tp, first=first, last=last and not self.spread_vocabulary)
+        shared += end_vectors(self.model, first=first, last=last)
+        expert, width = sum(count * each for count, (_, each) in counts), grad_bytes(self.plan)
+        reduce_s = self._over_groups("reduce_scatter", shared * width, expert * width)
+        by_input, by_weight = backward
+        shown_s = bucketed_s(
+            reduce_s,
+            size_bytes=(shared + expert) * width,
+            beside_s=by_input.total_s + by_weight.total_s,
+            plan=self.plan,
+            engine=self.engine,
+        )
+        by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + shown_s
+        return reduce_s - shown_s
 
     # ---- the host ----
 

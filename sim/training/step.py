@@ -35,7 +35,7 @@ from sim.training.ranks import boundary_groups, communication_groups
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Schedule
 from sim.training.spec import TrainingWorkload
-from sim.training.stages import StageModel, StagePasses
+from sim.training.stages import StageModel, StagePasses, bucketed_s
 from sim.training.states import PARAM_BYTES, RankParameters, grad_bytes, rank_parameters, update_bytes
 from sim.training.sustained import Sustained, sustained_of
 
@@ -252,19 +252,17 @@ class TrainingStep:
 
         Gradients are reduced in buckets behind the last backward pass, parameters gathered beside the first forward
         pass of the next step; both only if the plan overlaps, and the last bucket never hides. ZeRO-3 does both inside
-        the passes.
+        the passes, ZeRO-2 the first.
         """
         reduce_s, gather_s = self._reduction_s(self.parameters[device])
-        if not self.plan.overlap_dp:
-            return reduce_s + gather_s, 0.0
-        taken = self.engine.comm_units_frac.value
         held = [self.stages[stage] for stage in self.held[device]]
+        size = self.parameters[device].total * grad_bytes(self.plan)
         backward_s = sum(stage.backward_input.total_s + stage.backward_weight.total_s for stage in held)
         forward_s = sum(stage.forward.total_s for stage in held)
-        size = self.parameters[device].total * grad_bytes(self.plan)
-        last = min(1.0, self.engine.bucket_bytes.value / size) if size else 0.0
-        shown = max(taken * reduce_s, last * reduce_s, reduce_s - backward_s)
-        shown += max(taken * gather_s, last * gather_s, gather_s - forward_s)
+        shown = sum(
+            bucketed_s(comm_s, size_bytes=size, beside_s=beside_s, plan=self.plan, engine=self.engine)
+            for comm_s, beside_s in ((reduce_s, backward_s), (gather_s, forward_s))
+        )
         return shown, reduce_s + gather_s - shown
 
     def _reduction_s(self, own: RankParameters) -> tuple[float, float]:
@@ -274,7 +272,9 @@ class TrainingStep:
             return 0.0, 0.0
         kind = "all_reduce" if plan.zero == 0 else "reduce_scatter"
         parts = ((own.shared, "dp"), (own.expert, "expert_dp"))
-        reduce_s = sum(self.costs.collective_s(kind, size * width, group) for size, group in parts)
+        reduce_s = (
+            0.0 if plan.zero == 2 else sum(self.costs.collective_s(kind, size * width, group) for size, group in parts)
+        )
         if plan.zero == 0:
             return reduce_s, 0.0
         return reduce_s, sum(self.costs.collective_s("all_gather", size * PARAM_BYTES, group) for size, group in parts)

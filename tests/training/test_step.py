@@ -204,3 +204,25 @@ def test_scatter_gather_pays_where_stages_are_on_different_nodes(sp: bool) -> No
     assert shared < whole
     alone = {"tp": 1, "pp": 2}
     assert step_of({**alone, "scatter_gather": True}).step_s == step_of({**alone, "scatter_gather": False}).step_s
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_stage_2_reduces_gradients_in_every_micro_batch(overlap: bool) -> None:
+    """Stage 1 reduces them once a step, stage 2, which keeps a shard of them alone, once a micro-batch."""
+
+    def dp_comm(zero: int, batch: int) -> tuple[float, float]:
+        step = step_of({"zero": zero, "overlap_dp": overlap, "micro_batch": 2}, gpus=16, batch=batch)
+        comm_s = step.times.parts_s["dp_comm"] + step.times.hidden_s["dp_comm"]
+        return comm_s, step.costs.collective_s("reduce_scatter", 4.0 * step.parameters[0].total, "dp")
+
+    for micro_batches in (1, 2, 6):
+        (once_s, reduce_s), (each_s, _) = (dp_comm(zero, 32 * micro_batches) for zero in (1, 2))
+        assert each_s - once_s == pytest.approx((micro_batches - 1) * reduce_s)
+
+
+def test_stage_2_buys_memory_with_time() -> None:
+    steps = [step_of({"zero": zero, "overlap_dp": True}, gpus=16, batch=128) for zero in (1, 2, 3)]
+    times = [step.step_s for step in steps]
+    held = [step.peak_memory.gradients_bytes for step in steps]
+    assert times[0] < times[1] < times[2]
+    assert held[0] > held[1] == held[2]

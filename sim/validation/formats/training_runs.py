@@ -326,7 +326,7 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
         vpp = _assumed_chunks(line, pp, dp * micro_batch)
     plan["vpp"] = vpp if pp > 1 else 1
     plan.update(_recompute(line.text("recompute")))
-    plan.update(_sharding(line.text("sharding_offload")))
+    plan.update(_sharding(line.text("sharding_offload"), pp))
     if pp > 1 and "FSDP2" in line.text("sharding_offload"):
         plan["zero"] = 2  # with pipeline stages TorchTitan keeps gathered parameters until the step ends
     plan.update(_schedule(line, plan))
@@ -366,11 +366,16 @@ def _recompute(text: str) -> _Scenario:
     return {**found, "sp": True} if text.endswith("+ SP") else found
 
 
-def _sharding(text: str) -> _Scenario:
+def _sharding(text: str, pp: int) -> _Scenario:
+    """What data-parallel ranks share.
+
+    With pipeline stages, what sources call ZeRO-2 is Megatron-LM's distributed optimizer, which reduces whole gradients
+    once a step: DeepSpeed has no stage 2 with a pipeline, whose micro-batches would each need a reduction.
+    """
     if "ZeRO-3" in text or "FULL_SHARD" in text:
         return {"zero": 3}
     if "ZeRO-2" in text or text.startswith("FSDP (shard opt+grads"):
-        return {"zero": 2}
+        return {"zero": 2 if pp == 1 else 1}
     if "ZeRO-1" in text or "distributed optimizer" in text:
         return {"zero": 1}
     return {"zero": 0} if text.startswith("none") else {}
