@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sim.models import ModelSpec, attention_flops_per_key, model_flops_per_token, parameter_counts
+from sim.plans.training import Recompute
 from sim.training.blocks import blocks_of
 
 AttentionCount = Literal["full", "causal"]
@@ -38,6 +39,22 @@ def attention_forward_flops(model: ModelSpec, *, sequence: float, attention: Att
 def training_flops(model: ModelSpec, *, sequence: float, attention: AttentionCount = "full") -> float:
     """Model FLOPs of one sequence: forward, and twice that backward; no recomputation (PaLM, arXiv 2204.02311)."""
     return 3.0 * forward_flops(model, sequence=sequence, attention=attention)
+
+
+def recomputed_flops(
+    model: ModelSpec, *, sequence: float, kind: Recompute, every: int = 1, attention: AttentionCount = "full"
+) -> float:
+    """Matrix FLOPs of one sequence that recomputation adds, attention counted as in the model's own FLOPs.
+
+    Full: the layers' forward pass, of one layer in `every`. Selective: the attention core. Operators: every second
+    product.
+    """
+    per_token, per_logit = model_flops_per_token(model)
+    if kind == "full":
+        return (forward_flops(model, sequence=sequence, attention=attention) - sequence * per_logit) / every
+    if kind == "selective":
+        return attention_forward_flops(model, sequence=sequence, attention=attention)
+    return 0.5 * sequence * per_token if kind == "operators" else 0.0
 
 
 def palm_flops_per_token(model: ModelSpec, *, sequence: float, parameters: float | None = None) -> float:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sim.models import load_model
 from sim.training import Sustained, TrainingStep, job_metrics
+from sim.training.flops import recomputed_flops
 from sim.training.step import COMM_CAUSES
 from tests.training.builders import SMALL, gpt, resolved, step_of
 
@@ -38,8 +39,8 @@ def test_parts_sum_to_the_step(plan: dict[str, Any]) -> None:
 def test_no_step_beats_the_peak_of_its_devices(plan: dict[str, Any]) -> None:
     step = step_of(plan)
     metrics = job_metrics(step)
-    assert metrics["hfu_frac"] is not None
-    assert 0.0 < metrics["hfu_frac"] < 1.0
+    peak, _ = step.device.compute_rate("bf16")
+    assert 0.0 < step.times.hardware_flops < step.step_s * peak * step.plan.n_gpus
     assert 0.0 <= metrics["exposed_comm_frac"] < 1.0
     by_dimension = sum(metrics[f"exposed_{cause}_frac"] for cause in COMM_CAUSES)
     assert by_dimension == pytest.approx(metrics["exposed_comm_frac"])
@@ -226,3 +227,26 @@ def test_stage_2_buys_memory_with_time() -> None:
     held = [step.peak_memory.gradients_bytes for step in steps]
     assert times[0] < times[1] < times[2]
     assert held[0] > held[1] == held[2]
+
+
+@every_plan
+@pytest.mark.parametrize("attention", ["full", "causal"])
+def test_hardware_flops_are_those_of_the_model_and_of_what_is_computed_again(
+    plan: dict[str, Any], attention: str
+) -> None:
+    metrics = job_metrics(step_of(plan, mfu_attention=attention))
+    if plan.get("recompute", "none") == "none":
+        assert metrics["hfu_frac"] == metrics["mfu_frac"]
+    else:
+        assert metrics["hfu_frac"] > metrics["mfu_frac"]
+
+
+def test_recomputation_counted_is_recomputation_done() -> None:
+    """Where plain attention computes the whole square, what is counted is what the operators add up to."""
+    for plan in ({"recompute": "full"}, {"recompute": "full", "recompute_every": 2}, {"recompute": "selective"}):
+        with_it, without = (step_of({**each, "tp": 4}, attention="plain") for each in (plan, {}))
+        added = with_it.times.hardware_flops - without.times.hardware_flops
+        counted = 32 * recomputed_flops(
+            with_it.model, sequence=1024, kind=with_it.plan.recompute, every=with_it.plan.recompute_every
+        )
+        assert added == pytest.approx(counted, rel=1e-9)
