@@ -24,6 +24,7 @@ from sim.training.space import Rejected, TrainingPlans
 from sim.training.spec import CheckpointSpec, TrainingWorkload
 from sim.training.step import COMM_CAUSES, StepTimes, TrainingStep
 from sim.training.sustained import Sustained, SustainedSpec, sustained_of
+from sim.training.timeline import memory_by_stage, memory_over_time, replayed_or_none
 
 __all__ = [
     "COMM_CAUSES",
@@ -60,9 +61,12 @@ __all__ = [
     "job_metrics",
     "layer_activation_bytes",
     "megatron_command",
+    "memory_by_stage",
+    "memory_over_time",
     "overlap",
     "pass_graph",
     "replay",
+    "replayed_or_none",
     "resolve_training",
     "sent_behind",
     "sharded_layers",

@@ -377,8 +377,7 @@ class TrainingStep:
     @cached_property
     def memory(self) -> list[RankMemory]:
         """Memory of a rank of each pipeline stage, at its peak."""
-        kept = np.array([self._kept_bytes(stage) for stage in range(self.plan.stages)])
-        peaks = self._graph.peak(kept, kept)
+        peaks = self._graph.peak(self.kept_bytes, self.kept_bytes)
         found = []
         for device in range(self.plan.pp):
             own = self.parameters[device]
@@ -386,6 +385,11 @@ class TrainingStep:
             working, buffers = self._working_bytes(device), buffer_bytes(own, self.plan, self.engine)
             found.append(RankMemory(*states, float(peaks[device]), working, buffers))
         return found
+
+    @cached_property
+    def kept_bytes(self) -> Array:
+        """What a micro-batch keeps of each virtual stage until its backward pass [B], shape `(virtual_stages,)`."""
+        return np.array([self._kept_bytes(stage) for stage in range(self.plan.stages)])
 
     @property
     def peak_memory(self) -> RankMemory:
