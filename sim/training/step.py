@@ -158,6 +158,19 @@ class TrainingStep:
         """All passes of the step, replayed."""
         return self._replayed(self._sends_s())
 
+    @property
+    def _pipeline_s(self) -> float:
+        """Time [s] that the pipeline adds to a step: to the end of the last device, or where none waits for the others
+        between steps, of the device with the longest way from its own first pass to its last."""
+        return self._period_s(self.pipeline)
+
+    def _period_s(self, pipeline: PipelineTimes) -> float:
+        return pipeline.span_s if self.schedule.checks_step_late else pipeline.end_s
+
+    def _idle_s(self) -> Array:
+        """Seconds of that time in which each device neither computes nor sends, shape `(pp,)`."""
+        return self._pipeline_s - self.pipeline.busy_s - self.pipeline.blocked_s
+
     def _replayed(self, send_s: Array | float) -> PipelineTimes:
         times = StageTimes(
             forward_s=np.array([stage.forward.total_s for stage in self.stages]),
@@ -286,10 +299,13 @@ class TrainingStep:
     @cached_property
     def _late_s(self) -> float:
         """Time [s] from the end of the last pass until all gradients are reduced."""
-        pipeline = self.pipeline
-        ends = (float(pipeline.finish_s[pipeline.graph.of_device(device)].max()) for device in range(self.plan.pp))
-        synced = max(end + exposed for end, (exposed, _) in zip(ends, self._reductions_s, strict=True))
-        return max(synced - pipeline.end_s, 0.0) + self._tied_embedding_s()
+        pipeline, late = self.pipeline, self.schedule.checks_step_late
+        synced = 0.0
+        for device, (exposed, _) in enumerate(self._reductions_s):
+            own = pipeline.graph.of_device(device)
+            begin = float(pipeline.start_s[own].min()) if late else 0.0
+            synced = max(synced, float(pipeline.finish_s[own].max()) - begin + exposed)
+        return max(synced - self._pipeline_s, 0.0) + self._tied_embedding_s()
 
     @cached_property
     def _update_s(self) -> float:
@@ -299,7 +315,7 @@ class TrainingStep:
     @property
     def step_s(self) -> float:
         """Time between the ends of successive steps [s]."""
-        return self.pipeline.end_s + self._late_s + self._update_s + self.engine.step_s.value
+        return self._pipeline_s + self._late_s + self._update_s + self.engine.step_s.value
 
     @cached_property
     def times(self) -> StepTimes:
@@ -315,8 +331,8 @@ class TrainingStep:
             step_s=self.step_s,
             parts_s=parts,
             hidden_s={"dp_comm": inside + self._reductions_s[critical][1]},
-            bubble_s=float(pipeline.idle_s.mean()),
-            busy_s=float((pipeline.end_s - pipeline.idle_s).mean()),
+            bubble_s=float(self._idle_s().mean()),
+            busy_s=float((pipeline.busy_s + pipeline.blocked_s).mean()),
             hardware_flops=self._hardware_flops(),
         )
 
@@ -339,8 +355,8 @@ class TrainingStep:
         busy_s = sum(parts.values())
         parts = _without(parts, busy_s - float(pipeline.busy_s[device]))
         if self.plan.pp > 1:
-            idle_s = max(0.0, float(pipeline.idle_s[device]))
-            late_s = min(idle_s, max(0.0, pipeline.end_s - self._replayed(0.0).end_s))
+            idle_s = max(0.0, float(self._idle_s()[device]))
+            late_s = min(idle_s, max(0.0, self._pipeline_s - self._period_s(self._replayed(0.0))))
             parts["pp_comm"] = late_s + float(pipeline.blocked_s[device])
             parts["bubble"] = idle_s - late_s
         return parts
