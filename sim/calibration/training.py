@@ -53,7 +53,6 @@ FREE_NUMBERS: Final = (
     FreeNumber("h100-96-500w", "linear"),
     FreeNumber("megatron-deepspeed", "launch_s", 1.0),
     FreeNumber("megatron-deepspeed", "step_s", 1.0),
-    FreeNumber("deepspeed", "network_frac"),
     FreeNumber("fsdp", "attention_frac"),
     FreeNumber("fsdp", "stream_passes"),
     FreeNumber("torchtitan", "stream_passes"),

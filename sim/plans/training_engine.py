@@ -82,6 +82,8 @@ class TrainingEngineSpec(Spec):
         optimizer_bytes: Memory traffic of the optimizer per parameter, gradient scaling and clipping included.
         comm_units_frac: Share of the device's multiprocessors that a collective takes from compute beside it.
         tp_hidden_frac: Share of tensor-parallel communication that chunked overlap hides.
+        overlap_scatter: Whether gradients of sharded parameters are reduced beside compute where communication overlaps
+            at all; otherwise only gathers are ahead of their use.
         bucket_bytes: Gradients that are reduced together.
         param_master: Whether 16-bit parameters have a copy in 32 bits beside the optimizer's moments.
         gather_dtype: Format in which sharded parameters are gathered.
@@ -107,6 +109,7 @@ class TrainingEngineSpec(Spec):
     optimizer_bytes: Sourced[float]
     comm_units_frac: Sourced[Frac]
     tp_hidden_frac: Sourced[Frac]
+    overlap_scatter: bool = True
     bucket_bytes: Sourced[DataBytes]
     param_master: bool = True
     gather_dtype: Literal["bf16", "fp32"] = "bf16"
