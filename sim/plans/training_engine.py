@@ -88,6 +88,7 @@ class TrainingEngineSpec(Spec):
         param_master: Whether 16-bit parameters have a copy in 32 bits beside the optimizer's moments.
         gather_dtype: Format in which sharded parameters are gathered.
         logit_bytes: Bytes per logit alive at the peak of the loss.
+        compiled_logit_bytes: The same where a compiler fuses kernels; None if that changes nothing.
         context_bytes: Memory outside the framework's allocator.
         refs: Sources by key.
         note: What a reader must know.
@@ -114,9 +115,15 @@ class TrainingEngineSpec(Spec):
     param_master: bool = True
     gather_dtype: Literal["bf16", "fp32"] = "bf16"
     logit_bytes: Sourced[float]
+    compiled_logit_bytes: Sourced[float] | None = None
     context_bytes: Sourced[DataBytes]
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
+
+    def peak_logit_bytes(self, compiled: bool) -> float:
+        """Bytes per logit alive at the peak of the loss, with or without fused kernels."""
+        fused = self.compiled_logit_bytes if compiled else None
+        return (fused or self.logit_bytes).value
 
 
 def load_training_engine(name: str) -> TrainingEngineSpec:

@@ -409,7 +409,7 @@ class TrainingStep:
             for group, _ in layers_of_stage(self.model, plan.layers_per_stage, stage):
                 everything = layer_activation_bytes(self.model, group, shape)
                 layer = max(layer, everything - kept_layer_bytes(self.model, group, shape, plan))
-        loss = loss_bytes(self.model, shape, logit_bytes=self.engine.logit_bytes.value)
+        loss = loss_bytes(self.model, shape, logit_bytes=self.engine.peak_logit_bytes(plan.compiled))
         if self.spreads_vocabulary:
             return max(layer, loss / plan.pp)
         return max(layer, loss if plan.stages - 1 in self.held[device] else 0.0)

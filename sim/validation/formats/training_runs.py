@@ -332,7 +332,8 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     plan.update(_recompute(line.text("recompute")))
     plan.update(_sharding(line.text("sharding_offload")))
     if pp > 1 and "FSDP2" in line.text("sharding_offload"):
-        plan["zero"] = 2  # with pipeline stages TorchTitan keeps gathered parameters until the step ends
+        # With pipeline stages FSDP2 keeps gathered parameters, and gradients unreduced, until the last micro-batch.
+        plan["zero"] = 1
     plan.update(_schedule(line, plan))
     precision = line.text("precision")
     if "compile" in precision:
