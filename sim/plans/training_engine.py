@@ -84,10 +84,13 @@ class TrainingEngineSpec(Spec):
         optimizer_bytes: Memory traffic of the optimizer per parameter, gradient scaling and clipping included.
         comm_units_frac: Share of the device's multiprocessors that a collective takes from compute beside it.
         tp_hidden_frac: Share of tensor-parallel communication that chunked overlap hides.
+        overlap_scatter: Whether gradients of sharded parameters are reduced beside compute where communication overlaps
+            at all; otherwise only gathers are ahead of their use.
         bucket_bytes: Gradients that are reduced together.
         param_master: Whether 16-bit parameters have a copy in 32 bits beside the optimizer's moments.
         gather_dtype: Format in which sharded parameters are gathered.
         logit_bytes: Bytes per logit alive at the peak of the loss.
+        compiled_logit_bytes: The same where a compiler fuses kernels; None if that changes nothing.
         context_bytes: Memory outside the framework's allocator.
         refs: Sources by key.
         note: What a reader must know.
@@ -109,13 +112,20 @@ class TrainingEngineSpec(Spec):
     optimizer_bytes: Sourced[float]
     comm_units_frac: Sourced[Frac]
     tp_hidden_frac: Sourced[Frac]
+    overlap_scatter: bool = True
     bucket_bytes: Sourced[DataBytes]
     param_master: bool = True
     gather_dtype: Literal["bf16", "fp32"] = "bf16"
     logit_bytes: Sourced[float]
+    compiled_logit_bytes: Sourced[float] | None = None
     context_bytes: Sourced[DataBytes]
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
+
+    def peak_logit_bytes(self, compiled: bool) -> float:
+        """Bytes per logit alive at the peak of the loss, with or without fused kernels."""
+        fused = self.compiled_logit_bytes if compiled else None
+        return (fused or self.logit_bytes).value
 
 
 def load_training_engine(name: str) -> TrainingEngineSpec:

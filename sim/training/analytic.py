@@ -23,6 +23,7 @@ from sim.models import Elementwise, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.training.columns import RECOMPUTES, Flags, Ints, Members, PlanTable
 from sim.training.costing import KERNEL_FAMILY
+from sim.training.host import pass_s
 from sim.training.layout_kinds import LayoutKinds, layout_kinds
 from sim.training.plan import TrainingPlan
 from sim.training.ranks import Lattice
@@ -194,8 +195,8 @@ class _Block:
         backward = backward + self._reduced_s(backward)
         real = kinds.stages > 0
         return (
-            np.where(real, np.maximum(forward, host_forward) + once_s + gathered_s, 0.0),
-            np.where(real, np.maximum(backward, host_backward) + scattered_s, 0.0),
+            np.where(real, pass_s(forward, host_forward) + once_s + gathered_s, 0.0),
+            np.where(real, pass_s(backward, host_backward) + scattered_s, 0.0),
         )
 
     def _stage(self, layer: Array, first: Array, last: Array) -> Array:
@@ -233,9 +234,14 @@ class _Block:
         """What sharded parameters add to the forward and the backward pass of a layer [s]."""
         gather_s, scatter_s = self._layer_moves_s
         shown = []
-        for comm_s, beside_s in ((gather_s, self.unit.forward_s), (gather_s + scatter_s, self.unit.backward_s)):
+        none = np.zeros(scatter_s.shape)
+        behind_s, waited_s = (scatter_s, none) if self.engine.overlap_scatter else (none, scatter_s)
+        for comm_s, beside_s, alone_s in (
+            (gather_s, self.unit.forward_s, none),
+            (gather_s + behind_s, self.unit.backward_s, waited_s),
+        ):
             hidden = np.maximum(self.engine.comm_units_frac.value * comm_s, comm_s - beside_s)
-            shown.append(np.where(self.plan.overlap_dp[:, None], hidden, comm_s))
+            shown.append(np.where(self.plan.overlap_dp[:, None], hidden, comm_s) + alone_s)
         return shown[0], shown[1]
 
     def _first_gather_s(self) -> tuple[Array, Array]:

@@ -36,13 +36,15 @@ class PipelineTotals:
     Attributes:
         graph: Passes of a step with the same peaks, if not of this one.
         end_s: From the first start to the last end [s].
-        device_end_s: When each device has run its last pass [s], shape `(stages,)`.
+        device_start_s: When each device begins its first pass [s], shape `(stages,)`.
+        device_end_s: When each device has run its last pass [s], likewise.
         busy_s: Seconds each device computes, likewise.
         blocked_s: Seconds each device is held up by sending, likewise.
     """
 
     graph: PassGraph = field(repr=False)
     end_s: float
+    device_start_s: Array
     device_end_s: Array
     busy_s: Array
     blocked_s: Array
@@ -50,7 +52,12 @@ class PipelineTotals:
     @classmethod
     def of(cls, run: PipelineTimes) -> PipelineTotals:
         """Those of a whole replay."""
-        return cls(run.graph, run.end_s, run.device_end_s, run.busy_s, run.blocked_s)
+        return cls(run.graph, run.end_s, run.device_start_s, run.device_end_s, run.busy_s, run.blocked_s)
+
+    @property
+    def span_s(self) -> float:
+        """From a device's first start to its last end [s], longest of all devices; see `PipelineTimes`."""
+        return float((self.device_end_s - self.device_start_s).max())
 
     @property
     def idle_s(self) -> Array:
@@ -144,6 +151,7 @@ class _Fold:
         short, graph, count, parts = self.short, self.graph, self.periods.count, self.periods.parts
         state = Swept.nothing(graph)
         self._sweep(parts[: count + 1], state)
+        device_start_s = _of(state.start, graph.first_passes)
         while more > 0:
             ahead = self._repeats(state, more)
             if ahead:
@@ -155,8 +163,14 @@ class _Fold:
             more -= again
         self._sweep(parts[count + 1 :], state)
         busy_s, blocked_s = short.loads_s()
-        device_end_s = np.array(state.finish)[graph.last_passes]
-        return PipelineTotals(graph, max(state.free[: graph.stages]), device_end_s, busy_s * scale, blocked_s * scale)
+        return PipelineTotals(
+            graph,
+            end_s=max(state.free[: graph.stages]),
+            device_start_s=device_start_s,
+            device_end_s=_of(state.finish, graph.last_passes),
+            busy_s=busy_s * scale,
+            blocked_s=blocked_s * scale,
+        )
 
     def _sweep(self, parts: Sequence[list[tuple[int, int, int, int, int]]], state: Swept) -> None:
         for part in parts:

@@ -73,6 +73,11 @@ class PassGraph:
         return slice(int(first), int(last))
 
     @property
+    def first_passes(self) -> Ints:
+        """The first pass of each device, shape `(stages,)`."""
+        return np.searchsorted(self.device, np.arange(self.stages))
+
+    @property
     def last_passes(self) -> Ints:
         """The last pass of each device, shape `(stages,)`."""
         return np.searchsorted(self.device, np.arange(1, self.stages + 1)) - 1

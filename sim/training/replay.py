@@ -79,6 +79,11 @@ class PipelineTimes:
         return self.end_s - self.busy_s - self.blocked_s
 
     @property
+    def device_start_s(self) -> Array:
+        """When each device begins its first pass [s], shape `(stages,)`."""
+        return self.start_s[self.graph.first_passes]
+
+    @property
     def device_end_s(self) -> Array:
         """When each device has run its last pass [s], shape `(stages,)`."""
         return self.finish_s[self.graph.last_passes]
@@ -100,8 +105,7 @@ class PipelineTimes:
         The step time in a steady run where no device waits for the others between steps, as in the zero-bubble
         papers, which check the optimizer's step afterwards (Qi et al. 2024).
         """
-        spans = [self.graph.of_device(device) for device in range(self.graph.stages)]
-        return float(max(self.finish_s[span].max() - self.start_s[span].min() for span in spans))
+        return float((self.device_end_s - self.device_start_s).max())
 
     @property
     def span_bubble_frac(self) -> float:

@@ -9,6 +9,7 @@ from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.plans.training import Recompute
 from sim.training.costing import PassCost, TrainingCosts
+from sim.training.host import pass_s
 from sim.training.layer import LayerWork, layer_work
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.shape import WorkShape
@@ -186,7 +187,8 @@ class StageModel:
         gather_s, scatter_s = self._gather_s(group), self._scatter_s(group)
         backward_s = by_input.total_s + by_weight.total_s
         shown_forward = self.exposed_s(gather_s, beside_s=forward.total_s)
-        shown_backward = self.exposed_s(gather_s + scatter_s, beside_s=backward_s)
+        behind_s, waited_s = (gather_s + scatter_s, 0.0) if self.engine.overlap_scatter else (gather_s, scatter_s)
+        shown_backward = self.exposed_s(behind_s, beside_s=backward_s) + waited_s
         forward.parts_s["dp_comm"] = shown_forward
         by_input.parts_s["dp_comm"] = shown_backward
         return max(0.0, 2.0 * gather_s + scatter_s - shown_forward - shown_backward)
@@ -260,8 +262,7 @@ class StageModel:
     def _add_host_waits(self, layers: int, passes: tuple[PassCost, PassCost, PassCost], *, ends: int) -> None:
         """Adds the time that the device waits for the host, which launches kernel after kernel ahead of it.
 
-        The host runs ahead while kernels are long, so a pass lasts as long as the slower of the two, over the whole
-        stage; recomputation launches the forward kernels again.
+        Over the whole stage, by `pass_s`; recomputation launches the forward kernels again.
         """
         engine, plan = self.engine, self.plan
         kept = engine.compiled_kernels_frac.value if plan.compiled else 1.0
@@ -271,9 +272,9 @@ class StageModel:
         kernels_backward = layers * engine.kernels.backward.value + 2.0 * ends * END_KERNELS
         if plan.recompute in ("full", "operators"):
             kernels_backward += layers * engine.kernels.forward.value / plan.recompute_every
-        waits = max(0.0, kernels_forward * one - forward.total_s)
+        waits = float(pass_s(forward.total_s, kernels_forward * one)) - forward.total_s
         forward.parts_s["host"] = waits + engine.micro_batch_s.value / plan.vpp
         device_s = by_input.total_s + by_weight.total_s
-        waits = max(0.0, kernels_backward * one - device_s)
+        waits = float(pass_s(device_s, kernels_backward * one)) - device_s
         for part in (by_input, by_weight):
             part.parts_s["host"] = waits * (part.total_s / device_s if device_s else 0.5)

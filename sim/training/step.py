@@ -161,6 +161,19 @@ class TrainingStep:
         """What all passes of the step take on each pipeline stage."""
         return self._folded(self._times(self._sends_s()))
 
+    @property
+    def _pipeline_s(self) -> float:
+        """Time [s] that the pipeline adds to a step: to the end of the last device, or where none waits for the others
+        between steps, of the device with the longest way from its own first pass to its last."""
+        return self._period_s(self.pipeline)
+
+    def _period_s(self, pipeline: PipelineTotals) -> float:
+        return pipeline.span_s if self.schedule.checks_step_late else pipeline.end_s
+
+    def _idle_s(self) -> Array:
+        """Seconds of that time in which each device neither computes nor sends, shape `(pp,)`."""
+        return self._pipeline_s - self.pipeline.busy_s - self.pipeline.blocked_s
+
     def replayed(self) -> PipelineTimes:
         """Every pass of the step."""
         plan = self.plan
@@ -304,10 +317,11 @@ class TrainingStep:
     @cached_property
     def _late_s(self) -> float:
         """Time [s] from the end of the last pass until all gradients are reduced."""
-        pipeline = self.pipeline
-        ends: list[float] = pipeline.device_end_s.tolist()
-        synced = max(end + exposed for end, (exposed, _) in zip(ends, self._reductions_s, strict=True))
-        return max(synced - pipeline.end_s, 0.0) + self._tied_embedding_s()
+        pipeline, late = self.pipeline, self.schedule.checks_step_late
+        begins_s = pipeline.device_start_s if late else np.zeros(self.plan.pp)
+        exposed_s = np.array([exposed for exposed, _ in self._reductions_s])
+        synced_s = float((pipeline.device_end_s - begins_s + exposed_s).max())
+        return max(synced_s - self._pipeline_s, 0.0) + self._tied_embedding_s()
 
     @cached_property
     def _update_s(self) -> float:
@@ -317,7 +331,7 @@ class TrainingStep:
     @property
     def step_s(self) -> float:
         """Time between the ends of successive steps [s]."""
-        return self.pipeline.end_s + self._late_s + self._update_s + self.engine.step_s.value
+        return self._pipeline_s + self._late_s + self._update_s + self.engine.step_s.value
 
     @cached_property
     def times(self) -> StepTimes:
@@ -333,8 +347,8 @@ class TrainingStep:
             step_s=self.step_s,
             parts_s=parts,
             hidden_s={"dp_comm": inside + self._reductions_s[critical][1]},
-            bubble_s=float(pipeline.idle_s.mean()),
-            busy_s=float((pipeline.end_s - pipeline.idle_s).mean()),
+            bubble_s=float(self._idle_s().mean()),
+            busy_s=float((pipeline.busy_s + pipeline.blocked_s).mean()),
             hardware_flops=self._hardware_flops(),
         )
 
@@ -357,8 +371,8 @@ class TrainingStep:
         busy_s = sum(parts.values())
         parts = _without(parts, busy_s - float(pipeline.busy_s[device]))
         if self.plan.pp > 1:
-            idle_s = max(0.0, float(pipeline.idle_s[device]))
-            late_s = min(idle_s, max(0.0, pipeline.end_s - self._folded(self._times(0.0)).end_s))
+            idle_s = max(0.0, float(self._idle_s()[device]))
+            late_s = min(idle_s, max(0.0, self._pipeline_s - self._period_s(self._folded(self._times(0.0)))))
             parts["pp_comm"] = late_s + float(pipeline.blocked_s[device])
             parts["bubble"] = idle_s - late_s
         return parts
@@ -422,7 +436,7 @@ class TrainingStep:
             for group, _ in layers_of_stage(self.model, plan.layers_per_stage, stage):
                 everything = layer_activation_bytes(self.model, group, shape)
                 layer = max(layer, everything - kept_layer_bytes(self.model, group, shape, plan))
-        loss = loss_bytes(self.model, shape, logit_bytes=self.engine.logit_bytes.value)
+        loss = loss_bytes(self.model, shape, logit_bytes=self.engine.peak_logit_bytes(plan.compiled))
         if self.spreads_vocabulary:
             return max(layer, loss / plan.pp)
         return max(layer, loss if plan.stages - 1 in self.held[device] else 0.0)

@@ -184,7 +184,7 @@ class _Base:
             sum(part.parts_s.get(_STREAM, 0.0) for part in first),
             sum(part.parts_s.get(_STREAM, 0.0) for part in last),
             sum(part.flops for part in (*first, *last)),
-            loss_bytes(model, shape, logit_bytes=self.tables.engine.logit_bytes.value),
+            loss_bytes(model, shape, logit_bytes=self.tables.engine.peak_logit_bytes(plan.compiled)),
             end_activation_bytes(model, shape, first=True, last=False),
             end_activation_bytes(model, shape, first=False, last=True),
             padded_vocab(model, plan.tp) * model.hidden_size / plan.tp,

@@ -40,7 +40,7 @@ def test_the_fold_is_the_whole(name: str, stages: int, chunks: int, microbatches
     for label, times in cases(stages * chunks).items():
         whole, fold = replay(schedule, times, **layout), folded(schedule, times, **layout)  # type: ignore[arg-type]
         assert fold.end_s == pytest.approx(whole.end_s, rel=1e-9), label
-        for key in ("device_end_s", "busy_s", "blocked_s", "idle_s"):
+        for key in ("device_start_s", "device_end_s", "span_s", "busy_s", "blocked_s", "idle_s"):
             np.testing.assert_allclose(getattr(fold, key), getattr(whole, key), rtol=1e-9, atol=1e-6, err_msg=label)
         np.testing.assert_allclose(fold.graph.peak(activation, activation), whole.peak(activation, activation))
         short += fold.graph.microbatches < microbatches

@@ -87,11 +87,14 @@ class Schedule(ABC):
         splits_backward: Whether it runs I and W apart instead of one B.
         model_copies: How many times the pipeline holds the parameters: 2 where it is bidirectional.
         forward_only: No backward passes at all.
+        checks_step_late: Devices go on to the next step without waiting for each other, and take the update back in the
+            rare case that a late check of the gradients' norm fails (Qi et al. 2024, arXiv:2401.10241, section 4).
     """
 
     splits_backward: ClassVar[bool] = False
     model_copies: ClassVar[int] = 1
     forward_only: ClassVar[bool] = False
+    checks_step_late: ClassVar[bool] = False
 
     @property
     def barriers(self) -> int:

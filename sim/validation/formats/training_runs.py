@@ -68,6 +68,10 @@ _SCRIPTS: Final = {
 }
 """What the published scripts of Megatron-LM's SC'21 runs fix (examples/sc21)."""
 
+_TP_OVERLAPS: Final = ("Megatron-Core README", "NeMo 24.07")
+"""Sources whose text or scripts turn tensor-parallel overlap on: `--tp-comm-overlap` in the README of Megatron-Core
+(which says so of all its runs), `ub_tp_comm_overlap` in the launcher's configurations of NeMo."""
+
 _SHIPPED: Final = {"DeepSeek-V3": "deepseek-v3", "Mixtral-8x7B": "mixtral-8x7b"}
 """Models whose shape a row cannot hold: latent attention, dense first layers, experts."""
 
@@ -328,12 +332,14 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     plan.update(_recompute(line.text("recompute")))
     plan.update(_sharding(line.text("sharding_offload"), pp))
     if pp > 1 and "FSDP2" in line.text("sharding_offload"):
-        plan["zero"] = 2  # with pipeline stages TorchTitan keeps gathered parameters until the step ends
+        # With pipeline stages FSDP2 keeps gathered parameters, and gradients unreduced, until the last micro-batch.
+        plan["zero"] = 1
     plan.update(_schedule(line, plan))
     precision = line.text("precision")
     if "compile" in precision:
         plan["compiled"] = True
-    if "AsyncTP" in precision or "async TP" in line.text("model"):
+    told = "AsyncTP" in precision or "async TP" in line.text("model")
+    if told or (tp > 1 and any(source in line.text("source") for source in _TP_OVERLAPS)):
         plan["overlap_tp"] = True
     return micro_batch, plan
 
