@@ -23,6 +23,7 @@ _DTYPES: Final = {
 _NEAREST: Final = {
     "fp8": ("fp8_block", "int8", "bf16"),
     "fp8_block": ("fp8", "bf16"),
+    "fp8_rowwise": ("fp8", "fp8_block", "bf16"),
     "nvfp4": ("fp8_block", "fp8", "bf16"),
     "int8": ("fp8", "bf16"),
     "w8a16": ("bf16",),

@@ -20,7 +20,7 @@ from sim.models.dtypes import (
 from sim.models.expand import sequence_operators, token_operators
 from sim.models.hf import from_config, read_config
 from sim.models.load import load_model, packaged_configs
-from sim.models.looking_back import decode_operators, prefill_operators
+from sim.models.looking_back import decode_operators, prefill_operators, state_scan
 from sim.models.mixers import (
     GQA,
     MLA,
@@ -125,6 +125,7 @@ __all__ = [
     "state_bytes_per_sequence",
     "state_bytes_rank",
     "state_flops_per_token",
+    "state_scan",
     "token_operators",
     "weight_bytes",
 ]

@@ -26,6 +26,7 @@ FORMATS: Final = {
     "bf16": NumberFormat(2.0, "bf16"),
     "fp16": NumberFormat(2.0, "fp16"),
     "fp8": NumberFormat(1.0, "fp8"),
+    "fp8_rowwise": NumberFormat(1.0, "fp8"),
     "fp8_block": NumberFormat(1.0 + 4.0 / (128 * 128), "fp8"),
     "mxfp8": NumberFormat(1.0 + 1.0 / 32, "fp8"),
     "int8": NumberFormat(1.0, "int8"),
@@ -33,8 +34,9 @@ FORMATS: Final = {
     "mxfp4": NumberFormat(0.5 + 1.0 / 32, "bf16"),
     "nvfp4": NumberFormat(0.5 + 1.0 / 16, "fp4"),
 }
-"""fp8_block: one fp32 scale per 128 x 128 (DeepSeek-V3); int4: one fp16 scale per group of 128 (AWQ, GPTQ); mxfp4 and
-mxfp8: one 8-bit scale per 32 (OCP Microscaling 1.0); nvfp4: one fp8 scale per 16 (NVIDIA)."""
+"""fp8_rowwise: one fp32 scale per row of either operand (CUTLASS, torchao); fp8_block: one fp32 scale per 128 x 128
+(DeepSeek-V3); int4: one fp16 scale per group of 128 (AWQ, GPTQ); mxfp4 and mxfp8: one 8-bit scale per 32 (OCP
+Microscaling 1.0); nvfp4: one fp8 scale per 16 (NVIDIA)."""
 
 ALIASES: Final = {
     "fp4": "nvfp4",

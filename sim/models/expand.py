@@ -36,7 +36,7 @@ from sim.models.operators import (
     repeated,
 )
 from sim.models.shard import Shard, layers_of
-from sim.models.spec import FeedForward, ModelSpec, MoE
+from sim.models.spec import FeedForward, LayerGroup, ModelSpec, MoE
 from sim.models.streams import mixer_streams
 
 _EXPERT_CHOICE_BYTES = 8.0  # index and weight of a chosen expert, 4 bytes each
@@ -54,13 +54,14 @@ def token_operators(model: ModelSpec, shard: Shard, tokens: Array) -> list[Opera
     """
     hidden_bytes = _hidden_bytes(model, tokens)
     operators = _entry(model, shard, tokens)
-    for (mixer, ffn), count in _distinct_layers(model, shard).items():
-        blocks = (mixer is not None) + (ffn is not None)
+    for layer, count in _distinct_layers(model, shard).items():
         one = [
-            *([] if mixer is None else _mixer(model, shard, mixer, tokens)),
-            *([] if ffn is None else _feed_forward(model, shard, ffn, tokens)),
-            _stream(model, "add_norm", 4.0 * hidden_bytes, model.norms_per_layer * blocks / 2),
-            *_stream_mixing(model, tokens, blocks),
+            *([] if layer.attention is None else _mixer(model, shard, layer.attention, tokens)),
+            *([] if layer.ffn is None else _feed_forward(model, shard, layer.ffn, tokens)),
+            *_reduced(layer, shard, hidden_bytes),
+            _stream(model, "add_norm", 4.0 * hidden_bytes, model.norms_per_layer * layer.blocks / 2),
+            *([_stream(model, "branch_add", 3.0 * hidden_bytes)] if layer.parallel else []),
+            *_stream_mixing(model, tokens, layer.blocks),
         ]
         operators += [repeated(operator, operator.count * count) for operator in one]
     if shard.last:
@@ -68,15 +69,26 @@ def token_operators(model: ModelSpec, shard: Shard, tokens: Array) -> list[Opera
     return operators
 
 
-def _distinct_layers(model: ModelSpec, shard: Shard) -> dict[tuple[Mixer | None, FeedForward | None], int]:
+def _distinct_layers(model: ModelSpec, shard: Shard) -> dict[LayerGroup, int]:
     """Layers of the shard by what their token-wise work depends on, and how many there are."""
-    layers: dict[tuple[Mixer | None, FeedForward | None], int] = {}
+    layers: dict[LayerGroup, int] = {}
     for group, count in layers_of(model, shard):
         mixer = group.attention
         if isinstance(mixer, GQA):
             mixer = mixer.model_copy(update={"window": None})
-        layers[mixer, group.ffn] = layers.get((mixer, group.ffn), 0) + count
+        one = group.model_copy(update={"count": 1, "attention": mixer, "kept_16bit": False})
+        layers[one] = layers.get(one, 0) + count
     return layers
+
+
+def _reduced(layer: LayerGroup, shard: Shard, hidden_bytes: Array) -> list[Operator]:
+    """What tensor-parallel ranks sum up: the result of every branch, or of both together where they are parallel."""
+    if shard.tp == 1:
+        return []
+    if layer.parallel:
+        return [_reduce("branches", hidden_bytes)]
+    parts = (("attention", layer.attention), ("ffn", layer.ffn))
+    return [_reduce(name, hidden_bytes) for name, branch in parts if branch is not None]
 
 
 def _entry(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
@@ -143,7 +155,7 @@ def _mixer(model: ModelSpec, shard: Shard, mixer: Mixer, tokens: Array) -> list[
     element = activation_bytes(model.dtype)
     for name, moved_bytes in mixer_streams(mixer, shard, element, rotary=not model.learned_positions):
         operators.append(_stream(model, name, moved_bytes * tokens))
-    return [*operators, _reduce("attention", _hidden_bytes(model, tokens))] if shard.tp > 1 else operators
+    return operators
 
 
 def _stream_mixing(model: ModelSpec, tokens: Array, blocks: int) -> list[Operator]:
@@ -173,10 +185,8 @@ def _stream_mixing(model: ModelSpec, tokens: Array, blocks: int) -> list[Operato
 
 def _feed_forward(model: ModelSpec, shard: Shard, ffn: FeedForward, tokens: Array) -> list[Operator]:
     if isinstance(ffn, MoE):
-        operators = _experts(model, shard, ffn, tokens)
-    else:
-        operators = _dense_block(model, shard, ffn.intermediate, tokens, gated=ffn.gated, name="ffn")
-    return [*operators, _reduce("ffn", _hidden_bytes(model, tokens))] if shard.tp > 1 else operators
+        return _experts(model, shard, ffn, tokens)
+    return _dense_block(model, shard, ffn.intermediate, tokens, gated=ffn.gated, name="ffn")
 
 
 def _dense_block(

@@ -21,6 +21,7 @@ from sim.models.operators import (
     PrefillAttention,
     StateScan,
     StateUpdate,
+    Value,
 )
 from sim.models.shard import Shard
 from sim.models.spec import ModelSpec
@@ -134,7 +135,7 @@ def prefill_operators(
     a, view = cls.attention, cls.view
     chunk, prefix = np.asarray(chunk, dtype=np.float64), np.asarray(prefix, dtype=np.float64)
     if isinstance(a, (GatedDelta, Mamba2)):
-        return [_scan(model, shard, a, chunk, cls.layers)]
+        return [state_scan(a, tp=shard.tp, chunk=chunk, dtype=model.dtype, count=cls.layers)]
     q_heads, kv_heads, width, values = _decode_shape(cls, shard)
     kind = _attention_kind(cls)
     if kind == "mla" and isinstance(a, MLA) and a.top_k is None:
@@ -162,8 +163,10 @@ def prefill_operators(
     ]
 
 
-def _scan(model: ModelSpec, shard: Shard, a: GatedDelta | Mamba2, chunk: Array, layers: int) -> StateScan:
-    """A scan computes chunks of C tokens at once and carries the state from each to the next.
+def state_scan(
+    a: GatedDelta | Mamba2, *, tp: int, chunk: Value, dtype: str, count: float = 1.0, cause: str = "prefill_attention"
+) -> StateScan:
+    """Chunks of C tokens computed at once, with the state carried from each to the next; one of `tp` ranks.
 
     FLOPs per token and head with d_k x d_v states: `2 d_k d_v` each to read and to add to the state; within a chunk,
     of which half is masked, `C d_k` for scores and `C d_v` for weighted values. The delta rule corrects values by what
@@ -177,13 +180,13 @@ def _scan(model: ModelSpec, shard: Shard, a: GatedDelta | Mamba2, chunk: Array, 
         one = 4.0 * a.state_dim * a.head_dim + size * (a.state_dim + a.head_dim)
     return StateScan(
         name="state_scan",
-        cause="prefill_attention",
+        cause=cause,
         chunk=chunk,
-        heads=a.heads / shard.tp,
-        state_bytes=recurrent_state_bytes(a, shard.tp),
-        flops_per_token=one * a.heads / shard.tp,
-        channels=conv_channels(a, shard.tp),
+        heads=a.heads / tp,
+        state_bytes=recurrent_state_bytes(a, tp),
+        flops_per_token=one * a.heads / tp,
+        channels=conv_channels(a, tp),
         kind=a.kind,
-        dtype=model.dtype,
-        count=layers,
+        dtype=dtype,
+        count=count,
     )

@@ -386,7 +386,7 @@ class Sampling(_Common):
 
 
 CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
-GroupName = Literal["tp", "cp", "ep", "dp", "pp"]
+GroupName = Literal["tp", "cp", "cp_hop", "ep", "dp", "pp"]
 
 
 @dataclass(frozen=True, kw_only=True)

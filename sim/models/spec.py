@@ -68,21 +68,32 @@ class LayerGroup(Spec):
         count: How many layers.
         attention: Their attention or recurrence; absent in layers that are a feed-forward block alone.
         ffn: Their feed-forward block; absent in layers that are attention or a recurrence alone.
+        parallel: Whether both read the same norm's output and are added to the residual together (GPT-J, PaLM, Falcon).
+        kept_16bit: Whether training in a lower precision keeps the products of these layers in 16 bits.
     """
 
     count: int = Field(gt=0)
     attention: TokenMixer | None = None
     ffn: TokenBlock | None = None
+    parallel: bool = False
+    kept_16bit: bool = False
+
+    @property
+    def branches(self) -> int:
+        """Attention or recurrence, and feed-forward block: two, or one where a layer lacks one of them."""
+        return (self.attention is not None) + (self.ffn is not None)
 
     @property
     def blocks(self) -> int:
-        """Blocks with a norm before each: two, or one where a layer has no attention or no feed-forward block."""
-        return (self.attention is not None) + (self.ffn is not None)
+        """Additions to the residual, with a norm before each: one for every branch, or one for both in parallel."""
+        return 1 if self.parallel else self.branches
 
     @model_validator(mode="after")
-    def _not_empty(self) -> LayerGroup:
-        if not self.blocks:
+    def _possible(self) -> LayerGroup:
+        if not self.branches:
             raise ValueError("a layer has attention, a feed-forward block or both")
+        if self.parallel and self.branches < 2:
+            raise ValueError("`parallel` is for layers that have attention and a feed-forward block")
         return self
 
 
@@ -133,8 +144,8 @@ class ModelSpec(Spec):
         tied_embeddings: Whether LM head and embedding share weights.
         learned_positions: Rows of a learned position embedding; 0 for rotary.
         norm_bias: Whether norms have a bias (LayerNorm).
-        norms_per_layer: Norms of the residual width in a layer of two blocks, half as many in one of a single block;
-            Gemma also has them after attention and FFN.
+        norms_per_layer: Norms of the residual width in a layer of two blocks, half as many in one of a single block
+            or of two in parallel; Gemma also has them after attention and FFN.
         residual_streams: Copies of the residual that are mixed before and after each block (hyper-connections,
             arXiv 2409.19606); 1 is the plain residual.
         dtype: Format of activations and of weights that are not quantised.

@@ -14,6 +14,7 @@ from sim.core import Frac, Spec
 Count = Annotated[int, Field(ge=1)]
 Recompute = Literal["none", "selective", "operators", "full"]
 ZeroStage = Annotated[int, Field(ge=0, le=3)]
+ContextKind = Literal["all_gather", "ring", "token_ring", "ulysses"]
 WideDtype = Literal["bf16", "fp32"]
 RankDimension = Literal["tp", "cp", "dp", "pp"]
 RANK_DIMENSIONS: Final[tuple[RankDimension, ...]] = get_args(RankDimension)
@@ -59,6 +60,9 @@ class TrainingPlanSpec(Spec):
         cp: Context-parallel ranks; 1.
         cp_zigzag: Whether each context-parallel rank has a slice from either end of the sequence, so that all attend to
             as many keys; otherwise the last rank has the most work.
+        cp_kind: What context-parallel ranks exchange: keys and values, gathered before attention (`all_gather`) or
+            passed around beside it (`ring`); queries and partial results, both ways around (`token_ring`); or heads
+            for positions, before and after (`ulysses`).
         ep: Ranks that experts are spread over, a divisor of `dp`; 1.
         rank_order: Dimensions in the order in which ranks are numbered, tp, cp, dp, pp unless given: the first has
             neighbours for ranks, so it crosses the fastest links, and the last the slowest. Text as in Megatron-LM's
@@ -90,6 +94,7 @@ class TrainingPlanSpec(Spec):
     vpp: Count | None = None
     cp: Count | None = None
     cp_zigzag: bool | None = None
+    cp_kind: ContextKind | None = None
     ep: Count | None = None
     rank_order: RankOrder | None = None
     zero: ZeroStage | None = None

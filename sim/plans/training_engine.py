@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
-from sim.plans.training import RANK_DIMENSIONS, RankOrder, Recompute, WideDtype, ZeroStage
+from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankOrder, Recompute, WideDtype, ZeroStage
 
 FOLDER = "hardware_profiles/training_engines"
 
@@ -33,6 +33,7 @@ class TrainingDefaults(Spec):
         recompute: Recomputation.
         sp: Sequence parallelism where there is tensor parallelism.
         cp_zigzag: Balanced slices of the sequence.
+        cp_kind: What context-parallel ranks exchange.
         schedule: Pipeline schedule without virtual stages.
         interleaved_schedule: Pipeline schedule with virtual stages.
         grad_dtype: Format of gradients.
@@ -51,6 +52,7 @@ class TrainingDefaults(Spec):
     recompute: Recompute = "none"
     sp: bool = False
     cp_zigzag: bool = True
+    cp_kind: ContextKind = "all_gather"
     schedule: str = "1f1b"
     interleaved_schedule: str = "interleaved"
     grad_dtype: WideDtype = "fp32"

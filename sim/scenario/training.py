@@ -30,6 +30,12 @@ from sim.training import (
 )
 from sim.training.schedules import SCHEDULES
 
+_CONTEXT: Final = {
+    "all_gather": "keys and values are gathered over context-parallel ranks before attention, not beside it",
+    "ring": "keys and values pass around context-parallel ranks beside attention",
+    "token_ring": "queries and partial results pass around context-parallel ranks beside attention",
+    "ulysses": "context-parallel ranks exchange heads for positions before and after attention, not beside it",
+}
 _PACKAGES: Final = ("plansim", "numpy", "scipy", "pandas", "networkx", "pydantic")
 
 
@@ -193,5 +199,5 @@ def _assumptions(things: TrainingThings, step: TrainingStep | None) -> list[str]
     if things.spec.workload.checkpoint is None:
         notes.append("no checkpoints are counted")
     if step is not None and step.plan.cp > 1:
-        notes.append("keys and values are gathered over context-parallel ranks before attention, not beside it")
+        notes.append(_CONTEXT[step.plan.cp_kind])
     return notes

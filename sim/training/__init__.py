@@ -17,16 +17,17 @@ from sim.training.memory import RankMemory, available_bytes, layer_activation_by
 from sim.training.overlap import Operation, OverlapTimes, overlap
 from sim.training.overlap_patterns import Load, chunked, gradient_buckets, sent_behind, sharded_layers
 from sim.training.passgraph import PassGraph, pass_graph
-from sim.training.plan import TrainingPlan, resolve_training
+from sim.training.plan import TrainingPlan, even_layers, resolve_training
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Pass, PassKind, Schedule
 from sim.training.space import Rejected, TrainingPlans
 from sim.training.spec import CheckpointSpec, TrainingWorkload
-from sim.training.step import COMM_CAUSES, StepTimes, TrainingStep
+from sim.training.step import CAUSES, COMM_CAUSES, StepTimes, TrainingStep
 from sim.training.sustained import Sustained, SustainedSpec, sustained_of
 from sim.training.timeline import memory_by_stage, memory_over_time, replayed_or_none
 
 __all__ = [
+    "CAUSES",
     "COMM_CAUSES",
     "SCHEDULES",
     "CheckpointSpec",
@@ -54,6 +55,7 @@ __all__ = [
     "TrainingWorkload",
     "available_bytes",
     "chunked",
+    "even_layers",
     "few_microbatches",
     "folded",
     "goodput_frac",

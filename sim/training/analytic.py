@@ -18,14 +18,15 @@ import numpy as np
 
 from sim.core import Array
 from sim.costs import CostModel, bind_collective
-from sim.hardware import Cluster, CommGroup, power_w
-from sim.models import Elementwise, ModelSpec
+from sim.hardware import Cluster, CommGroup, Device, power_w
+from sim.models import Elementwise, ModelSpec, compute_dtype
 from sim.plans import TrainingEngineSpec
 from sim.training.columns import RECOMPUTES, Flags, Ints, Members, PlanTable
 from sim.training.costing import KERNEL_FAMILY
 from sim.training.host import pass_s
-from sim.training.layout_kinds import LayoutKinds, layout_kinds
+from sim.training.layout_kinds import LayoutKinds, layer_kinds, layout_kinds
 from sim.training.plan import TrainingPlan
+from sim.training.precision import with_wide_ends
 from sim.training.ranks import Lattice
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
@@ -76,15 +77,17 @@ class Screen:
 
     def estimate_table(self, table: PlanTable) -> Estimates:
         """Estimates of the plans of a table, all of them valid."""
-        units = UnitTables(self.model, self.workload, self.engine, self.cluster).of(table)
-        kinds = layout_kinds(self.model, table.layouts)
+        model = with_wide_ends(self.model, self.workload.quantisation)
+        units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
+        kinds = layout_kinds(model, table.layouts)
+        casts = Casting.of(model, table.template, self.cluster)
         network = Network(self.cluster, self.engine)
         blocks = []
         for start in range(0, len(table), _BLOCK):
             rows = slice(start, start + _BLOCK)
             own = table.take(rows)
             members = {name: one.take(rows) for name, one in table.lattices.items()}
-            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network, members)
+            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network, members, casts)
             blocks.append(part.estimates())
         return Estimates(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
 
@@ -134,6 +137,32 @@ class Network:
         return found
 
 
+@dataclass(frozen=True)
+class Casting:
+    """Casts of weights to low precision.
+
+    Attributes:
+        cast_bytes: Traffic of casting a weight of each kind of layer once [B], shape `(kinds of layer,)`.
+        copies_bytes: Its copies [B], likewise.
+        device: What casts.
+    """
+
+    cast_bytes: Array
+    copies_bytes: Array
+    device: Device
+
+    @classmethod
+    def of(cls, model: ModelSpec, plan: TrainingPlan, cluster: Cluster) -> Casting:
+        """Those of all plans that share the recipe of this one."""
+        low = np.array([float(not kind.kept_16bit) for kind in layer_kinds(model)])
+        return cls(low * plan.recipe.weight_cast_bytes, low * plan.recipe.copies_bytes, cluster.device)
+
+    def time_s(self, moved_bytes: Array, *, rate: float) -> Array:
+        """Time of a pass over so many bytes [s], zero for none."""
+        traffic = Elementwise(name="weight_cast", cause="quantisation", moved_bytes=moved_bytes)
+        return np.where(moved_bytes > 0.0, CostModel(self.device).cost(traffic).time_s / rate, 0.0)
+
+
 class _Block:
     """Some plans; arrays have plans first, then kinds of stage or device."""
 
@@ -145,7 +174,9 @@ class _Block:
         kinds: LayoutKinds,
         network: Network,
         members: dict[str, Members],
+        casting: Casting,
     ) -> None:
+        self.casting = casting
         self.screen = screen
         self.engine = screen.engine
         self.table = table
@@ -154,6 +185,7 @@ class _Block:
         self.kinds = kinds
         self.network = network
         self.members = members
+        self.adapters = table.template.adapters
         self.grad_bytes: Array = np.where(self.plan.wide_gradients, 4.0, 2.0)
         self.device_layers: Array = np.einsum("nds,nsg->ndg", kinds.held, kinds.layers)
         self.device_first: Array = np.einsum("nds,ns->nd", kinds.held, kinds.first.astype(np.float64))
@@ -187,8 +219,10 @@ class _Block:
         launch_s = self.engine.launch_s.value * np.where(
             self.plan.compiled, self.engine.compiled_kernels_frac.value, 1.0
         )
-        per_layer = kernels.backward.value + again * kernels.forward.value
-        host_forward = launch_s[:, None] * (layers * kernels.forward.value + END_KERNELS * ends)
+        more = (0.0, 0.0) if self.adapters is None else self.adapters.extra_kernels
+        kernels_forward = kernels.forward.value + more[0]
+        per_layer = kernels.backward.value + more[1] + again * kernels_forward
+        host_forward = launch_s[:, None] * (layers * kernels_forward + END_KERNELS * ends)
         host_backward = launch_s[:, None] * (layers * per_layer[:, None] + 2.0 * END_KERNELS * ends)
         once_s = (self.engine.micro_batch_s.value / self.table.vpp)[:, None]
         gathered_s, scattered_s = self._first_gather_s()
@@ -218,9 +252,13 @@ class _Block:
         rows = np.flatnonzero(self.plan.zero == 3)
         if len(rows):
             width = 4.0 if self.engine.gather_dtype == "fp32" else PARAM_BYTES
+            width = width if self.adapters is None else self.adapters.base_bytes
             grad = self.grad_bytes[rows, None]
             gather_s[rows] = self._over_s("all_gather", unit.shared[rows] * width, unit.expert[rows] * width, rows)
-            scatter_s[rows] = self._over_s("reduce_scatter", unit.shared[rows] * grad, unit.expert[rows] * grad, rows)
+            shared, expert = unit.shared[rows], unit.expert[rows]
+            if self.adapters is not None:
+                shared, expert = unit.adapters[rows], np.zeros_like(expert)
+            scatter_s[rows] = self._over_s("reduce_scatter", shared * grad, expert * grad, rows)
         return gather_s, scatter_s
 
     def _over_s(self, kind: str, shared_bytes: Array, expert_bytes: Array, rows: Ints | slice) -> Array:
@@ -233,16 +271,33 @@ class _Block:
     def _sharded_s(self) -> tuple[Array, Array]:
         """What sharded parameters add to the forward and the backward pass of a layer [s]."""
         gather_s, scatter_s = self._layer_moves_s
-        shown = []
+        cast_s, shown = self._weight_casts_s, []
         none = np.zeros(scatter_s.shape)
         behind_s, waited_s = (scatter_s, none) if self.engine.overlap_scatter else (none, scatter_s)
         for comm_s, beside_s, alone_s in (
-            (gather_s, self.unit.forward_s, none),
+            (gather_s, self.unit.forward_s + cast_s, none),
             (gather_s + behind_s, self.unit.backward_s, waited_s),
         ):
             hidden = np.maximum(self.engine.comm_units_frac.value * comm_s, comm_s - beside_s)
             shown.append(np.where(self.plan.overlap_dp[:, None], hidden, comm_s) + alone_s)
-        return shown[0], shown[1]
+        return shown[0] + cast_s, shown[1]
+
+    @cached_property
+    def _weight_casts_s(self) -> Array:
+        """Casting the gathered weights of a layer, in every micro-batch anew [s]."""
+        found = np.zeros(self.unit.shared.shape)
+        rows = np.flatnonzero(self.plan.zero == 3)
+        if len(rows) and self.casting.cast_bytes.any():
+            moved = self.casting.cast_bytes * (self.unit.shared + self.unit.expert)[rows]
+            found[rows] = self.casting.time_s(moved, rate=self.network.kept.stream)
+        return found
+
+    def _low(self, each: Array) -> Array:
+        """`each` per weight in low precision, summed on each kind of device; none where they are sharded or frozen."""
+        if self.adapters is not None:
+            return np.zeros(self.shared.shape)
+        weights = (self.unit.shared + self.unit.expert) * each
+        return np.where(self.plan.zero[:, None] < 3, np.einsum("ndg,ng->nd", self.device_layers, weights), 0.0)
 
     def _first_gather_s(self) -> tuple[Array, Array]:
         """The first gather and the last scatter of a stage, which nothing hides [s]."""
@@ -260,8 +315,12 @@ class _Block:
             last = last & ~(first & self.screen.model.tied_embeddings)
             layers, grad = kinds.layers[rows], self.grad_bytes[rows, None]
             ends = (first + last.astype(np.float64)) * unit.rows[rows, None]
-            shared = (np.einsum("nsg,ng->ns", layers, unit.shared[rows]) + ends + vectors) * grad
-            expert = np.einsum("nsg,ng->ns", layers, unit.expert[rows]) * grad
+            if self.adapters is None:
+                shared = (np.einsum("nsg,ng->ns", layers, unit.shared[rows]) + ends + vectors) * grad
+                expert = np.einsum("nsg,ng->ns", layers, unit.expert[rows]) * grad
+            else:
+                shared = np.einsum("nsg,ng->ns", layers, unit.adapters[rows]) * grad
+                expert = np.zeros_like(shared)
             reduce_s = self._over_s("reduce_scatter", shared, expert, rows)
             shown_s = self._bucketed_s(reduce_s, shared + expert, backward_s[rows])
             found[rows] = np.where(self.plan.overlap_dp[rows, None], shown_s, reduce_s)
@@ -300,6 +359,13 @@ class _Block:
         return np.asarray(np.einsum("ndg,ng->nd", self.device_layers, self.unit.expert))
 
     @cached_property
+    def trained(self) -> tuple[Array, Array]:
+        """Of them, those that have gradients: all without adapters, and only adapters with them."""
+        if self.adapters is None:
+            return self.shared, self.expert
+        return np.einsum("ndg,ng->nd", self.device_layers, self.unit.adapters), np.zeros_like(self.expert)
+
+    @cached_property
     def embedding(self) -> Array:
         """Rows of the vocabulary on each kind of device: embedding, LM head, or both."""
         copies = self.device_first + self.device_last
@@ -333,9 +399,9 @@ class _Block:
         ):
             rows = np.flatnonzero(where)
             if len(rows):
-                shared, expert = self.shared[rows] * each[rows], self.expert[rows] * each[rows]
+                shared, expert = (part[rows] * each[rows] for part in self.trained)
                 found_s[rows] = self._over_s(kind, shared, expert, rows)
-        size = (self.shared + self.expert) * grad
+        size = sum(self.trained) * grad
         shown = self._bucketed_s(reduce_s, size, backward_s) + self._bucketed_s(gather_s, size, forward_s)
         exposed = np.where(plan.overlap_dp[:, None], shown, reduce_s + gather_s)
         early_s = self.kinds.rank * backward_s.max(axis=1, keepdims=True) / self.table.vpp[:, None]
@@ -345,38 +411,50 @@ class _Block:
     def _tied_s(self) -> Array:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
         found = np.zeros(len(self.table))
-        if self.screen.model.tied_embeddings:
+        if self.screen.model.tied_embeddings and self.adapters is None:
             found = self.network.over_s("all_reduce", self.unit.rows * self.grad_bytes, self.members["ends"])
         return found
 
     @cached_property
     def update_s(self) -> Array:
         """Update of the states that the fullest rank holds [s]."""
-        count = (self._divided(1.0, self.plan.zero > 0)).max(axis=1)
-        moved = count * update_bytes(self.engine, self.screen.workload.optimizer)
+        count = self._divided(update_bytes(self.engine, self.screen.workload.optimizer), self.plan.zero > 0)
+        moved = (count + self._low(self.casting.cast_bytes)).max(axis=1)
         traffic = Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved)
         device = self.screen.cluster.device
         return np.asarray(CostModel(device).cost(traffic).time_s / self.network.kept.stream)
 
     # ---- memory, see `RankMemory` ----
 
-    def _divided(self, each: Array | float, sharded: Flags) -> Array:
-        """`each` per parameter of a device, divided over the copies where `sharded`."""
+    def _divided(self, each: Array | float, sharded: Flags, of: tuple[Array, Array] | None = None) -> Array:
+        """`each` per parameter of a device (of trained ones, unless others are given), over the copies if `sharded`."""
+        shared, expert = of or self.trained
         copies = (self.plan.dp * self.plan.cp)[:, None]
-        spread = self.shared / copies + self.expert * self.plan.ep[:, None] / copies
-        return np.asarray(each * np.where(sharded[:, None], spread, self.shared + self.expert))
+        spread = shared / copies + expert * self.plan.ep[:, None] / copies
+        return np.asarray(each * np.where(sharded[:, None], spread, shared + expert))
+
+    def _frozen(self) -> Array:
+        """Weights under adapters on each kind of device, as they are packed [B]; zero where all are trained."""
+        if self.adapters is None:
+            return np.zeros(self.shared.shape)
+        whole = self.shared + self.expert
+        each = (self.adapters.base_bytes * (whole - self.embedding) + PARAM_BYTES * self.embedding) / whole
+        return self._divided(each, self.plan.zero >= 3, (self.shared, self.expert))
 
     def _memory(self) -> Array:
         """Allocated bytes on the fullest kind of device."""
         plan, grad = self.plan, self.grad_bytes[:, None]
         master = MASTER_BYTES if self.engine.param_master else 0.0
-        held: Array = np.where((plan.zero < 3) | (not self.engine.param_master), PARAM_BYTES, 0.0)[:, None]
+        apart = (plan.zero < 3) | (not self.engine.param_master) | (self.adapters is not None)
+        held: Array = np.where(apart, PARAM_BYTES, 0.0)[:, None]
         states = self._divided(held, plan.zero >= 3) + self._divided(grad, plan.zero >= 2)
         states = states + self._divided(MOMENT_BYTES[self.screen.workload.optimizer] + master, plan.zero >= 1)
+        states = states + self._low(self.casting.copies_bytes) + self._frozen()
         present = self.device_layers > 0
         layer = (present * (self.unit.shared + self.unit.expert)[:, None]).max(axis=2)
-        gathered = np.maximum(layer, self.embedding) * (2.0 * PARAM_BYTES + grad)
-        bucket = np.minimum(self.engine.bucket_bytes.value, grad * (self.shared + self.expert))
+        each = 2.0 * PARAM_BYTES + grad if self.adapters is None else 2.0 * self.adapters.base_bytes
+        gathered = np.maximum(layer, self.embedding) * each
+        bucket = np.minimum(self.engine.bucket_bytes.value, grad * sum(self.trained))
         zero = plan.zero[:, None]
         buffers = np.where(zero == 3, gathered, np.where(zero == 2, bucket, 0.0))
         working = (present * self.unit.working_bytes[:, None]).max(axis=2)
@@ -411,7 +489,7 @@ class _Block:
         stream_s += self.device_first * unit.first_stream_s[:, None] + self.device_last * unit.last_stream_s[:, None]
         stream_s = plan.microbatches * stream_s[np.arange(len(critical)), critical] + self.update_s
         gpus = plan.dp * plan.tp * plan.cp * self.table.pp
-        kind = "fp8" if self.table.template.precision.startswith("fp8") else "bf16"
+        kind = compute_dtype(self.table.template.recipe.dtype)
         for clock, rows in self._by_clock():
             device = self.screen.cluster.device.at_clock(clock)
             peak_flops, _ = device.compute_rate(kind)

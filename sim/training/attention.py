@@ -18,7 +18,7 @@ def head_dims(attention: GQA | MLA) -> tuple[int, int]:
     """Dimension of a query or key, and of a value."""
     if isinstance(attention, MLA):
         return attention.nope_dim + attention.rope_dim, attention.v_dim
-    return attention.head_dim, attention.head_dim
+    return attention.head_dim, attention.value_dim
 
 
 def heads_per_rank(attention: GQA | MLA, tp: int) -> tuple[float, float]:
@@ -67,15 +67,18 @@ def _one(attention: GQA | MLA, shape: WorkShape) -> PrefillAttention:
     """Attention of one sequence on the context-parallel rank with the most work.
 
     A zigzag share sees half of all keys: as much work as a chunk of `s/cp` queries after `(s - s/cp)/2` keys. Without,
-    the last rank's queries come after all others: `2 - 1/cp` times as much.
+    the last rank's queries come after all others: `2 - 1/cp` times as much. Where ranks divide heads instead (Ulysses),
+    each sees the whole sequence.
     """
     (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
-    chunk = shape.sequence / shape.cp
+    chunk, before = shape.sequence / shape.cp, 0.5 if shape.cp_zigzag else 1.0
+    if shape.divides_heads:
+        heads, kv_heads, chunk, before = heads / shape.cp, max(kv_heads / shape.cp, 1.0), float(shape.sequence), 0.0
     return PrefillAttention(
         name="attention",
         cause="attention",
         chunk=chunk,
-        prefix=(shape.sequence - chunk) * (0.5 if shape.cp_zigzag else 1.0),
+        prefix=(shape.sequence - chunk) * before,
         q_heads=heads,
         kv_heads=kv_heads,
         head_dim=width,

@@ -13,15 +13,20 @@ import numpy as np
 
 from sim.costs import CostModel, PrefillTerms, gemm_terms, gemm_time_s, prefill_attention_time_s
 from sim.costs.curves import Curves
+from sim.costs.numeric import p_norm
 from sim.hardware import CommGroup, Device
 from sim.models import Collective, Gemm, GroupedGemm
 from sim.training.operators import (
     FLASH_BACKWARD_FLOPS,
+    SCAN_BACKWARD_FLOPS,
     BatchedGemm,
     FlashAttention,
+    Quantise,
+    Scan,
     TrainingOperator,
     WeightGradient,
     matrix_flops,
+    stream,
 )
 from sim.training.sustained import Sustained
 
@@ -124,6 +129,8 @@ class TrainingCosts:
             return kept.linear
         if isinstance(operator, FlashAttention):
             return self.attention_frac * kept.attention * (kept.attention_backward if operator.backward else 1.0)
+        if isinstance(operator, Scan):
+            return kept.attention * (kept.attention_backward if operator.backward else 1.0)
         if isinstance(operator, Collective):
             across = self.groups[operator.group].nodes > 1
             return kept.network * self.network_frac if across else kept.local_comm
@@ -133,6 +140,10 @@ class TrainingCosts:
     def _raw(self, operator: TrainingOperator) -> float:
         if isinstance(operator, FlashAttention):
             return self._flash_s(operator)
+        if isinstance(operator, Scan):
+            return self._scan_s(operator)
+        if isinstance(operator, Quantise):
+            return self._quantise_s(operator)
         if isinstance(operator, BatchedGemm):  # one launch of `batch x m` rows, with the operands of all products
             return self._product_s(operator, rows=operator.batch * operator.m, dtype="bf16")
         if isinstance(operator, WeightGradient):
@@ -146,6 +157,19 @@ class TrainingCosts:
         joined = PrefillTerms(terms.work_s * op.batch * times, terms.walk_s * times, terms.moved_s * op.batch * times)
         curve = self._curves.prefill(op.one.kv_dtype, op.one.kind)
         return float(prefill_attention_time_s(joined, curve)) * op.count
+
+    def _scan_s(self, op: Scan) -> float:
+        """As for attention: sequences add their work and traffic, and walk side by side."""
+        terms, (t0_s, p) = self._model.prefill_terms(op.one), self._model.prefill_curve(op.one)
+        times = SCAN_BACKWARD_FLOPS if op.backward else 1.0
+        compute_s = p_norm(np.asarray(terms.work_s * op.batch), np.asarray(terms.walk_s), p)
+        return float(times * (compute_s + terms.moved_s * op.batch) + t0_s) * op.count
+
+    def _quantise_s(self, op: Quantise) -> float:
+        """As long as the longest of traffic, transform and rounding, which overlap within one kernel."""
+        moved_s = float(self._model.cost(stream(op.name, op.moved_bytes)).time_s)
+        transform_s = op.matrix_flops / self.device.compute_rate("bf16")[0]
+        return max(moved_s, transform_s, op.vector_ops / self.device.vector_flops) * op.count
 
     def _product_s(self, op: BatchedGemm | WeightGradient, *, rows: float, dtype: str) -> float:
         """A product by the form of dense ones, with the operator's own traffic."""

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sim.models import ModelSpec, attention_flops_per_key, model_flops_per_token, parameter_counts
+from sim.models import (
+    LayerGroup,
+    ModelSpec,
+    attention_flops_per_key,
+    model_flops_per_token,
+    parameter_counts,
+    state_flops_per_token,
+)
 from sim.plans.training import Recompute
+from sim.training.adapters import Adapters, adapter_parameters
 from sim.training.blocks import blocks_of
 
 AttentionCount = Literal["full", "causal"]
@@ -15,30 +23,45 @@ def forward_flops(model: ModelSpec, *, sequence: float, attention: AttentionCoun
     """Matrix FLOPs of one sequence through the model, LM head included, embedding look-up not.
 
     Two FLOPs per active weight and token, plus `4 h d` per layer, token and attended key; a query attends to the
-    whole sequence (`full`, as most sources count) or to half of it (`causal`), and to its window at most.
+    whole sequence (`full`, as most sources count) or to half of it (`causal`), and to its window at most. Recurrences
+    count in their recurrent form, whatever chunks a kernel computes.
     """
     per_token, per_logit = model_flops_per_token(model)
+    per_token += state_flops_per_token(model)
     return sequence * (per_token + per_logit) + attention_forward_flops(model, sequence=sequence, attention=attention)
 
 
 def attention_forward_flops(model: ModelSpec, *, sequence: float, attention: AttentionCount = "full") -> float:
     """Matrix FLOPs of scores and weighted values of one sequence, all layers."""
     share = 1.0 if attention == "full" else 0.5
-    windows = [(group.count, blocks_of(group).attention.window) for group in model.layers]
-    if all(window is None for _, window in windows):
-        return attention_flops_per_key(model) * sequence * sequence * share
     total = 0.0
     for group in model.layers:
-        window = blocks_of(group).attention.window
+        window = _window(group)
         keys = sequence * share if window is None else min(sequence * share, float(window))
         one = model.model_copy(update={"layers": (group,)})
         total += attention_flops_per_key(one) * sequence * keys
     return total
 
 
-def training_flops(model: ModelSpec, *, sequence: float, attention: AttentionCount = "full") -> float:
-    """Model FLOPs of one sequence: forward, and twice that backward; no recomputation (PaLM, arXiv 2204.02311)."""
-    return 3.0 * forward_flops(model, sequence=sequence, attention=attention)
+def _window(group: LayerGroup) -> int | None:
+    attention = blocks_of(group).attention
+    return None if attention is None else attention.window
+
+
+def training_flops(
+    model: ModelSpec, *, sequence: float, attention: AttentionCount = "full", adapters: Adapters | None = None
+) -> float:
+    """Model FLOPs of one sequence: forward, and twice that backward; no recomputation (PaLM, arXiv 2204.02311).
+
+    Of frozen weights there is no gradient: once forward, once backward. Adapters come on top, attention stays.
+    """
+    forward = forward_flops(model, sequence=sequence, attention=attention)
+    if adapters is None:
+        return 3.0 * forward
+    cores = attention_forward_flops(model, sequence=sequence, attention=attention)
+    cores += sequence * state_flops_per_token(model)
+    trained = sum(group.count * adapter_parameters(model, group, adapters, tp=1) for group in model.layers)
+    return 2.0 * (forward - cores) + 3.0 * (cores + 2.0 * trained * sequence)
 
 
 def recomputed_flops(

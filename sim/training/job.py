@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sim.hardware import power_w
+from sim.models import compute_dtype
 from sim.training.flops import recomputed_flops, training_flops
 from sim.training.memory import available_bytes
 from sim.training.step import COMM_CAUSES, TrainingStep
@@ -22,7 +23,7 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
     gpus, step_s = plan.n_gpus, times.step_s
     tokens = float(workload.global_batch * workload.sequence_length)
     model_flops = workload.global_batch * training_flops(
-        step.model, sequence=workload.sequence_length, attention=workload.mfu_attention
+        step.model, sequence=workload.sequence_length, attention=workload.mfu_attention, adapters=plan.adapters
     )
     again_flops = workload.global_batch * recomputed_flops(
         step.model,
@@ -31,7 +32,7 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
         every=plan.recompute_every,
         attention=workload.mfu_attention,
     )
-    peak_flops, _ = step.device.compute_rate("fp8" if plan.precision.startswith("fp8") else "bf16")
+    peak_flops, _ = step.device.compute_rate(compute_dtype(plan.recipe.dtype))
     energy_j = _step_energy_j(step, peak_flops)
     exposed = {f"exposed_{cause}_frac": times.parts_s.get(cause, 0.0) / step_s for cause in COMM_CAUSES}
     found: dict[str, float | int | None] = {

@@ -11,7 +11,15 @@ from sim.plans.training import RANK_DIMENSIONS
 from sim.training.plan import TrainingPlan
 from sim.training.spec import TrainingWorkload
 
-_WITHOUT_FLAG: Final = ("zb_h1", "zb_h2", "zb_v", "v_half", "dualpipe", "vocab_1", "vocab_2", "gpipe", "forward_only")
+_WITH_FLAG: Final = ("1f1b", "interleaved")
+_CONTEXT: Final = {"all_gather": "all_gather", "ring": "p2p", "ulysses": "a2a"}
+_PRECISIONS: Final = {
+    "fp8": ("--fp8-format hybrid", "--fp8-recipe delayed"),
+    "fp8_dynamic": ("--fp8-format hybrid", "--fp8-recipe tensorwise"),
+    "fp8_block": ("--fp8-format e4m3", "--fp8-recipe blockwise"),
+    "mxfp8": ("--fp8-format e4m3", "--fp8-recipe mxfp8"),
+    "nvfp4": ("--fp4-format e2m1", "--fp4-recipe nvfp4"),
+}
 
 
 def megatron_command(plan: TrainingPlan, *, model: ModelSpec, workload: TrainingWorkload, cluster: Cluster) -> str:
@@ -34,6 +42,7 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
         yield "--use-tp-pp-dp-mapping"
     if plan.cp > 1:
         yield f"--context-parallel-size {plan.cp}"
+        yield f"--cp-comm-type {_CONTEXT.get(plan.cp_kind, 'p2p')}"
     if model.is_moe:
         yield f"--expert-model-parallel-size {plan.ep} --expert-tensor-parallel-size {plan.tp}"
     if plan.sp:
@@ -42,7 +51,7 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
     yield f"--seq-length {workload.sequence_length}"
     yield from _memory_arguments(plan)
     yield from _overlap_arguments(plan)
-    yield "--bf16" if not plan.precision.startswith("fp8") else "--bf16 --fp8-format hybrid"
+    yield " ".join(["--bf16", *_PRECISIONS.get(plan.precision, ())])
 
 
 def _numbering(plan: TrainingPlan) -> list[str]:
@@ -80,7 +89,7 @@ def _notes(plan: TrainingPlan) -> Iterator[str]:
     """What the arguments cannot say."""
     if _numbering(plan) not in ([*RANK_DIMENSIONS], ["tp", "cp", "pp", "dp"]):
         yield f"# no argument numbers ranks {'-'.join(plan.rank_order)}"
-    if plan.schedule in _WITHOUT_FLAG:
+    if plan.schedule not in _WITH_FLAG:
         yield f"# no argument chooses the schedule {plan.schedule}"
     if len({*plan.layers_per_stage}) > 1:
         layers = ", ".join(map(str, plan.layers_per_stage))
@@ -89,5 +98,9 @@ def _notes(plan: TrainingPlan) -> Iterator[str]:
         yield "# no argument recomputes every second product"
     if plan.recompute == "full" and plan.recompute_every > 1:
         yield f"# every {plan.recompute_every}th layer is recomputed here; --recompute-method block is the closest"
+    if plan.cp > 1 and plan.cp_kind not in _CONTEXT:
+        yield f"# no argument chooses {plan.cp_kind} for context parallelism"
+    if plan.adapters is not None:
+        yield f"# adapters of rank {plan.adapters.rank}: Megatron-LM has none, NeMo's LoRA takes the same layout"
     if plan.clock < 1.0:
         yield f"# at {plan.clock:.0%} of the highest clock (nvidia-smi --lock-gpu-clocks)"

@@ -10,10 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from sim.models import GQA, MLA, Collective, Dense, Elementwise, Gemm, GroupedGemm, LayerGroup, ModelSpec, MoE
+from sim.models import GQA, MLA, Collective, Dense, Gemm, GroupedGemm, LayerGroup, ModelSpec, MoE
+from sim.training.adapters import adapter_work, unpacking
 from sim.training.attention import core_backward, core_forward, head_dims, heads_per_rank
-from sim.training.blocks import blocks_of, products
-from sim.training.operators import TrainingOperator, WeightGradient
+from sim.training.blocks import Attention, Recurrence, blocks_of, products
+from sim.training.context import exchanges
+from sim.training.operators import Quantise, TrainingOperator, WeightGradient, stream
+from sim.training.precision import PLAIN, Recipe
+from sim.training.recurrence import scan_backward, scan_forward
 from sim.training.shape import WorkShape
 
 _BYTES = 2.0
@@ -22,6 +26,10 @@ _NORM_BYTES = 4.0
 _NORM_BACKWARD_BYTES = 6.0
 """Input and gradient read, gradient written."""
 _MASK_BYTES = 1.0
+_FROM_ATTENTION = ("o", "o_down")
+"""Products whose input no norm or activation makes."""
+_INTO_ACTIVATION = ("ffn_in",)
+"""Products whose result an activation takes, and so makes the gradient of."""
 
 
 class LayerWork(NamedTuple):
@@ -41,89 +49,90 @@ class LayerWork(NamedTuple):
 
 
 def layer_work(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> LayerWork:
-    """The work of one layer of `group` on one rank."""
+    """The work of one layer of `group` on one rank.
+
+    Branches in parallel share the input gathered for them and are summed before one reduction: half the collectives of
+    a layer (Wang and Komatsuzaki, GPT-J, 2021; Chowdhery et al., PaLM, arXiv 2204.02311, section 2). Their products
+    stay apart.
+    """
     own = blocks_of(group)
-    blocks = [_attention_block(model, own.attention, shape), _feed_forward_block(model, own.ffn, shape)]
-    streams = _residual_streams(model, shape)
-    forward, backward_input, backward_weight = _joined(blocks)
-    return LayerWork(
-        [*forward, *streams[0]],
-        [*backward_input, *streams[1]],
-        backward_weight,
-        core_forward(own.attention, shape),
-    )
+    shape = replace(shape, recipe=PLAIN) if group.kept_16bit else shape
+    parts: list[_Block] = []
+    if own.attention is not None:
+        parts.append(_attention_block(model, own.attention, shape))
+    if own.recurrence is not None:
+        parts.append(_recurrent_block(model, own.recurrence, shape))
+    if own.ffn is not None:
+        parts.append(_feed_forward_block(model, own.ffn, shape))
+    collectives = tensor_collectives(model, shape)
+    parts += [(*collectives, [])] * group.blocks
+    streams = _residual_streams(model, group, shape)
+    forward, backward_input, backward_weight = _joined(parts)
+    core = [] if own.attention is None else core_forward(own.attention, shape)
+    return LayerWork([*forward, *streams[0]], [*backward_input, *streams[1]], backward_weight, core)
 
 
 _Block = tuple[list[TrainingOperator], list[TrainingOperator], list[TrainingOperator]]
 
 
-def _residual_streams(model: ModelSpec, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
-    """Norms and the two residual additions (with bias and dropout), forward and backward."""
+def _residual_streams(
+    model: ModelSpec, group: LayerGroup, shape: WorkShape
+) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
+    """Norms and additions to the residual (with bias and dropout), forward and backward; one reads both branches."""
     rows = shape.residual_tokens * model.hidden_size
-    mask = _MASK_BYTES if shape.dropout else 0.0
+    mask = _MASK_BYTES * group.branches / group.blocks if shape.dropout else 0.0
+    read = 2.0 + 2.0 * group.branches / group.blocks
     return (
         [
-            _stream("norm", _NORM_BYTES * rows, model.norms_per_layer),
-            _stream("residual", (6.0 + mask) * rows, 2.0),
+            stream("norm", _NORM_BYTES * rows, model.norms_of(group)),
+            stream("residual", (read + 2.0 + mask) * rows, group.blocks),
         ],
         [
-            _stream("norm_backward", _NORM_BACKWARD_BYTES * rows, model.norms_per_layer),
-            _stream("residual_backward", (4.0 + mask) * rows, 2.0),
+            stream("norm_backward", _NORM_BACKWARD_BYTES * rows, model.norms_of(group)),
+            stream("residual_backward", (4.0 + mask) * rows, group.blocks),
         ],
     )
 
 
 def _attention_block(model: ModelSpec, attention: GQA | MLA, shape: WorkShape) -> _Block:
-    linears = _attention_linears(model, attention, shape)
+    linears = _mixer_linears(model, attention, shape)
     (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
     elements = shape.tokens * (heads * width + kv_heads * (width + v_width))
     prepare = 2.0 * _BYTES * elements  # position and layout of queries, keys and values: read and written
-    context = _context(attention, shape)
+    gated = _BYTES * shape.tokens * heads * v_width if attention.output_gate else 0.0
+    context = exchanges(attention, shape)
     forward: list[TrainingOperator] = [
         *linears[0],
-        _stream("attention_prepare", prepare),
+        stream("attention_prepare", prepare),
         *context[0],
         *core_forward(attention, shape),
-        *tensor_collectives(model, shape)[0],
+        *_stream_pair("output_gate", 3.0, gated)[0],
     ]
     backward: list[TrainingOperator] = [
         *linears[1],
-        _stream("attention_prepare_backward", prepare),
+        stream("attention_prepare_backward", prepare),
         *context[1],
         *core_backward(attention, shape),
-        *tensor_collectives(model, shape)[1],
+        *_stream_pair("output_gate", 3.0, gated)[1],
     ]
     return forward, backward, linears[2]
 
 
-def _attention_linears(model: ModelSpec, attention: GQA | MLA, shape: WorkShape) -> _Block:
-    """Projections of the attention block; those into heads are divided by columns, the output by rows."""
-    found = products(attention, model.hidden_size, tp=shape.tp)
-    return _joined([linear(name, rows, columns, shape) for name, (rows, columns) in found.items()])
+def _recurrent_block(model: ModelSpec, mixer: Recurrence, shape: WorkShape) -> _Block:
+    linears = _mixer_linears(model, mixer, shape)
+    return [*linears[0], *scan_forward(mixer, shape)], [*linears[1], *scan_backward(mixer, shape)], linears[2]
 
 
-def _context(attention: GQA | MLA, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
-    """Keys and values passed around the context-parallel ring; backward also their gradients (arXiv 2310.01889)."""
-    if shape.cp == 1:
-        return [], []
-    _, kv_heads = heads_per_rank(attention, shape.tp)
-    own = _BYTES * shape.tokens * kv_heads * sum(head_dims(attention))
-
-    def ring(name: str, passes: float) -> Collective:
-        return Collective(
-            name=name, cause="cp_comm", kind="all_gather", buffer_bytes=passes * own * shape.cp, group="cp"
-        )
-
-    return [ring("context", 1.0)], [ring("context_backward", 2.0)]
+def _mixer_linears(model: ModelSpec, mixer: Attention | Recurrence, shape: WorkShape) -> _Block:
+    """Projections around attention or a recurrence; those into heads are divided by columns, the output by rows."""
+    found = products(mixer, model.hidden_size, tp=shape.tp)
+    return _joined([linear(p.name, p.rows, p.columns, shape, plain=p.plain) for p in found])
 
 
 def _feed_forward_block(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> _Block:
     if isinstance(ffn, Dense):
-        block = _dense(model, ffn.intermediate, shape, gated=ffn.gated)
-    else:
-        block = _experts(model, ffn, shape)
-    collectives = tensor_collectives(model, shape)
-    return [*block[0], *collectives[0]], [*block[1], *collectives[1]], block[2]
+        return _dense(model, ffn.intermediate, shape, gated=ffn.gated)
+    return _experts(model, ffn, shape)
 
 
 def _dense(model: ModelSpec, width: float, shape: WorkShape, *, gated: bool) -> _Block:
@@ -134,8 +143,8 @@ def _dense(model: ModelSpec, width: float, shape: WorkShape, *, gated: bool) -> 
     elements = shape.tokens * own
     forward, backward, weight = _joined([into, out])
     return (
-        [*forward, _stream("activation", _BYTES * (inputs + 1.0) * elements)],
-        [*backward, _stream("activation_backward", _BYTES * (2.0 * inputs + 1.0) * elements)],
+        [*forward, stream("activation", _BYTES * (inputs + 1.0) * elements)],
+        [*backward, stream("activation_backward", _BYTES * (2.0 * inputs + 1.0) * elements)],
         weight,
     )
 
@@ -147,6 +156,7 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
     backward is as much work again by input, and by weight.
     """
     hidden, pairs = model.hidden_size, shape.tokens * ffn.top_k
+    width = ffn.latent or hidden
     grouped = GroupedGemm(
         name="experts",
         cause="experts",
@@ -154,45 +164,103 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
         experts=ffn.experts / shape.ep,
         total_experts=ffn.experts,
         top_k=ffn.top_k,
-        hidden=hidden,
+        hidden=width,
         intermediate=ffn.intermediate / shape.tp,
         gated=ffn.gated,
-        weights_dtype=shape.linear_dtype,
+        weights_dtype=shape.recipe.dtype,
     )
-    router = linear("router", hidden, ffn.experts, shape, dtype="bf16")
-    moves: list[TrainingOperator] = [_stream("permute", 2.0 * _BYTES * pairs * hidden, 2.0)]
+    router = linear("router", hidden, ffn.experts, shape, plain=True)
+    moves: list[TrainingOperator] = [stream("permute", 2.0 * _BYTES * pairs * width, 2.0)]
     if shape.ep > 1:
         moves.append(
             Collective(
                 name="dispatch",
                 cause="ep_comm",
                 kind="all_to_all",
-                buffer_bytes=_BYTES * pairs * hidden,
+                buffer_bytes=_BYTES * pairs * width,
                 group="ep",
                 count=2.0,
             )
         )
-    parts: _Block = [*router[0], *moves, grouped], [*router[1], *moves, grouped], [*router[2], grouped]
-    if not ffn.shared_intermediate:
-        return parts
-    shared = _dense(model, ffn.shared_intermediate, shape, gated=ffn.gated)
-    return _joined([parts, shared])
+    inner = ffn.intermediate / shape.tp
+    into = operand_casts(
+        shape.recipe, "ffn_in", inputs=pairs * width, gradients=pairs * inner * (2.0 if ffn.gated else 1.0)
+    )
+    out = operand_casts(shape.recipe, "ffn_out", inputs=pairs * inner, gradients=pairs * width)
+    unpack = [] if shape.adapters is None else unpacking(shape.adapters, grouped.experts * grouped.expert_weights())
+    parts: _Block = (
+        [*router[0], *moves, *into[0], *out[0], *unpack, grouped],
+        [*router[1], *moves, *into[1], *out[1], *unpack, grouped],
+        [*router[2], *into[2], *out[2], grouped] if shape.adapters is None else [],
+    )
+    others = []
+    if ffn.latent:
+        others += [linear("latent_in", hidden, width, shape), linear("latent_out", width, hidden, shape)]
+    if ffn.shared_intermediate:
+        others.append(_dense(model, ffn.shared_intermediate, shape, gated=ffn.gated))
+    return _joined([parts, *others])
 
 
-def linear(name: str, rows: float, columns: float, shape: WorkShape, *, dtype: str | None = None) -> _Block:
+def linear(name: str, rows: float, columns: float, shape: WorkShape, *, plain: bool = False) -> _Block:
     """A linear layer with `rows x columns` weights on this rank: product, gradient of the input, of the weights.
 
     The last is added to what earlier micro-batches left: in the same kernel, or in one of its own that reads both.
+    In low precision its operands are made first, unless it stays `plain`.
     """
-    used, tokens = dtype or shape.linear_dtype, shape.tokens
+    if shape.adapters is not None:
+        return _frozen(name, rows, columns, shape, plain=plain)
+    recipe, tokens = PLAIN if plain else shape.recipe, shape.tokens
+    used = recipe.dtype
     forward = Gemm(name=name, cause="linear", m=tokens, n=columns, k=rows, weights_dtype=used)
     by_input = Gemm(name=f"{name}_dgrad", cause="linear", m=tokens, n=rows, k=columns, weights_dtype=used)
     width = 4.0 if shape.grad_dtype == "fp32" else 2.0
     by_weight = WeightGradient(name=f"{name}_wgrad", m=rows, n=columns, k=tokens, dtype=used, sum_bytes=width)
+    casts = operand_casts(recipe, name, inputs=tokens * rows, gradients=tokens * columns)
     if shape.fused_accumulation:
-        return [forward], [by_input], [by_weight]
-    added = _stream("grad_accumulation", (_BYTES + 2.0 * width) * rows * columns)
-    return [forward], [by_input], [replace(by_weight, sum_bytes=0.5 * _BYTES), added]
+        return [*casts[0], forward], [*casts[1], by_input], [*casts[2], by_weight]
+    added = stream("grad_accumulation", (_BYTES + 2.0 * width) * rows * columns)
+    alone = replace(by_weight, sum_bytes=0.5 * _BYTES)
+    return [*casts[0], forward], [*casts[1], by_input], [*casts[2], alone, added]
+
+
+def _frozen(name: str, rows: float, columns: float, shape: WorkShape, *, plain: bool) -> _Block:
+    """A linear layer whose weights are not trained, with its adapter: product and gradient of the input."""
+    adapters = shape.adapters
+    assert adapters is not None
+    recipe, tokens = PLAIN if plain else shape.recipe, shape.tokens
+    casts = operand_casts(recipe, name, inputs=tokens * rows, gradients=tokens * columns)
+    forward = Gemm(name=name, cause="linear", m=tokens, n=columns, k=rows, weights_dtype=recipe.dtype)
+    by_input = Gemm(name=f"{name}_dgrad", cause="linear", m=tokens, n=rows, k=columns, weights_dtype=recipe.dtype)
+    unpack = [] if plain else unpacking(adapters, rows * columns)
+    base: _Block = [*casts[0], *unpack, forward], [*casts[1], *unpack, by_input], []
+    return _joined([base, adapter_work(adapters, name, rows, columns, tokens)])
+
+
+def operand_casts(recipe: Recipe, name: str, *, inputs: float, gradients: float) -> _Block:
+    """Passes that make the operands of a linear layer in low precision: forward, by input, by weight.
+
+    Its input comes from a norm or an activation, which may write it in place, but for the attention's output; the
+    gradient of its result does from the backward of an activation behind the first product of a feed-forward block.
+    """
+    forward, by_input, by_weight = list[TrainingOperator](), list[TrainingOperator](), list[TrainingOperator]()
+    for casts, count, fused, first in (
+        (recipe.inputs, inputs, name not in _FROM_ATTENTION, forward),
+        (recipe.gradients, gradients, name in _INTO_ACTIVATION, by_input),
+    ):
+        if casts.fusible and fused:
+            continue
+        for moved, target in ((casts.forward_bytes, first), (casts.weight_bytes, by_weight)):
+            if moved:
+                transform = casts.flops if target is by_weight else 0.0
+                target.append(
+                    Quantise(
+                        name=f"{name}_cast",
+                        moved_bytes=moved * count,
+                        matrix_flops=transform * count,
+                        vector_ops=casts.vector_ops * count,
+                    )
+                )
+    return forward, by_input, by_weight
 
 
 def tensor_collectives(model: ModelSpec, shape: WorkShape) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
@@ -214,5 +282,8 @@ def _joined(parts: list[_Block]) -> _Block:
     return forward, backward, weight
 
 
-def _stream(name: str, moved_bytes: float, count: float = 1.0) -> Elementwise:
-    return Elementwise(name=name, cause="norm_activation", moved_bytes=moved_bytes, count=count)
+def _stream_pair(name: str, passes: float, size_bytes: float) -> tuple[list[TrainingOperator], list[TrainingOperator]]:
+    """A kernel of so many passes over a tensor, and its backward one of two more; nothing for an empty tensor."""
+    if not size_bytes:
+        return [], []
+    return [stream(name, passes * size_bytes)], [stream(f"{name}_backward", (passes + 2.0) * size_bytes)]

@@ -6,15 +6,18 @@ with one byte per dropout mask. For a GPT layer that is `s b h (34 + 5 a s/h)` b
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from sim.core import Reason
 from sim.hardware import Device
 from sim.models import GQA, MLA, Dense, LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec
+from sim.training.adapters import Adapters, adapted_products
 from sim.training.attention import head_dims, heads_per_rank
 from sim.training.blocks import blocks_of
 from sim.training.plan import TrainingPlan
+from sim.training.precision import PLAIN
+from sim.training.recurrence import recurrence_bytes
 from sim.training.shape import WorkShape
 from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, RankParameters, grad_bytes
 from sim.training.vocabulary import padded_vocab
@@ -29,14 +32,34 @@ def layer_activation_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape
     divided over `tp`: queries, keys, values and the input of the output product, the input of the activation and of
     the last product; for plain attention also `s^2` scores: softmax output, dropout mask and dropout output, 5 bytes.
     """
-    attention, ffn = blocks_of(group)
-    return _outside_bytes(model, shape) + _attention_bytes(attention, shape) + _ffn_bytes(model, ffn, shape)
+    shape = replace(shape, recipe=PLAIN) if group.kept_16bit else shape
+    attention, recurrence, ffn = blocks_of(group).attention, blocks_of(group).recurrence, group.ffn
+    kept = _outside_bytes(model, group, shape)
+    kept += 0.0 if attention is None else _attention_bytes(attention, shape)
+    kept += 0.0 if recurrence is None else recurrence_bytes(recurrence, shape)
+    kept += 0.0 if ffn is None else _ffn_bytes(model, ffn, shape)
+    if shape.adapters is not None:  # what lies between the two factors of each adapter
+        kept += _BYTES * shape.tokens * shape.adapters.rank * adapted_products(model, group, shape.adapters)
+    return kept
 
 
-def _outside_bytes(model: ModelSpec, shape: WorkShape) -> float:
-    """What is divided only by sequence parallelism: inputs of norms and products, masks of residual dropout."""
-    masks = 2.0 if shape.dropout else 0.0
-    return shape.residual_tokens * model.hidden_size * (2.0 * _BYTES + 2.0 * _BYTES + masks)
+def _outside_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
+    """What is divided only by sequence parallelism: inputs of norms and products, masks of residual dropout.
+
+    Branches in parallel share a norm, so its input and its result. Low precision keeps inputs of products as they are
+    multiplied.
+    """
+    masks = group.branches if shape.dropout else 0.0
+    names = ["ffn_in"] if group.attention is None else ["qkv"] if group.ffn is None else ["qkv", "ffn_in"]
+    inputs = [shape.keeps_input(name) for name in names]
+    results = any(inputs) if group.parallel else sum(inputs)
+    kept = group.blocks * _BYTES + results * shape.recipe.kept_bytes
+    return shape.residual_tokens * model.hidden_size * (kept + masks)
+
+
+def _layer_score_bytes(group: LayerGroup, shape: WorkShape) -> float:
+    attention = blocks_of(group).attention
+    return 0.0 if attention is None else score_bytes(attention, shape)
 
 
 def score_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
@@ -51,16 +74,27 @@ def score_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
 def _attention_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
     (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
     kept = heads * width + kv_heads * (width + v_width) + heads * v_width
+    if shape.recipe.kept_bytes < _BYTES:  # attention needs its output in 16 bits, the last product as it is multiplied
+        kept += shape.recipe.kept_bytes / _BYTES * heads * v_width
+    if attention.output_gate:  # the gate, and the gated output that the last product needs
+        kept += 2.0 * heads * v_width
+    if isinstance(attention, MLA):  # compressed, before and after their norms, whole on every rank
+        kept += 2.0 * ((attention.q_rank or 0) + attention.kv_rank) + attention.rope_dim
     return _BYTES * shape.tokens * kept + score_bytes(attention, shape)
 
 
 def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> float:
     """Input of the activation and its result, which the last product needs; experts also keep their input rows."""
-    copies = _BYTES * ((3.0 if ffn.gated else 1.0) + (0.0 if ffn.gated else 1.0))
+    into = _BYTES * (2.0 if ffn.gated else 1.0)
+    copies = into + (shape.recipe.kept_bytes if shape.keeps_input("ffn_out") else 0.0)
     if isinstance(ffn, Dense):
         return copies * shape.tokens * ffn.intermediate / shape.tp
     pairs = shape.tokens * ffn.top_k
-    routed = pairs * (copies * ffn.intermediate / shape.tp + 2.0 * _BYTES * model.hidden_size)
+    width = ffn.latent or model.hidden_size
+    rows = (_BYTES + shape.recipe.kept_bytes) * width
+    routed = pairs * ((into + shape.recipe.kept_bytes) * ffn.intermediate / shape.tp + rows)
+    if shape.adapters is not None:  # frozen experts and router: only what the activation's backward needs
+        routed = pairs * into * ffn.intermediate / shape.tp
     return routed + copies * shape.tokens * ffn.shared_intermediate / shape.tp
 
 
@@ -78,17 +112,20 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
     if plan.recompute == "operators":
         return _operators_bytes(model, group, shape)
     if plan.recompute == "selective":
-        return everything - score_bytes(blocks_of(group).attention, shape)
+        return everything - _layer_score_bytes(group, shape)
     return everything
 
 
 def _operators_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
     """The layer's input, the result of attention, and those of the first, third and so on of its products [B].
 
-    TorchTitan's `selective op`: queries, keys, values and output, then the products of a dense block, each counted on its
-    own; half of what experts keep. The last product's result is whole on every tensor-parallel rank until it is reduced.
+    TorchTitan's `selective op`: queries, keys, values and output, then the products of a dense block, each counted on
+    its own; half of what experts keep. The last product's result is whole on every tensor-parallel rank until it is
+    reduced. Of a layer with another mixer, or of one block, half.
     """
-    attention, ffn = blocks_of(group)
+    attention, ffn = blocks_of(group).attention, blocks_of(group).ffn
+    if attention is None or ffn is None:
+        return 0.5 * (layer_activation_bytes(model, group, shape) - _layer_score_bytes(group, shape))
     (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
     own = [heads * width, kv_heads * width, kv_heads * v_width, float(model.hidden_size)]
     kept = _BYTES * shape.residual_tokens * model.hidden_size + _BYTES * shape.tokens * heads * v_width
@@ -147,29 +184,47 @@ def state_bytes(
 
     16-bit parameters (2 B), gradients, and for Adam an fp32 copy and two moments (12 B): ZeRO-1 divides the last over
     the data-parallel ranks, ZeRO-2 also the gradients, ZeRO-3 also the parameters. Context-parallel ranks share too;
-    experts have fewer copies to share. Sharded parameters live in fp32 alone where the engine gathers from them.
+    experts have fewer copies to share. Sharded parameters live in fp32 alone where the engine gathers from them. Copies
+    of weights in low precision are kept through the step where parameters are not sharded. Frozen weights are kept as
+    they are packed; only adapters have gradients and states.
     """
     copies, expert_copies = plan.dp * plan.cp, plan.dp * plan.cp // plan.ep
 
-    def divided(each: float, sharded: bool) -> float:
+    def divided(each: float, sharded: bool, of: RankParameters = parameters.trained) -> float:
         if not sharded:
-            return each * parameters.total
-        return each * (parameters.shared / copies + parameters.expert / expert_copies)
+            return each * of.total
+        return each * (of.shared / copies + of.expert / expert_copies)
 
+    if plan.adapters is not None:
+        return (
+            divided(frozen_bytes(parameters, plan.adapters) / parameters.total, plan.zero >= 3, parameters)
+            + divided(PARAM_BYTES, plan.zero >= 3),
+            divided(grad_bytes(plan), plan.zero >= 2),
+            divided(MOMENT_BYTES[optimizer] + (MASTER_BYTES if engine.param_master else 0.0), plan.zero >= 1),
+        )
     master = MASTER_BYTES if engine.param_master else 0.0
     only_master = plan.zero == 3 and engine.param_master
+    low = 0.0 if plan.zero >= 3 else plan.recipe.copies_bytes * parameters.low
     return (
-        0.0 if only_master else divided(PARAM_BYTES, plan.zero >= 3),
+        (0.0 if only_master else divided(PARAM_BYTES, plan.zero >= 3)) + low,
         divided(grad_bytes(plan), plan.zero >= 2),
         divided(MOMENT_BYTES[optimizer] + master, plan.zero >= 1),
     )
 
 
+def frozen_bytes(parameters: RankParameters, adapters: Adapters) -> float:
+    """Bytes of all weights of a rank if those of layers are frozen [B]; embedding and LM head stay in 16 bits."""
+    layers = parameters.total - parameters.embedding
+    return adapters.base_bytes * layers + PARAM_BYTES * parameters.embedding
+
+
 def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: TrainingEngineSpec) -> float:
     """Gathered parameters of two layers and the gradients of one (ZeRO-3), or one bucket of gradients (ZeRO-2) [B]."""
+    if plan.zero == 3 and plan.adapters is not None:
+        return parameters.largest_layer * 2.0 * plan.adapters.base_bytes
     if plan.zero == 3:
         return parameters.largest_layer * (2.0 * PARAM_BYTES + grad_bytes(plan))
-    return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.total) if plan.zero == 2 else 0.0
+    return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.trained.total) if plan.zero == 2 else 0.0
 
 
 def available_bytes(device: Device, engine: TrainingEngineSpec) -> float:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sim.models import Operator, PrefillAttention
+from sim.models import Elementwise, Operator, PrefillAttention, StateScan
 
 FLASH_BACKWARD_FLOPS = 2.5
 """Products of a flash backward over those of the forward: scores again, and four gradients (arXiv 2307.08691)."""
+SCAN_BACKWARD_FLOPS = 3.0
+"""Products of a scan's backward over those of the forward: all again, and two gradients each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,56 @@ class FlashAttention:
     def flops(self) -> float:
         """Matrix FLOPs of the unmasked pairs."""
         return float(self.one.flops()) * self.batch * (FLASH_BACKWARD_FLOPS if self.backward else 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """A recurrence over all tokens of `batch` sequences; one layer, one rank.
+
+    Attributes:
+        name: Label.
+        one: One sequence's scan.
+        batch: Sequences.
+        backward: Whether it is the backward pass.
+        cause: Label in breakdowns.
+        count: Executions.
+    """
+
+    name: str
+    one: StateScan
+    batch: float
+    backward: bool = False
+    cause: str = "attention"
+    count: float = 1.0
+
+    def flops(self) -> float:
+        """Matrix FLOPs of the chunks."""
+        return float(self.one.flops()) * self.batch * (SCAN_BACKWARD_FLOPS if self.backward else 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantise:
+    """A pass that casts an operand to a low format.
+
+    Attributes:
+        name: Label.
+        moved_bytes: Read and written [B].
+        matrix_flops: FLOPs of a transform on the matrix units.
+        vector_ops: Vector operations of rounding.
+        cause: Label in breakdowns.
+        count: Executions.
+    """
+
+    name: str
+    moved_bytes: float
+    matrix_flops: float = 0.0
+    vector_ops: float = 0.0
+    cause: str = "quantisation"
+    count: float = 1.0
+
+    def flops(self) -> float:
+        """None that count: a transform is no product of the model."""
+        return 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +155,12 @@ class WeightGradient:
         return 2.0 * self.k * (self.m + self.n) + 2.0 * self.sum_bytes * self.m * self.n
 
 
-TrainingOperator: TypeAlias = Operator | FlashAttention | BatchedGemm | WeightGradient
+TrainingOperator: TypeAlias = Operator | FlashAttention | Scan | Quantise | BatchedGemm | WeightGradient
+
+
+def stream(name: str, moved_bytes: float, count: float = 1.0, *, cause: str = "norm_activation") -> Elementwise:
+    """A kernel that reads and writes so many bytes [B]."""
+    return Elementwise(name=name, cause=cause, moved_bytes=moved_bytes, count=count)
 
 
 def matrix_flops(operator: TrainingOperator) -> float:

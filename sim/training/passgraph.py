@@ -49,6 +49,7 @@ class PassGraph:
             result. -1 is for none.
         queues: How many devices, exchanges included, and how many queues for results there are.
         forward_only: Whether nothing is kept for a backward pass.
+        synchronous: Whether devices stand still while they exchange what vocabulary passes need.
     """
 
     stages: int
@@ -66,6 +67,7 @@ class PassGraph:
     sequence: list[tuple[int, int, int, int, int]]
     queues: tuple[int, int]
     forward_only: bool
+    synchronous: bool
 
     def of_device(self, device: int) -> slice:
         """Where the passes of `device` are."""
@@ -180,6 +182,7 @@ class _Compiler:
             sequence=list(zip(sequence.tolist(), *(column[sequence].tolist() for column in columns), strict=True)),
             queues=(len(self.lengths), int(lane.max()) + 1),
             forward_only=self.schedule.forward_only,
+            synchronous=self.schedule.synchronous,
         )
 
     def _places(self, kind: PassKind) -> Ints:

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 from sim.core import Reason
 from sim.hardware import Cluster
-from sim.models import GQA, LayerGroup, ModelSpec, MoE
+from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
-from sim.plans.training import RANK_DIMENSIONS, RankDimension, Recompute, WideDtype
-from sim.training.blocks import Blocks, blocks_of, unmodelled
+from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankDimension, Recompute, WideDtype
+from sim.training.adapters import Adapters
+from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
+from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
 from sim.training.shape import WorkShape
 from sim.training.spec import TrainingWorkload
 
@@ -31,7 +33,9 @@ class TrainingPlan:
         attention: Attention kernel.
         dropout: Whether there is dropout.
         fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
-        precision: Format of the linear layers' products.
+        precision: Name of the recipe of the linear layers' products.
+        recipe: What it means.
+        adapters: What is trained if the model is frozen.
         layers_per_stage: Layers of every virtual stage.
     """
 
@@ -43,6 +47,7 @@ class TrainingPlan:
     vpp: int
     cp: int
     cp_zigzag: bool
+    cp_kind: ContextKind
     ep: int
     rank_order: tuple[RankDimension, ...]
     zero: int
@@ -63,6 +68,8 @@ class TrainingPlan:
     dropout: bool
     fused_accumulation: bool
     precision: str
+    recipe: Recipe = PLAIN
+    adapters: Adapters | None = None
 
     @property
     def stages(self) -> int:
@@ -90,11 +97,13 @@ class TrainingPlan:
             tp=self.tp,
             cp=self.cp,
             cp_zigzag=self.cp_zigzag,
+            cp_kind=self.cp_kind,
             ep=self.ep,
             sp=self.sp,
             attention=self.attention,
             dropout=self.dropout,
-            linear_dtype=self.precision,
+            recipe=self.recipe,
+            adapters=self.adapters,
             grad_dtype=self.grad_dtype,
             fused_accumulation=self.fused_accumulation,
         )
@@ -117,7 +126,7 @@ def resolve_training(
     if reasons:
         return tuple(reasons)
     plan = _filled(spec, workload, model, engine, cluster)
-    reasons = [*_model_reasons(plan, model), *_placement_reasons(plan, cluster)]
+    reasons = [*_model_reasons(plan, model, workload), *_placement_reasons(plan, cluster)]
     return tuple(reasons) if reasons else plan
 
 
@@ -131,7 +140,8 @@ def _filled(
     micro_batch = int(given.get("micro_batch", 1))
     interleaved = default.interleaved_schedule if vpp > 1 else default.schedule
     overlaps = ("overlap_dp", "overlap_p2p", "overlap_tp")
-    switches = ("rank_order", "zero", "recompute", "grad_dtype", "scatter_gather", "compiled", "cp_zigzag", *overlaps)
+    kinds = ("rank_order", "zero", "recompute", "grad_dtype", "cp_kind")
+    switches = (*kinds, "scatter_gather", "compiled", "cp_zigzag", *overlaps)
     layers = spec.layers_per_stage or even_layers(model.n_layers, pp * vpp)
     return TrainingPlan(
         **{name: given.get(name, getattr(default, name)) for name in switches},
@@ -153,6 +163,8 @@ def _filled(
         dropout=default.dropout if workload.dropout is None else workload.dropout,
         fused_accumulation=default.fused_accumulation,
         precision=workload.precision,
+        recipe=recipe_of(workload.precision, workload.quantisation),
+        adapters=Adapters.of(workload.lora),
     )
 
 
@@ -191,7 +203,7 @@ def _degree_reasons(
     inner, devices = tp * pp * cp, cluster.n_devices
     numbers = {"tp": tp, "pp": pp, "cp": cp, "devices": devices}
     if spec.dp is None and devices % inner:
-        near = _nearest_divisors(devices, inner)
+        near = nearest_divisors(devices, inner)
         yield Reason(
             "ranks",
             f"tp {tp} x cp {cp} x pp {pp} = {inner} does not divide the {devices} GPUs of the cluster; the nearest "
@@ -228,14 +240,7 @@ def _degree_reasons(
         )
 
 
-def _nearest_divisors(total: int, wanted: int) -> str:
-    divisors = [n for n in range(1, min(total, 100_000) + 1) if total % n == 0]
-    below = [n for n in divisors if n < wanted][-1:]
-    above = [n for n in divisors if n > wanted][:1]
-    return " and ".join(map(str, below + above))
-
-
-def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
+def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload) -> Iterator[Reason]:
     if 0 in plan.layers_per_stage[1:-1]:
         yield Reason(
             "layers",
@@ -249,6 +254,16 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
         yield Reason("sequence_parallel", "sp divides norms over tensor-parallel ranks, but tp is 1", {"tp": 1})
     if plan.ep > 1 and not model.is_moe:
         yield Reason("experts", f"ep {plan.ep}, but {model.name} has no experts", {"ep": plan.ep})
+    wide = workload.quantisation.first_16bit + workload.quantisation.last_16bit
+    if wide > model.n_layers:
+        yield Reason(
+            "precision",
+            f"{wide} layers kept in 16 bits, but {model.name} has {model.n_layers}: give less of `first_16bit` and "
+            "`last_16bit`",
+            {"kept": wide, "layers": model.n_layers},
+        )
+    if model.residual_streams > 1:
+        yield Reason("model", f"training of {model.name} is not modelled: {model.residual_streams} residual streams")
     for group in model.layers:
         if what := unmodelled(group):
             yield Reason("model", f"training of {model.name} is not modelled: {what}")
@@ -257,25 +272,25 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec) -> Iterator[Reason]:
 
 
 def _layer_reasons(plan: TrainingPlan, blocks: Blocks) -> Iterator[Reason]:
-    (attention, ffn), tp = blocks, plan.tp
-    if attention.heads % tp:
+    ffn = blocks.ffn
+    yield from indivisible(blocks, plan.tp)
+    if plan.cp > 1 and blocks.recurrence is not None:
         yield Reason(
-            "heads",
-            f"{attention.heads} query heads do not divide by tp {tp}; the nearest tp are "
-            f"{_nearest_divisors(attention.heads, tp)}",
-            {"heads": attention.heads, "tp": tp},
+            "context_parallel",
+            f"cp {plan.cp}, but the state of a recurrence passes through the whole sequence: use cp 1",
+            {"cp": plan.cp},
         )
-    if isinstance(attention, GQA) and attention.kv_heads % tp and tp % attention.kv_heads:
-        yield Reason(
-            "kv_heads",
-            f"{attention.kv_heads} KV heads neither divide by tp {tp} nor can be copied evenly",
-            {"kv_heads": attention.kv_heads, "tp": tp},
-        )
-    width = ffn.intermediate
-    if width % tp:
-        yield Reason("width", f"feed-forward width {width} does not divide by tp {tp}", {"width": width, "tp": tp})
+    if plan.cp > 1 and plan.cp_kind == "ulysses" and blocks.attention is not None:
+        heads = blocks.attention.heads // plan.tp
+        if heads % plan.cp:
+            yield Reason(
+                "context_parallel",
+                f"ulysses divides the {heads} query heads of a rank over cp {plan.cp}; the nearest cp are "
+                f"{nearest_divisors(heads, plan.cp)}, or another `cp_kind`",
+                {"heads": heads, "cp": plan.cp},
+            )
     if isinstance(ffn, MoE) and ffn.experts % plan.ep:
-        near = _nearest_divisors(ffn.experts, plan.ep)
+        near = nearest_divisors(ffn.experts, plan.ep)
         yield Reason(
             "experts",
             f"{ffn.experts} experts do not divide by ep {plan.ep}; the nearest ep are {near}",
@@ -287,9 +302,11 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster) -> Iterator[Reason]
     if plan.dp % plan.ep:
         yield Reason(
             "expert_ranks",
-            f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {_nearest_divisors(plan.dp, plan.ep)}",
+            f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {nearest_divisors(plan.dp, plan.ep)}",
             {"ep": plan.ep, "dp": plan.dp},
         )
+    if why := lacking(plan.recipe, frozenset(cluster.device.flops), cluster.device.name):
+        yield Reason("precision", why)
     domain = min(cluster.domain, cluster.n_devices)
     if plan.rank_order[0] == "tp" and plan.tp > domain and plan.tp % domain:
         yield Reason(

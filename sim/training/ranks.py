@@ -7,11 +7,14 @@ has ranks the furthest apart. Start at `communication_groups`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sim.hardware import Cluster, CommGroup
 from sim.plans.training import RANK_DIMENSIONS, RankDimension
 from sim.training.plan import TrainingPlan
+
+LAYER_GROUPS: Final = ("tp", "cp", "cp_hop", "ep")
+"""Groups that a layer's own passes communicate over."""
 
 
 class Lattice(NamedTuple):
@@ -65,7 +68,8 @@ def lattices(order: Sequence[str], degrees: Mapping[str, int], *, ep: int) -> di
 
     `dp` are the ranks that share states: context-parallel ranks hold the same parameters, so they share them too.
     Expert-parallel ranks are neighbours among the data-parallel ones, and gradients of experts are reduced over
-    `expert_dp`. `ends` are the first and the last stage.
+    `expert_dp`. `cp_hop` are the two neighbours around the context-parallel ring that are the furthest apart, `ends`
+    the first and the last stage.
 
     Args:
         order: Dimensions in the order in which ranks are numbered.
@@ -77,6 +81,7 @@ def lattices(order: Sequence[str], degrees: Mapping[str, int], *, ep: int) -> di
     found = {
         "tp": Lattice(tp, step["tp"]),
         "cp": Lattice(cp, step["cp"]),
+        "cp_hop": Lattice(min(cp, 2), step["cp"] * (cp - 1)),
         "ep": Lattice(ep, step["dp"]),
         "dp": Lattice(cp, step["cp"], dp, step["dp"]),
         "expert_dp": Lattice(cp, step["cp"], dp // ep, step["dp"] * ep),
@@ -94,7 +99,7 @@ def plan_lattices(plan: TrainingPlan) -> dict[str, Lattice]:
 def layer_groups(plan: TrainingPlan, cluster: Cluster) -> dict[str, CommGroup]:
     """The groups that a layer's own passes communicate over."""
     found = plan_lattices(plan)
-    return {name: cluster.group(found[name].devices) for name in ("tp", "cp", "ep")}
+    return {name: cluster.group(found[name].devices) for name in LAYER_GROUPS}
 
 
 def communication_groups(plan: TrainingPlan, cluster: Cluster) -> dict[str, CommGroup]:

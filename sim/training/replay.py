@@ -7,7 +7,7 @@ bubble is what the times make of it: stages may differ, communication may hide o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,8 @@ class StageTimes:
         vocabulary_s_s: S on each device [s], shape `(stages,)` or a scalar.
         vocabulary_t_s: T on each device [s], likewise.
         broadcast_s: The last stage's output to all devices, before S [s].
-        exchange_s: Each exchange over all devices among vocabulary passes [s].
+        exchange_s: Each exchange over all devices among vocabulary passes [s]. Where a schedule's devices stand still
+            for it, the last one is part of T.
     """
 
     forward_s: Array
@@ -233,7 +234,12 @@ class Replay:
         if slowdown is not None:
             _fits("slowdown", slowdown, graph.stages, "device")
         self.graph = graph
-        self.duration_s = _durations(graph, _checked(times, graph), slowdown)
+        times = _checked(times, graph)
+        if graph.synchronous:
+            times = replace(times, vocabulary_t_s=times.vocabulary_t_s + times.exchange_s)
+        self.duration_s = _durations(graph, times, slowdown)
+        if graph.synchronous:  # T already holds every device until its exchange is over
+            self.duration_s[len(self.duration_s) - graph.microbatches * graph.stages :] = 0.0
         send_s = np.broadcast_to(times.send_s, graph.virtual_stages)
         self.hop_s = np.concatenate([send_s, [0.0, times.broadcast_s]])[graph.hop]
         self._lists = self.duration_s.tolist(), self.hop_s.tolist()

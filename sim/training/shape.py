@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sim.plans.training import ContextKind
+from sim.training.adapters import Adapters
+from sim.training.precision import PLAIN, Recipe
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkShape:
@@ -16,11 +20,13 @@ class WorkShape:
         tp: Tensor-parallel ranks.
         cp: Context-parallel ranks.
         cp_zigzag: Whether they have balanced slices of the sequence.
+        cp_kind: What they exchange for attention.
         ep: Ranks that experts are spread over.
         sp: Whether norms and residuals are divided over the tensor-parallel ranks.
         attention: Attention kernel.
         dropout: Whether residuals and scores have dropout.
-        linear_dtype: Format of the linear layers' products.
+        recipe: How linear layers are multiplied.
+        adapters: What is trained beside frozen weights; None if all weights are.
         grad_dtype: Format in which weight gradients are accumulated.
         fused_accumulation: Whether the product that makes them also adds them.
     """
@@ -30,11 +36,13 @@ class WorkShape:
     tp: int = 1
     cp: int = 1
     cp_zigzag: bool = True
+    cp_kind: ContextKind = "all_gather"
     ep: int = 1
     sp: bool = False
     attention: Literal["flash", "plain"] = "flash"
     dropout: bool = False
-    linear_dtype: str = "bf16"
+    recipe: Recipe = PLAIN
+    adapters: Adapters | None = None
     grad_dtype: Literal["bf16", "fp32"] = "fp32"
     fused_accumulation: bool = True
 
@@ -44,6 +52,15 @@ class WorkShape:
         return self.micro_batch * self.sequence / self.cp
 
     @property
+    def divides_heads(self) -> bool:
+        """Whether context-parallel ranks attend with some heads to the whole sequence."""
+        return self.cp > 1 and self.cp_kind == "ulysses"
+
+    @property
     def residual_tokens(self) -> float:
         """Tokens whose norms and residuals a rank works on."""
         return self.tokens / self.tp if self.sp else self.tokens
+
+    def keeps_input(self, name: str) -> bool:
+        """Whether the input of a product is needed backward: for the gradient of its weights, or of its adapter."""
+        return self.adapters is None or self.adapters.adapts(name)

@@ -31,10 +31,10 @@ import numpy as np
 
 from sim.core import Reason
 from sim.hardware import Cluster
-from sim.models import GQA, ModelSpec, MoE
+from sim.models import ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec, TrainingSpace
 from sim.plans.training import RankDimension
-from sim.training.blocks import blocks_of, unmodelled
+from sim.training.blocks import blocks_of, indivisible, unmodelled
 from sim.training.columns import ORDERS, RECOMPUTES, Columns, Layout, PlanTable
 from sim.training.plan import TrainingPlan, even_layers, resolve_training
 from sim.training.ranks import distinct_orders
@@ -152,12 +152,11 @@ class TrainingPlans:
         group = self.model.layers[index]
         if unmodelled(group):
             return tp == 1
-        attention, ffn = blocks_of(group)
-        kv = attention.kv_heads if isinstance(attention, GQA) else tp
-        return attention.heads % tp == 0 and ffn.intermediate % tp == 0 and (kv % tp == 0 or tp % kv == 0)
+        return not any(indivisible(blocks_of(group), tp))
 
     def _context_ranks(self, left: int) -> list[int]:
-        most = max(1, self.workload.sequence_length // _SHORTEST_SLICE)
+        recurrent = any(not unmodelled(group) and blocks_of(group).recurrence for group in self.model.layers)
+        most = 1 if recurrent else max(1, self.workload.sequence_length // _SHORTEST_SLICE)
         return [cp for cp in _divisors(left, most) if cp & (cp - 1) == 0]
 
     def _expert_ranks(self, dp: int) -> list[int]:

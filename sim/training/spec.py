@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sim.core import Spec, TimeS
 
-Precision = Literal["bf16", "fp16", "fp8", "fp8_block"]
+Precision = Literal["bf16", "fp16", "fp8", "fp8_dynamic", "fp8_rowwise", "fp8_block", "mxfp8", "nvfp4"]
 Optimizer = Literal["adam", "adam_8bit", "sgd_momentum"]
 
 
@@ -24,6 +24,41 @@ class CheckpointSpec(Spec):
     time: TimeS
 
 
+class QuantisationSpec(Spec):
+    """Choices of a recipe in low precision; the defaults are those of the recipe that is published.
+
+    Attributes:
+        first_16bit: Layers at the beginning whose products stay in 16 bits.
+        last_16bit: Layers at the end, likewise. Embedding, LM head, router and attention always do.
+        hadamard: NVFP4: random Hadamard transform of both operands of weight gradients.
+        stochastic_rounding: NVFP4: gradients are rounded at random.
+        square_weight_scales: NVFP4: scales of weights for squares of 16 x 16, else for 16 along either dimension.
+    """
+
+    first_16bit: int = Field(default=0, ge=0)
+    last_16bit: int = Field(default=0, ge=0)
+    hadamard: bool = True
+    stochastic_rounding: bool = True
+    square_weight_scales: bool = True
+
+
+class LoraSpec(Spec):
+    """Low-rank adapters on a frozen model.
+
+    Attributes:
+        rank: Inner width of an adapter.
+        targets: Products that have one: all into attention or a recurrence (`qkv`), out of it (`o`), into the
+            feed-forward block and out of it. Routed experts have none.
+        base: Format of the frozen weights of the layers; `int8` and `nf4` are unpacked before use (QLoRA).
+    """
+
+    rank: int = Field(gt=0)
+    targets: tuple[Literal["qkv", "o", "ffn_in", "ffn_out"], ...] = Field(
+        default=("qkv", "o", "ffn_in", "ffn_out"), min_length=1
+    )
+    base: Literal["bf16", "int8", "nf4"] = "bf16"
+
+
 class TrainingWorkload(Spec):
     """A training job.
 
@@ -32,7 +67,10 @@ class TrainingWorkload(Spec):
         global_batch: Sequences of one optimizer step.
         sequence_length: Tokens of a sequence.
         tokens: Tokens to train in all, for time, cost and energy of the job.
-        precision: Format of the linear layers' products; embeddings, LM head and attention stay in 16 bits under FP8.
+        precision: Recipe of the linear layers' products, see `sim.training.precision`; embeddings, LM head and
+            attention stay in 16 bits.
+        quantisation: Choices of that recipe.
+        lora: Adapters are trained, the model is frozen; absent, all of it is trained.
         optimizer: Which states each parameter has: two fp32 moments (`adam`), two 8-bit ones, or one fp32.
         attention: `flash` keeps no score matrix in memory, `plain` does; absent, the engine's.
         dropout: Whether residuals and attention scores have dropout; absent, the engine's.
@@ -45,6 +83,8 @@ class TrainingWorkload(Spec):
     sequence_length: int = Field(ge=1)
     tokens: float | None = Field(default=None, gt=0)
     precision: Precision = "bf16"
+    quantisation: QuantisationSpec = Field(default_factory=QuantisationSpec)
+    lora: LoraSpec | None = None
     optimizer: Optimizer = "adam"
     attention: Literal["flash", "plain"] | None = None
     dropout: bool | None = None

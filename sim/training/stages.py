@@ -8,9 +8,12 @@ from functools import cached_property
 from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.plans.training import Recompute
+from sim.training.adapters import adapter_parameters
+from sim.training.context import RINGS, shown_s
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.host import pass_s
 from sim.training.layer import LayerWork, layer_work
+from sim.training.operators import Quantise
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.shape import WorkShape
 from sim.training.states import PARAM_BYTES, end_vectors, grad_bytes, layer_parameters, vocabulary_rows
@@ -152,12 +155,25 @@ class StageModel:
         forward, by_input, by_weight = (
             self.costs.pass_cost(part) for part in (work.forward, work.backward_input, work.backward_weight)
         )
+        if self.plan.cp > 1 and self.plan.cp_kind in RINGS:
+            for part in (forward, by_input):
+                self._hide_hops(part)
         if self.plan.overlap_tp:
             shown = 1.0 - self.engine.tp_hidden_frac.value
             for part in (forward, by_input):
                 if "tp_comm" in part.parts_s:
                     part.parts_s["tp_comm"] *= shown
         return forward, by_input, by_weight
+
+    def _hide_hops(self, part: PassCost) -> None:
+        """Leaves of the hops around a ring what attention beside them does not hide."""
+        if "cp_comm" in part.parts_s:
+            part.parts_s["cp_comm"] = shown_s(
+                part.parts_s["cp_comm"],
+                attention_s=part.parts_s.get("attention", 0.0),
+                ranks=self.plan.cp,
+                taken=self.engine.comm_units_frac.value,
+            )
 
     def layer(self, group: LayerGroup) -> StagePasses:
         """Passes of one layer of `group`, sharded parameters gathered, host waits left out."""
@@ -166,6 +182,8 @@ class StageModel:
             forward, by_input, by_weight = self.work_cost(work)
             again = self._recomputed(forward, work)
             by_input.add(again)
+            if self.plan.zero == 3:
+                forward.add(self._weight_casts(group))
             hidden = self._sharded(group, forward, by_input, by_weight)
             self._layers[group] = StagePasses(forward, by_input, by_weight, again.flops, hidden)
         return self._layers[group]
@@ -204,13 +222,23 @@ class StageModel:
         taken = self.engine.comm_units_frac.value
         return max(taken * comm_s, comm_s - beside_s)
 
+    def _weight_casts(self, group: LayerGroup) -> PassCost:
+        """Casting the gathered weights of a layer, in every micro-batch anew."""
+        each = 0.0 if group.kept_16bit else self.plan.recipe.weight_cast_bytes
+        count = sum(layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep))
+        return self.costs.pass_cost([Quantise(name="weight_cast", moved_bytes=each * count)] if each else [])
+
     def _gather_s(self, group: LayerGroup) -> float:
         width = 4.0 if self.engine.gather_dtype == "fp32" else PARAM_BYTES
+        if self.plan.adapters is not None:
+            width = self.plan.adapters.base_bytes
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
         return self._over_groups("all_gather", shared * width, expert * width)
 
     def _scatter_s(self, group: LayerGroup) -> float:
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
+        if self.plan.adapters is not None:
+            shared, expert = adapter_parameters(self.model, group, self.plan.adapters, tp=self.plan.tp), 0.0
         width = grad_bytes(self.plan)
         return self._over_groups("reduce_scatter", shared * width, expert * width)
 
@@ -238,13 +266,7 @@ class StageModel:
         """
         if self.plan.zero != 2:
             return 0.0
-        counts = [
-            (count, layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)) for group, count in layers
-        ]
-        shared = sum(count * each for count, (each, _) in counts)
-        shared += vocabulary_rows(self.model, self.plan.tp, first=first, last=last and not self.spread_vocabulary)
-        shared += end_vectors(self.model, first=first, last=last)
-        expert, width = sum(count * each for count, (_, each) in counts), grad_bytes(self.plan)
+        (shared, expert), width = self._trained(layers, first=first, last=last), grad_bytes(self.plan)
         reduce_s = self._over_groups("reduce_scatter", shared * width, expert * width)
         by_input, by_weight = backward
         shown_s = bucketed_s(
@@ -257,6 +279,18 @@ class StageModel:
         by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + shown_s
         return reduce_s - shown_s
 
+    def _trained(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> tuple[float, float]:
+        """Parameters of a stage that have gradients: without routed experts, and those of routed experts."""
+        plan, model = self.plan, self.model
+        if plan.adapters is not None:
+            return sum(
+                count * adapter_parameters(model, group, plan.adapters, tp=plan.tp) for group, count in layers
+            ), 0.0
+        counts = [(count, layer_parameters(model, group, tp=plan.tp, ep=plan.ep)) for group, count in layers]
+        ends = vocabulary_rows(model, plan.tp, first=first, last=last and not self.spread_vocabulary)
+        ends += end_vectors(model, first=first, last=last)
+        return sum(count * one for count, (one, _) in counts) + ends, sum(count * each for count, (_, each) in counts)
+
     # ---- the host ----
 
     def _add_host_waits(self, layers: int, passes: tuple[PassCost, PassCost, PassCost], *, ends: int) -> None:
@@ -268,10 +302,14 @@ class StageModel:
         kept = engine.compiled_kernels_frac.value if plan.compiled else 1.0
         one = engine.launch_s.value * kept
         forward, by_input, by_weight = passes
-        kernels_forward = layers * engine.kernels.forward.value + ends * END_KERNELS
-        kernels_backward = layers * engine.kernels.backward.value + 2.0 * ends * END_KERNELS
+        per_layer, per_layer_back = engine.kernels.forward.value, engine.kernels.backward.value
+        if plan.adapters is not None:
+            more = plan.adapters.extra_kernels
+            per_layer, per_layer_back = per_layer + more[0], per_layer_back + more[1]
+        kernels_forward = layers * per_layer + ends * END_KERNELS
+        kernels_backward = layers * per_layer_back + 2.0 * ends * END_KERNELS
         if plan.recompute in ("full", "operators"):
-            kernels_backward += layers * engine.kernels.forward.value / plan.recompute_every
+            kernels_backward += layers * per_layer / plan.recompute_every
         waits = float(pass_s(forward.total_s, kernels_forward * one)) - forward.total_s
         forward.parts_s["host"] = waits + engine.micro_batch_s.value / plan.vpp
         device_s = by_input.total_s + by_weight.total_s

@@ -11,9 +11,11 @@ from sim.models.matrices import small_parameters
 from sim.models.parameters import (
     dense_parameters,
     expert_parameters,
+    latent_parameters,
     router_parameters,
 )
 from sim.plans import TrainingEngineSpec
+from sim.training.adapters import adapter_parameters
 from sim.training.blocks import blocks_of
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.vocabulary import padded_vocab
@@ -33,12 +35,21 @@ class RankParameters:
         expert: Those of routed experts, which differ between expert-parallel ranks.
         largest_layer: Those of the largest layer, the unit that sharded parameters are gathered in.
         embedding: Rows of the vocabulary among `shared`: embedding and LM head.
+        low: Those of layers that are multiplied in low precision.
+        adapters: Those of adapters, not among the others; None if there are none and all others are trained.
     """
 
     shared: float
     expert: float
     largest_layer: float
     embedding: float
+    low: float = 0.0
+    adapters: float | None = None
+
+    @property
+    def trained(self) -> RankParameters:
+        """Those that have gradients and states."""
+        return self if self.adapters is None else RankParameters(self.adapters, 0.0, 0.0, 0.0)
 
     @property
     def total(self) -> float:
@@ -51,16 +62,19 @@ def layer_parameters(model: ModelSpec, group: LayerGroup, *, tp: int, ep: int) -
 
     Matrices and their biases divide over the tensor-parallel ranks, norms and routers do not.
     """
-    hidden, (attention, ffn) = model.hidden_size, blocks_of(group)
-    matrices = sum(matrix.k * matrix.n for matrix in attention_matrices(attention, hidden))
-    small = small_parameters(attention, hidden)
-    norms = model.norms_per_layer * hidden * (2 if model.norm_bias else 1)
+    hidden, (mixer, ffn) = model.hidden_size, blocks_of(group)
+    whole = model.norms_of(group) * hidden * (2 if model.norm_bias else 1)
+    divided = routed = 0.0
+    if mixer is not None:
+        divided += sum(matrix.k * matrix.n for matrix in attention_matrices(mixer, hidden))
+        divided += small_parameters(mixer, hidden)
     if isinstance(ffn, Dense):
-        block = dense_parameters(hidden, ffn.intermediate, gated=ffn.gated, bias=ffn.bias)
-        return (matrices + small + block) / tp + norms, 0.0
-    routed = ffn.experts * sum(expert_parameters(ffn, hidden)) / tp / ep
-    shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated)
-    return (matrices + small + shared) / tp + norms + router_parameters(ffn, hidden), routed
+        divided += dense_parameters(hidden, ffn.intermediate, gated=ffn.gated, bias=ffn.bias)
+    elif ffn is not None:
+        routed = ffn.experts * sum(expert_parameters(ffn, hidden)) / tp / ep
+        divided += dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated)
+        whole += router_parameters(ffn, hidden) + latent_parameters(ffn, hidden)
+    return divided / tp + whole, routed
 
 
 def vocabulary_rows(model: ModelSpec, tp: int, *, first: bool, last: bool) -> float:
@@ -83,17 +97,21 @@ def rank_parameters(
     With tied embeddings and several stages, the last stage has a copy of the embedding (Megatron-LM). With
     `spread_vocabulary`, embedding and LM head are divided over the stages instead (arXiv 2411.05288).
     """
-    shared = expert = largest = 0.0
+    shared = expert = largest = low = adapters = 0.0
     for group, count in layers_of_stage(model, plan.layers_per_stage, stage):
         one, routed = layer_parameters(model, group, tp=plan.tp, ep=plan.ep)
         shared, expert, largest = shared + count * one, expert + count * routed, max(largest, one + routed)
+        if plan.adapters is not None:
+            adapters += count * adapter_parameters(model, group, plan.adapters, tp=plan.tp)
+        low += count * (one + routed) if plan.recipe.is_low and not group.kept_16bit else 0.0
     rows = padded_vocab(model, plan.tp) * model.hidden_size / plan.tp
     first, last = stage == 0, stage == plan.stages - 1
     embedding = vocabulary_rows(model, plan.tp, first=first, last=last)
     if spread_vocabulary:
         embedding = rows * (1.0 if model.tied_embeddings else 2.0) / plan.stages
     shared += embedding + end_vectors(model, first=first, last=last)
-    return RankParameters(shared, expert, max(largest, embedding), embedding)
+    trained = None if plan.adapters is None else adapters
+    return RankParameters(shared, expert, max(largest, embedding), embedding, low, trained)
 
 
 def update_bytes(engine: TrainingEngineSpec, optimizer: str) -> float:

@@ -31,6 +31,7 @@ from sim.training.memory import (
 from sim.training.operators import TrainingOperator
 from sim.training.passgraph import PassGraph, pass_graph
 from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.precision import with_wide_ends
 from sim.training.ranks import boundary_groups, communication_groups
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Schedule
@@ -41,6 +42,12 @@ from sim.training.sustained import Sustained, sustained_of
 
 COMM_CAUSES = ("tp_comm", "cp_comm", "ep_comm", "pp_comm", "dp_comm")
 """Exposed communication by the parallel dimension that causes it."""
+CAUSES = (
+    *("linear", "experts", "adapters", "attention", "norm_activation", "quantisation", "vocabulary"),
+    *COMM_CAUSES,
+    *("optimizer", "bubble", "host"),
+)
+"""What the seconds of a step are spent on."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class TrainingStep:
         sustained: Sustained | None = None,
         raw_s: dict[TrainingOperator, float] | None = None,
     ) -> None:
-        self.model = model
+        self.model = with_wide_ends(model, workload.quantisation)
         self.plan = plan
         self.workload = workload
         self.engine = engine
@@ -267,9 +274,10 @@ class TrainingStep:
         pass of the next step; both only if the plan overlaps, and the last bucket never hides. ZeRO-3 does both inside
         the passes, ZeRO-2 the first.
         """
-        reduce_s, gather_s = self._reduction_s(self.parameters[device])
+        own = self.parameters[device].trained
+        reduce_s, gather_s = self._reduction_s(own)
         held = [self.stages[stage] for stage in self.held[device]]
-        size = self.parameters[device].total * grad_bytes(self.plan)
+        size = own.total * grad_bytes(self.plan)
         backward_s = sum(stage.backward_input.total_s + stage.backward_weight.total_s for stage in held)
         forward_s = sum(stage.forward.total_s for stage in held)
         shown = sum(
@@ -294,17 +302,18 @@ class TrainingStep:
 
     def _tied_embedding_s(self) -> float:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
-        if not self.model.tied_embeddings or self.plan.pp == 1:
+        if not self.model.tied_embeddings or self.plan.pp == 1 or self.plan.adapters is not None:
             return 0.0
         return self.costs.collective_s("all_reduce", self.parameters[0].embedding * grad_bytes(self.plan), "ends")
 
     def _optimizer_s(self, device: int) -> float:
-        """Update of the states that a rank holds, bound by memory [s]."""
-        plan, own = self.plan, self.parameters[device]
+        """Update of the states that a rank holds, bound by memory [s]; weights are cast once if they stay gathered."""
+        plan, own = self.plan, self.parameters[device].trained
         copies = plan.dp * plan.cp if plan.zero else 1
         expert_copies = copies // plan.ep if plan.zero else 1
         count = own.shared / copies + own.expert / expert_copies
         moved = count * update_bytes(self.engine, self.workload.optimizer)
+        moved += own.low * plan.recipe.weight_cast_bytes if plan.zero < 3 else 0.0
         return self.costs.time_s(Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved))
 
     # ---- the whole step ----
@@ -368,12 +377,14 @@ class TrainingStep:
             for part in self._stage_model.head:
                 for cause, seconds in part.parts_s.items():
                     parts[cause] = parts.get(cause, 0.0) + seconds * passes
+            if self.schedule.synchronous:
+                parts["pp_comm"] = passes * self._vocabulary_times_s()["exchange_s"]
         busy_s = sum(parts.values())
         parts = _without(parts, busy_s - float(pipeline.busy_s[device]))
         if self.plan.pp > 1:
             idle_s = max(0.0, float(self._idle_s()[device]))
             late_s = min(idle_s, max(0.0, self._pipeline_s - self._period_s(self._folded(self._times(0.0)))))
-            parts["pp_comm"] = late_s + float(pipeline.blocked_s[device])
+            parts["pp_comm"] = parts.get("pp_comm", 0.0) + late_s + float(pipeline.blocked_s[device])
             parts["bubble"] = idle_s - late_s
         return parts
 
@@ -461,4 +472,6 @@ def _sum_parameters(parts: list[RankParameters]) -> RankParameters:
         sum(part.expert for part in parts),
         max(part.largest_layer for part in parts),
         sum(part.embedding for part in parts),
+        sum(part.low for part in parts),
+        None if parts[0].adapters is None else sum(part.adapters or 0.0 for part in parts),
     )

@@ -16,6 +16,7 @@ from sim.core import Array
 from sim.hardware import Cluster
 from sim.models import ModelSpec
 from sim.plans import TrainingEngineSpec
+from sim.training.adapters import adapter_parameters
 from sim.training.columns import Ints, PlanTable, classes
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
@@ -23,7 +24,7 @@ from sim.training.layout_kinds import layer_kinds
 from sim.training.memory import end_activation_bytes, kept_layer_bytes, layer_activation_bytes, loss_bytes
 from sim.training.operators import TrainingOperator
 from sim.training.plan import TrainingPlan
-from sim.training.ranks import layer_groups
+from sim.training.ranks import LAYER_GROUPS, layer_groups
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import StageModel, recomputed
 from sim.training.states import layer_parameters
@@ -45,6 +46,7 @@ class Units(NamedTuple):
         working_bytes: What it needs on top while in work [B].
         shared: Parameters of a layer that all data-parallel ranks hold.
         expert: Parameters of its routed experts on the rank.
+        adapters: Parameters of its adapters; zero without.
         first_forward_s: Embedding, forward [s].
         first_backward_s: Embedding, backward [s].
         last_forward_s: LM head and loss, forward [s].
@@ -68,6 +70,7 @@ class Units(NamedTuple):
     working_bytes: Array
     shared: Array
     expert: Array
+    adapters: Array
     first_forward_s: Array
     first_backward_s: Array
     last_forward_s: Array
@@ -113,7 +116,7 @@ class UnitTables:
 
     def of(self, table: PlanTable) -> Units:
         """Units of every plan of the table."""
-        c, groups = table.columns, [table.lattices[name] for name in ("tp", "cp", "ep")]
+        c, groups = table.columns, [table.lattices[name] for name in LAYER_GROUPS]
         base_rows, base = classes(
             *(c.tp, c.cp, c.ep, c.micro_batch, c.sp, c.wide_gradients, c.overlap_tp, c.compiled, c.cp_zigzag, c.clock),
             *(members.number for members in groups),
@@ -212,3 +215,4 @@ class _Base:
         yield kept
         yield everything - kept
         yield from layer_parameters(model, kind, tp=plan.tp, ep=plan.ep)
+        yield 0.0 if plan.adapters is None else adapter_parameters(model, kind, plan.adapters, tp=plan.tp)

@@ -37,7 +37,7 @@ def embedding_work(model: ModelSpec, shape: WorkShape) -> LayerWork:
     if shape.tp > 1:
         forward.append(_reduce(shape, _BYTES * rows))
     backward = Elementwise(name="embedding_backward", cause="vocabulary", moved_bytes=10.0 * rows)
-    return LayerWork(forward, [backward], [], [])
+    return LayerWork(forward, [backward] if shape.adapters is None else [], [], [])
 
 
 def head_work(model: ModelSpec, shape: WorkShape, *, slices: int = 1) -> LayerWork:
@@ -51,7 +51,7 @@ def head_work(model: ModelSpec, shape: WorkShape, *, slices: int = 1) -> LayerWo
     columns = padded_vocab(model, shape.tp) / shape.tp / slices
     logits = shape.tokens * columns
     norm = shape.residual_tokens * model.hidden_size
-    product = linear("lm_head", float(model.hidden_size), columns, shape, dtype="bf16")
+    product = linear("lm_head", float(model.hidden_size), columns, shape, plain=True)
     forward, by_input, by_weight = (
         [replace(o, cause="vocabulary") if isinstance(o, (Gemm, WeightGradient)) else o for o in part]
         for part in product

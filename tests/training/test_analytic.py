@@ -70,6 +70,8 @@ def test_the_screen_agrees_for_gated_models_with_few_kv_heads() -> None:
         ("llama-3-8b", {"tp": 2, "pp": 4, "schedule": "gpipe", "micro_batch": 4}),
         ("llama-3-8b", {"tp": 4, "clock": 0.7, "overlap_tp": True, "grad_dtype": "bf16"}),
         ("llama-3.2-1b", {"pp": 4, "zero": 0, "overlap_p2p": False}),
+        ("qwen3.5-27b", {"tp": 4, "pp": 4}),
+        ("nemotron-h-56b", {"tp": 8, "sp": True, "pp": 2}),
     ],
 )
 def test_the_screen_knows_experts_unequal_stages_and_switches(model: str, plan: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def test_groups_of_a_kind_part_all_ranks(order: tuple[str, ...]) -> None:
     assert {*found["cp"].devices} <= {*found["expert_dp"].devices}
     assert [*found["ends"].devices] == [0, 4 * step["pp"]]
     sizes = {name: len(lattice.devices) for name, lattice in found.items()}
-    assert sizes == {"tp": 2, "cp": 3, "ep": 2, "dp": 12, "expert_dp": 6, "stages": 5, "ends": 2}
+    assert sizes == {"tp": 2, "cp": 3, "cp_hop": 2, "ep": 2, "dp": 12, "expert_dp": 6, "stages": 5, "ends": 2}
 
 
 @pytest.mark.parametrize(("gpus", "node"), [(8, "dgx-a100"), (32, "flat")])

@@ -123,6 +123,23 @@ def test_vocabulary_passes_keep_1f1b(name: str, barriers: int, p: int, m: int) -
     assert end_s(m, 0.2) - end_s(m, 0.0) <= 4 * 0.2 + 1e-9
 
 
+@pytest.mark.parametrize(("p", "m"), [(2, 8), (5, 20), (8, 32)])
+def test_interlaced_vocabulary_passes_hold_half_as_many_again_and_show_every_exchange(p: int, m: int) -> None:
+    # Yeung et al. (2024), appendix B: 1.5 times the activations of 1F1B, and a stop of all devices per exchange.
+    base = equal_times(p)
+
+    def end_s(microbatches: int, exchange_s: float) -> float:
+        times = StageTimes(base.forward_s, base.backward_input_s, base.backward_weight_s, 0.0, 0.0, 0.3, 0.4,
+                           0.0, exchange_s)  # fmt: skip
+        step = replay(SCHEDULES.get("1f1b_interlaced")(), times, stages=p, microbatches=microbatches)
+        assert step.peak_activations[0] == p + p // 2
+        assert step.busy_s == pytest.approx(microbatches * (3.7 + exchange_s))
+        return step.end_s
+
+    for exchange_s in (0.0, 0.2):
+        assert end_s(m + 8, exchange_s) - end_s(m, exchange_s) == pytest.approx(8 * (3.7 + 2 * exchange_s))
+
+
 @pytest.mark.parametrize("v", [1, 2, 4])
 def test_forward_only_fills_and_drains_once(v: int) -> None:
     step = run("forward_only", 4, 8, chunks=v)

@@ -157,7 +157,7 @@ def test_two_steps_that_share_operator_times_agree() -> None:
     assert first == second == TrainingStep(model, found, **things).times.step_s
 
 
-@pytest.mark.parametrize("schedule", ["1f1b_vocab_1", "1f1b_vocab_2"])
+@pytest.mark.parametrize("schedule", ["1f1b_vocab_1", "1f1b_vocab_2", "1f1b_interlaced"])
 def test_spread_vocabularies_balance_the_stages(schedule: str) -> None:
     """Same work in all, but none waits for the last stage (arXiv 2411.05288)."""
     wide = gpt(layers=8, hidden=2048, heads=16, vocab=256_000)

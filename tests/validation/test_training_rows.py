@@ -67,10 +67,8 @@ def test_dense_definitions_agree_with_palm_s(tmp_path: Path) -> None:
         ({"sharding_offload": "ZeRO-3 + CPU AdamW offload"}, "offload"),
         ({"usable": "RL"}, "reinforcement"),
         ({"usable": "no"}, "unusable"),
-        ({"precision": "float8 rowwise+compile"}, "per row"),
         ({"metric": "weak_scaling_efficiency", "value": "100"}, "weak_scaling_efficiency"),
         ({"tp": "3"}, "does not divide"),
-        ({"schedule": "1F1B + interlaced"}, "interlaced"),
     ],
 )
 def test_what_cannot_be_evaluated_says_why(changes: dict[str, str], words: str, tmp_path: Path) -> None:
@@ -95,6 +93,8 @@ def test_memory_counts_even_where_the_flop_rate_does_not(tmp_path: Path) -> None
         ({"sharding_offload": "FSDP FULL_SHARD(ZeRO-3)"}, {"zero": 3}),
         ({"schedule": "ZB-1p", "recompute": "none"}, {"schedule": "zb_h1"}),
         ({"precision": "bf16+compile"}, {"compiled": True}),
+        ({"schedule": "1F1B + interlaced", "pp": "4"}, {"schedule": "1f1b_interlaced"}),
+        ({"schedule": "1F1B + redis", "pp": "4"}, {"layers_per_stage": [7, 7, 6, 4]}),
         ({"vpp": "2"}, {"vpp": 2, "schedule": "interleaved"}),
         ({"micro_batch": "not stated"}, {"micro_batch": 1}),
         ({"micro_batch": "not stated", "pp": "1", "dp": "4"}, {"micro_batch": 8}),
@@ -105,6 +105,41 @@ def test_layouts_are_read(changes: dict[str, str], plan: dict[str, Any], tmp_pat
     assert found.scenario is not None
     assert found.scenario["plan"].items() >= plan.items()
     assert predict(found).values["step_time_s"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parallel", "window", "plan"),
+    [
+        ("GPT 175B baseline Megatron-LM", False, None, {}),
+        ("GPT 175B +parallel transformer block", True, None, {"overlap_dp": False, "overlap_p2p": False}),
+        ("GPT 175B +TP overlap", True, 512, {"overlap_dp": False, "overlap_p2p": False, "overlap_tp": True}),
+        ("GPT 175B (MegaScale)", True, 512, {"overlap_dp": True, "overlap_p2p": True, "overlap_tp": True}),
+    ],
+)
+def test_steps_of_megascale_s_ablation_add_up(
+    name: str, parallel: bool, window: int | None, plan: dict[str, Any], tmp_path: Path
+) -> None:
+    found = row(tmp_path, model=name).scenario
+    assert found is not None
+    [layer] = found["model"]["layers"]
+    assert layer["parallel"] is parallel
+    assert layer["attention"].get("window") == window
+    assert found["plan"].items() >= plan.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "recipe"),
+    [
+        ("bf16", "bf16"),
+        ("FP8", "fp8"),
+        ("float8+compile", "fp8_dynamic"),
+        ("float8 rowwise+compile", "fp8_rowwise"),
+    ],
+)
+def test_recipes_are_read(text: str, recipe: str, tmp_path: Path) -> None:
+    found = row(tmp_path, precision=text).scenario
+    assert found is not None
+    assert found["workload"]["precision"] == recipe
 
 
 def test_rates_and_times_are_the_same_prediction(tmp_path: Path) -> None:

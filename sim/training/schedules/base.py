@@ -89,12 +89,14 @@ class Schedule(ABC):
         forward_only: No backward passes at all.
         checks_step_late: Devices go on to the next step without waiting for each other, and take the update back in the
             rare case that a late check of the gradients' norm fails (Qi et al. 2024, arXiv:2401.10241, section 4).
+        synchronous: Whether devices stand still while they exchange what vocabulary passes need.
     """
 
     splits_backward: ClassVar[bool] = False
     model_copies: ClassVar[int] = 1
     forward_only: ClassVar[bool] = False
     checks_step_late: ClassVar[bool] = False
+    synchronous: ClassVar[bool] = False
 
     @property
     def barriers(self) -> int:

@@ -12,13 +12,15 @@ from typing import Any, Final
 from sim.core import InputError, YamlDocument, build_spec, data_names, data_root, did_you_mean, load_yaml
 from sim.results import METRICS
 from sim.scenario import Scenario, load
-from sim.training import RankMemory
+from sim.training import CAUSES, RankMemory
 from sim.validation.claims.spec import ClaimsSpec
 from sim.validation.flop_rates import DEFINITIONS
 
 FOLDER: Final = "scenarios/published"
 MEMORY: Final = "memory."
 """Beginning of a metric path that means a class of the fullest device's memory."""
+SECONDS: Final = "seconds."
+"""Beginning of a metric path that means the exposed seconds of a training step by cause."""
 _CLASSES: Final = tuple(f"{MEMORY}{field.name}" for field in fields(RankMemory))
 
 
@@ -133,8 +135,9 @@ def _check_names(spec: ClaimsSpec, document: YamlDocument) -> None:
         known(one.over, spec.runs, "baseline run", *at, "over")
         known(one.evidence, spec.evidence, "evidence", *at, "evidence")
         if one.metric is not None:
-            head = one.metric if one.metric.startswith(MEMORY) else one.metric.partition(".")[0]
-            known(head, [*METRICS, *_CLASSES], "metric", *at, "metric")
+            head = one.metric if one.metric.startswith((MEMORY, SECONDS)) else one.metric.partition(".")[0]
+            causes = [f"{SECONDS}{cause}" for cause in CAUSES]
+            known(head, [*METRICS, *_CLASSES, *causes], "metric", *at, "metric")
         known(one.flops, DEFINITIONS, "definition of FLOPs", *at, "flops")
         if one.without is not None:
             known(one.without.run, spec.runs, "run", *at, "without", "run")

@@ -22,7 +22,7 @@ class Outcome:
     """What a run came to.
 
     Attributes:
-        metrics: Metrics by name, and bytes by memory class.
+        metrics: Metrics by name, bytes by memory class, and under `seconds` those of a training step by cause.
         counted: What the FLOPs of a step are counted from; None for a serving run.
         reason: Why there are none; empty where it ran.
         unfit: Why it is judged not to fit, though the published run did; empty where it fits.
@@ -81,4 +81,5 @@ def _simulated(scenario: Scenario) -> Outcome:
         things.model, workload.global_batch, workload.sequence_length, parameter_counts(things.model).total
     )
     unfit = "; ".join(reason.message for reason in step.memory_reasons())
-    return Outcome({**job_metrics(step), **step.peak_memory.to_dict()}, counted, unfit=unfit)
+    found = {**job_metrics(step), **step.peak_memory.to_dict(), "seconds": dict(step.times.parts_s)}
+    return Outcome(found, counted, unfit=unfit)

@@ -63,7 +63,7 @@ class ExpectationSpec(Spec):
         name: Short name, unique in the file.
         run: The run whose value is taken; a variant where there is a baseline.
         over: The baseline: the value is then the variant's over the baseline's.
-        metric: Metric path, or `memory.CLASS` of the fullest device.
+        metric: Metric path, `memory.CLASS` of the fullest device, or `seconds.CAUSE` of a training step.
         flops: Instead of a metric, the FLOP rate per device [TFLOP/s] with FLOPs counted by this definition.
         claimed: The published value, in the metric's SI unit, in TFLOP/s, or a ratio.
         bound: Whether the source says about so much, at least so much (`10+ %`) or at most (`up to 11 %`).

@@ -9,6 +9,7 @@ turned into seconds by `flops_definition`, and a row without one is not answered
 - chunks of two layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
 - a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
 - no recomputation where it is not stated; the engine's own format of gradients;
+- MegaScale's window of 512 tokens, and operators and data pipeline as in the engine's profile;
 - the engine by the source: the profile that describes the stack it names.
 
 Half of the rows, chosen by a hash of their `id`, may be used to fit what devices and engines sustain (`half: fit`); the
@@ -23,9 +24,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sim.models import ModelSpec, load_model
+from sim.training import even_layers
 from sim.validation.flop_rates import PEAKS, Counted, flops_per_step, published_parameters
 from sim.validation.formats.base import MEASUREMENTS, Line, MeasurementFile, MeasurementFormat
 from sim.validation.rows import MeasuredRow
+
+_Scenario = dict[str, Any]
 
 _NODES: Final = (
     ("A100-40", "dgx-a100-40"),
@@ -59,6 +63,10 @@ _ENGINES: Final = (
 )
 """Engine profile by a part of the source's name; `megatron-lm` for all others."""
 
+_PRECISIONS: Final = (("rowwise", "fp8_rowwise"), ("float8", "fp8_dynamic"), ("fp8", "fp8"))
+"""Recipe of low precision by a part of its name in the table. FP8 stands in for the tiles of DeepSeek-V3 too: the
+kernel curves of tiles are those of serving libraries, slower than its own."""
+
 _SCRIPTS: Final = {
     "GPT 1.7B": {"micro_batch": 16},
     "GPT 39.1B": {"micro_batch": 4},
@@ -81,16 +89,28 @@ _SCHEDULES: Final = (
     ("DualPipe", "dualpipe"),
     ("1F1B + vocab-1", "1f1b_vocab_1"),
     ("1F1B + vocab-2", "1f1b_vocab_2"),
+    ("1F1B + interlaced", "1f1b_interlaced"),
 )
-_NOT_MODELLED: Final = {"interlaced": "interlaced vocabulary passes", "redis": "layers redistributed by cost"}
+_ABLATION: Final[dict[str, _Scenario]] = {
+    "parallel transformer block": {"overlap_dp": False, "overlap_p2p": False},
+    "sliding window attention": {},
+    "TP overlap": {"overlap_tp": True},
+    "PP overlap": {"overlap_p2p": True},
+    "DP overlap": {"overlap_dp": True},
+    "efficient operators": {},
+    "misc": {},
+    "LAMB": {},
+}
+"""Steps of MegaScale's ablation, each on top of those before it, and what of the plan they change."""
+_MEGASCALE_WINDOW: Final = 512
+"""Keys that its layers look back at; the source does not say."""
+
 _CHUNK_LAYERS: Final = 2
 _MOST_SEQUENCES: Final = 8
 _OFFLOADS: Final = ("offload", "Infinity", "CPU", "NVMe", "pods")
 _BYTES: Final = {"peak_mem_GB": 1e9, "peak_mem_GiB": 2.0**30}
 _GIB_SOURCES: Final = ("Zero Bubble",)
 """Sources that write GB for what their framework prints in GiB."""
-
-_Scenario = dict[str, Any]
 
 
 @MEASUREMENTS.register("training_runs")
@@ -215,8 +235,6 @@ def _scenario(line: Line) -> _Scenario:
     gpus, source = _count(line, "n_gpus"), line.text("source")
     if line.text("usable") == "no":
         raise _UnusableError("the table marks the row as unusable: an anomaly, or not enough to set it up")
-    if "rowwise" in line.text("precision"):
-        raise _UnusableError("float8 with scales per row is not modelled: its products and passes are others")
     if line.text("usable") == "RL":
         raise _UnusableError("a step of reinforcement learning holds generation too")
     if line.text("schedule") == "layer microbenchmark":
@@ -225,16 +243,13 @@ def _scenario(line: Line) -> _Scenario:
     if any(word in sharding for word in _OFFLOADS) and "EMA" not in sharding:
         raise _UnusableError(f"offload is not modelled: {sharding}")
     if "LoRA" in line.text("model"):
-        raise _UnusableError("adapters (LoRA) are not modelled")
-    if "MegaScale" in line.text("model") or "+" in line.text("model"):
-        raise _UnusableError("parallel blocks and sliding windows of MegaScale's own model are not in the row")
+        raise _UnusableError("rank and targets of its adapters (LoRA) are not in the row")
     micro_batch, plan = _plan(line, gpus)
-    precision = line.text("precision").lower()
     workload: _Scenario = {
         "kind": "training",
         "global_batch": _count(line, "global_batch"),
         "sequence_length": _count(line, "seq_len"),
-        "precision": "fp8" if "fp8" in precision or "float8" in precision else "bf16",
+        "precision": _precision(line.text("precision").lower()),
     }
     if "no FlashAttention" in line.text("model"):
         workload["attention"] = "plain"
@@ -246,6 +261,11 @@ def _scenario(line: Line) -> _Scenario:
         "workload": workload,
         "plan": {"micro_batch": micro_batch, **plan},
     }
+
+
+def _precision(text: str) -> str:
+    """The recipe behind the name of a precision; float8 is torchao's, whose scales are of the tensor at hand."""
+    return next((recipe for part, recipe in _PRECISIONS if part in text), "bf16")
 
 
 def _count(line: Line, column: str) -> int:
@@ -290,6 +310,9 @@ def _model(line: Line) -> str | _Scenario:
         "kv_heads": line.whole("kv_heads") or heads,
         "head_dim": hidden // heads,
     }
+    steps = _ablation_steps(name)
+    if len(steps) > 1:
+        attention["window"] = _MEGASCALE_WINDOW
     block: _Scenario = {"kind": "dense", "intermediate": ffn, "gated": gated}
     if line.whole("n_experts"):
         block = {
@@ -305,8 +328,17 @@ def _model(line: Line) -> str | _Scenario:
         "max_position_embeddings": _count(line, "seq_len"),
         "tied_embeddings": not gated,
         "norm_bias": not gated,
-        "layers": [{"count": layers, "attention": attention, "ffn": block}],
+        "layers": [{"count": layers, "attention": attention, "ffn": block, "parallel": bool(steps)}],
     }
+
+
+def _ablation_steps(model: str) -> list[str]:
+    """Steps of MegaScale's ablation that a run of this name has taken; all of them for its own rows."""
+    steps = list(_ABLATION)
+    if "MegaScale" in model:
+        return steps
+    taken = next((i for i, step in enumerate(steps) if f"+{step}" in model), -1)
+    return steps[: taken + 1]
 
 
 def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
@@ -335,6 +367,8 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
         # With pipeline stages FSDP2 keeps gathered parameters, and gradients unreduced, until the last micro-batch.
         plan["zero"] = 1
     plan.update(_schedule(line, plan))
+    for step in _ablation_steps(line.text("model")):
+        plan.update(_ABLATION[step])
     precision = line.text("precision")
     if "compile" in precision:
         plan["compiled"] = True
@@ -389,15 +423,25 @@ def _sharding(text: str, pp: int) -> _Scenario:
 
 def _schedule(line: Line, plan: _Scenario) -> _Scenario:
     text = line.text("schedule")
-    for word, what in _NOT_MODELLED.items():
-        if text.endswith(word):
-            raise _UnusableError(f"not modelled: {what}")
+    if text.endswith("redis"):
+        return {"layers_per_stage": _redistributed(line, plan["pp"])}
     for beginning, schedule in _SCHEDULES:
         if text.startswith(beginning):
             return {"schedule": schedule}
     if plan["vpp"] > 1 and plan["pp"] > 1:
         return {"schedule": "interleaved"}
     return {}
+
+
+def _redistributed(line: Line, pp: int) -> list[int]:
+    """Layers per stage such that the stage with the most FLOPs has the least, LM head included.
+
+    A head of `V` rows is worth `V / 12h` layers of a GPT; whole layers move, as in the paper's baseline (Yeung et al.,
+    arXiv 2411.05288, section 6.1).
+    """
+    layers, head = _count(line, "layers"), _count(line, "vocab") / (12.0 * _count(line, "hidden"))
+    last = min(range(layers // pp, -1, -1), key=lambda own: max(own + head, -(-(layers - own) // (pp - 1))))
+    return [*even_layers(layers - last, pp - 1), last]
 
 
 def fit_rows(rows: list[MeasuredRow]) -> Iterator[MeasuredRow]:
