@@ -12,6 +12,7 @@ from sim.models import (
     parameter_counts,
     state_flops_per_token,
 )
+from sim.plans.training import Recompute
 from sim.training.adapters import Adapters, adapter_parameters
 from sim.training.blocks import blocks_of
 
@@ -61,6 +62,22 @@ def training_flops(
     cores += sequence * state_flops_per_token(model)
     trained = sum(group.count * adapter_parameters(model, group, adapters, tp=1) for group in model.layers)
     return 2.0 * (forward - cores) + 3.0 * (cores + 2.0 * trained * sequence)
+
+
+def recomputed_flops(
+    model: ModelSpec, *, sequence: float, kind: Recompute, every: int = 1, attention: AttentionCount = "full"
+) -> float:
+    """Matrix FLOPs of one sequence that recomputation adds, attention counted as in the model's own FLOPs.
+
+    Full: the layers' forward pass, of one layer in `every`. Selective: the attention core. Operators: every second
+    product.
+    """
+    per_token, per_logit = model_flops_per_token(model)
+    if kind == "full":
+        return (forward_flops(model, sequence=sequence, attention=attention) - sequence * per_logit) / every
+    if kind == "selective":
+        return attention_forward_flops(model, sequence=sequence, attention=attention)
+    return 0.5 * sequence * per_token if kind == "operators" else 0.0
 
 
 def palm_flops_per_token(model: ModelSpec, *, sequence: float, parameters: float | None = None) -> float:

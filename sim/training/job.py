@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.hardware import power_w
 from sim.models import compute_dtype
-from sim.training.flops import training_flops
+from sim.training.flops import recomputed_flops, training_flops
 from sim.training.memory import available_bytes
 from sim.training.step import COMM_CAUSES, TrainingStep
 
@@ -25,6 +25,13 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
     model_flops = workload.global_batch * training_flops(
         step.model, sequence=workload.sequence_length, attention=workload.mfu_attention, adapters=plan.adapters
     )
+    again_flops = workload.global_batch * recomputed_flops(
+        step.model,
+        sequence=workload.sequence_length,
+        kind=plan.recompute,
+        every=plan.recompute_every,
+        attention=workload.mfu_attention,
+    )
     peak_flops, _ = step.device.compute_rate(compute_dtype(plan.recipe.dtype))
     energy_j = _step_energy_j(step, peak_flops)
     exposed = {f"exposed_{cause}_frac": times.parts_s.get(cause, 0.0) / step_s for cause in COMM_CAUSES}
@@ -34,7 +41,7 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
         "samples_per_s_per_gpu": workload.global_batch / step_s / gpus,
         "model_tflops_per_gpu": model_flops / step_s / gpus / 1e12,
         "mfu_frac": model_flops / step_s / gpus / peak_flops,
-        "hfu_frac": times.hardware_flops / step_s / gpus / peak_flops,
+        "hfu_frac": (model_flops + again_flops) / step_s / gpus / peak_flops,
         "bubble_frac": times.bubble_s / step_s,
         "bubble_over_ideal": times.bubble_s / times.busy_s,
         "exposed_comm_frac": times.exposed_comm_s / step_s,

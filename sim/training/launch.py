@@ -7,6 +7,7 @@ from typing import Final
 
 from sim.hardware import Cluster
 from sim.models import ModelSpec
+from sim.plans.training import RANK_DIMENSIONS
 from sim.training.plan import TrainingPlan
 from sim.training.spec import TrainingWorkload
 
@@ -37,6 +38,8 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
     yield f"--pipeline-model-parallel-size {plan.pp}"
     if plan.vpp > 1 and len({*plan.layers_per_stage}) == 1:
         yield f"--num-layers-per-virtual-pipeline-stage {plan.layers_per_stage[0]}"
+    if _numbering(plan) == ["tp", "cp", "pp", "dp"]:
+        yield "--use-tp-pp-dp-mapping"
     if plan.cp > 1:
         yield f"--context-parallel-size {plan.cp}"
         yield f"--cp-comm-type {_CONTEXT.get(plan.cp_kind, 'p2p')}"
@@ -49,6 +52,15 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
     yield from _memory_arguments(plan)
     yield from _overlap_arguments(plan)
     yield " ".join(["--bf16", *_PRECISIONS.get(plan.precision, ())])
+
+
+def _numbering(plan: TrainingPlan) -> list[str]:
+    """The rank order, with dimensions of one rank where Megatron-LM has them by default."""
+    found: list[str] = [name for name in plan.rank_order if getattr(plan, name) > 1]
+    for at, name in enumerate(RANK_DIMENSIONS):
+        if name not in found:
+            found.insert(at, name)
+    return found
 
 
 def _memory_arguments(plan: TrainingPlan) -> Iterator[str]:
@@ -75,6 +87,8 @@ def _overlap_arguments(plan: TrainingPlan) -> Iterator[str]:
 
 def _notes(plan: TrainingPlan) -> Iterator[str]:
     """What the arguments cannot say."""
+    if _numbering(plan) not in ([*RANK_DIMENSIONS], ["tp", "cp", "pp", "dp"]):
+        yield f"# no argument numbers ranks {'-'.join(plan.rank_order)}"
     if plan.schedule not in _WITH_FLAG:
         yield f"# no argument chooses the schedule {plan.schedule}"
     if len({*plan.layers_per_stage}) > 1:

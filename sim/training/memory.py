@@ -102,8 +102,7 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
     """Bytes that one layer keeps of a micro-batch under the plan's recomputation [B].
 
     Full: the input of every `recompute_every`-th layer, everything of the others. Selective: all but the attention
-    core's scores (flash attention never keeps them). Operators: about half of that, the results of every second product
-    and of attention.
+    core's scores (flash attention never keeps them). Operators: see `_operators_bytes`.
     """
     everything = layer_activation_bytes(model, group, shape)
     if plan.recompute == "full":
@@ -111,10 +110,29 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
         share = 1.0 / plan.recompute_every
         return share * own + (1.0 - share) * everything
     if plan.recompute == "operators":
-        return 0.5 * (everything - _layer_score_bytes(group, shape))
+        return _operators_bytes(model, group, shape)
     if plan.recompute == "selective":
         return everything - _layer_score_bytes(group, shape)
     return everything
+
+
+def _operators_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
+    """The layer's input, the result of attention, and those of the first, third and so on of its products [B].
+
+    TorchTitan's `selective op`: queries, keys, values and output, then the products of a dense block, each counted on
+    its own; half of what experts keep. The last product's result is whole on every tensor-parallel rank until it is
+    reduced. Of a layer with another mixer, or of one block, half.
+    """
+    attention, ffn = blocks_of(group).attention, blocks_of(group).ffn
+    if attention is None or ffn is None:
+        return 0.5 * (layer_activation_bytes(model, group, shape) - _layer_score_bytes(group, shape))
+    (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
+    own = [heads * width, kv_heads * width, kv_heads * v_width, float(model.hidden_size)]
+    kept = _BYTES * shape.residual_tokens * model.hidden_size + _BYTES * shape.tokens * heads * v_width
+    if isinstance(ffn, Dense):
+        own += [ffn.intermediate / shape.tp] * (2 if ffn.gated else 1) + [float(model.hidden_size)]
+        return kept + _BYTES * shape.tokens * sum(own[::2])
+    return kept + _BYTES * shape.tokens * sum(own[::2]) + 0.5 * _ffn_bytes(model, ffn, shape)
 
 
 def end_activation_bytes(model: ModelSpec, shape: WorkShape, *, first: bool, last: bool) -> float:

@@ -1,19 +1,19 @@
-"""A training plan with every field filled in, where its ranks stand, or the reasons why it cannot run.
+"""A training plan with every field filled in, or the reasons why it cannot run.
 
-Start at `resolve_training`. Memory is judged in `sim.training.memory`.
+Start at `resolve_training`. Memory is judged in `sim.training.memory`; where the ranks stand is in `ranks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sim.core import Reason
-from sim.hardware import Cluster, CommGroup
+from sim.hardware import Cluster
 from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
-from sim.plans.training import ContextKind, Recompute, WideDtype
+from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankDimension, Recompute, WideDtype
 from sim.training.adapters import Adapters
 from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
 from sim.training.host_optimizer import host_reasons
@@ -50,6 +50,7 @@ class TrainingPlan:
     cp_zigzag: bool
     cp_kind: ContextKind
     ep: int
+    rank_order: tuple[RankDimension, ...]
     zero: int
     recompute: Recompute
     recompute_every: int
@@ -80,6 +81,8 @@ class TrainingPlan:
     def label(self) -> str:
         """Short text, such as `dp8 tp8 pp16 vpp4 zero1 selective mb1`."""
         degrees = [f"{name}{getattr(self, name)}" for name in _LABELLED if getattr(self, name) > 1]
+        order = [name for name in self.rank_order if getattr(self, name) > 1]
+        degrees += ["-".join(order)] if order != [name for name in RANK_DIMENSIONS if name in order] else []
         parts = [f"dp{self.dp}", *degrees, *([f"zero{self.zero}"] if self.zero else [])]
         every = f"/{self.recompute_every}" if self.recompute_every > 1 else ""
         parts += [f"{self.recompute}{every}"] if self.recompute != "none" else []
@@ -108,7 +111,7 @@ class TrainingPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, for a result."""
-        return {**asdict(self), "layers_per_stage": list(self.layers_per_stage)}
+        return {**asdict(self), "layers_per_stage": list(self.layers_per_stage), "rank_order": list(self.rank_order)}
 
 
 def resolve_training(
@@ -138,7 +141,8 @@ def _filled(
     micro_batch = int(given.get("micro_batch", 1))
     interleaved = default.interleaved_schedule if vpp > 1 else default.schedule
     overlaps = ("overlap_dp", "overlap_p2p", "overlap_tp")
-    switches = ("zero", "recompute", "grad_dtype", "scatter_gather", "compiled", "cp_zigzag", "cp_kind", *overlaps)
+    kinds = ("rank_order", "zero", "recompute", "grad_dtype", "cp_kind")
+    switches = (*kinds, "scatter_gather", "compiled", "cp_zigzag", *overlaps)
     layers = spec.layers_per_stage or even_layers(model.n_layers, pp * vpp)
     return TrainingPlan(
         **{name: given.get(name, getattr(default, name)) for name in switches},
@@ -307,7 +311,7 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster, optimizer: str) -> 
     if why := lacking(plan.recipe, frozenset(cluster.device.flops), cluster.device.name):
         yield Reason("precision", why)
     domain = min(cluster.domain, cluster.n_devices)
-    if plan.tp > domain and plan.tp % domain:
+    if plan.rank_order[0] == "tp" and plan.tp > domain and plan.tp % domain:
         yield Reason(
             "placement",
             f"tp {plan.tp} neither fits in a domain of {domain} GPUs nor fills whole ones",
@@ -319,37 +323,3 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster, optimizer: str) -> 
             f"{plan.n_gpus} GPUs span several {cluster.node.name}, which have no network",
             {"gpus": plan.n_gpus},
         )
-
-
-# ---- where ranks stand ----
-
-
-def communication_groups(plan: TrainingPlan, cluster: Cluster) -> Mapping[str, CommGroup]:
-    """Communication groups of rank 0 by name: all ranks of a kind see the same links.
-
-    Ranks are numbered with `tp` fastest, then `cp`, `dp`, `pp` (Megatron-LM's default order), so tensor parallelism
-    gets the fastest links and pipeline stages the slowest. `dp_shard` are the ranks that share states: context-parallel
-    ranks hold the same parameters, so they share them too. Expert-parallel ranks are neighbours among the
-    data-parallel ones, and the gradients of experts are reduced over `expert_dp`.
-    """
-    tp, cp, dp = plan.tp, plan.cp, plan.dp
-    inner = tp * cp
-    stage = inner * dp
-    return {
-        "tp": cluster.group(range(tp)),
-        "cp": cluster.group(range(0, inner, tp)),
-        "cp_hop": cluster.group((0, inner - tp) if cp > 1 else (0,)),
-        "ep": cluster.group(range(0, inner * plan.ep, inner)),
-        "dp": cluster.group(range(0, stage, tp)),
-        "expert_dp": cluster.group(range(0, stage, inner * plan.ep)),
-        "stages": cluster.group(range(0, stage * plan.pp, stage)),
-        "ends": cluster.group((0, stage * (plan.pp - 1)) if plan.pp > 1 else (0,)),
-    }
-
-
-def boundary_groups(plan: TrainingPlan, cluster: Cluster) -> list[CommGroup]:
-    """The two ranks on either side of each stage's end, last stage to first included; empty without stages."""
-    if plan.pp == 1:
-        return []
-    stage = plan.tp * plan.cp * plan.dp
-    return [cluster.group(sorted((i * stage, (i + 1) % plan.pp * stage))) for i in range(plan.pp)]

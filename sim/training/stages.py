@@ -11,11 +11,12 @@ from sim.plans.training import Recompute
 from sim.training.adapters import adapter_parameters
 from sim.training.context import RINGS, shown_s
 from sim.training.costing import PassCost, TrainingCosts
+from sim.training.host import pass_s
 from sim.training.layer import LayerWork, layer_work
 from sim.training.operators import Quantise
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.shape import WorkShape
-from sim.training.states import PARAM_BYTES, grad_bytes, layer_parameters
+from sim.training.states import PARAM_BYTES, end_vectors, grad_bytes, layer_parameters, vocabulary_rows
 from sim.training.vocabulary import embedding_work, head_work
 
 END_KERNELS = 12.0
@@ -56,6 +57,19 @@ def recomputed(kind: Recompute, every: int, *, forward: PassCost, work: LayerWor
         again = costs.pass_cost(o for o in work.forward if isinstance(o, Elementwise))
         return again.add(costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
     return PassCost()
+
+
+def bucketed_s(
+    comm_s: float, *, size_bytes: float, beside_s: float, plan: TrainingPlan, engine: TrainingEngineSpec
+) -> float:
+    """Time [s] that collectives of `comm_s` in buckets add to a pass of `beside_s`; all of it without overlap.
+
+    Compute is slower by the multiprocessors that they take, the last bucket never hides, nor does what lasts longer.
+    """
+    if not plan.overlap_dp:
+        return comm_s
+    last = min(1.0, engine.bucket_bytes.value / size_bytes) if size_bytes else 0.0
+    return max(engine.comm_units_frac.value * comm_s, last * comm_s, comm_s - beside_s)
 
 
 class StageModel:
@@ -122,6 +136,7 @@ class StageModel:
         for work in ends:
             for total, part in zip((forward, by_input, by_weight), self.work_cost(work), strict=True):
                 total.add(part)
+        hidden += self._add_reductions(layers, (by_input, by_weight), first=first, last=last)
         self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends))
         self._add_first_gather(layers, forward, by_weight)
         return StagePasses(forward, by_input, by_weight, again, hidden)
@@ -190,7 +205,8 @@ class StageModel:
         gather_s, scatter_s = self._gather_s(group), self._scatter_s(group)
         backward_s = by_input.total_s + by_weight.total_s
         shown_forward = self.exposed_s(gather_s, beside_s=forward.total_s)
-        shown_backward = self.exposed_s(gather_s + scatter_s, beside_s=backward_s)
+        behind_s, waited_s = (gather_s + scatter_s, 0.0) if self.engine.overlap_scatter else (gather_s, scatter_s)
+        shown_backward = self.exposed_s(behind_s, beside_s=backward_s) + waited_s
         forward.parts_s["dp_comm"] = shown_forward
         by_input.parts_s["dp_comm"] = shown_backward
         return max(0.0, 2.0 * gather_s + scatter_s - shown_forward - shown_backward)
@@ -237,13 +253,50 @@ class StageModel:
             forward.parts_s["dp_comm"] += self._gather_s(layers[0][0])
             by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + self._scatter_s(layers[-1][0])
 
+    # ---- gradients that are reduced in every micro-batch (ZeRO-2) ----
+
+    def _add_reductions(
+        self, layers: list[tuple[LayerGroup, int]], backward: tuple[PassCost, PassCost], *, first: bool, last: bool
+    ) -> float:
+        """Adds what reducing a micro-batch's gradients leaves exposed where only a shard of them is kept.
+
+        A rank that keeps no whole gradients cannot add up those of several micro-batches before it reduces them, so
+        each backward pass ends with its reduction, in buckets behind it (DeepSpeed's stage 2 waits for them at the end
+        of every micro-step; Megatron-FSDP's `optim_grads` likewise). Returns what is hidden [s].
+        """
+        if self.plan.zero != 2:
+            return 0.0
+        (shared, expert), width = self._trained(layers, first=first, last=last), grad_bytes(self.plan)
+        reduce_s = self._over_groups("reduce_scatter", shared * width, expert * width)
+        by_input, by_weight = backward
+        shown_s = bucketed_s(
+            reduce_s,
+            size_bytes=(shared + expert) * width,
+            beside_s=by_input.total_s + by_weight.total_s,
+            plan=self.plan,
+            engine=self.engine,
+        )
+        by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + shown_s
+        return reduce_s - shown_s
+
+    def _trained(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> tuple[float, float]:
+        """Parameters of a stage that have gradients: without routed experts, and those of routed experts."""
+        plan, model = self.plan, self.model
+        if plan.adapters is not None:
+            return sum(
+                count * adapter_parameters(model, group, plan.adapters, tp=plan.tp) for group, count in layers
+            ), 0.0
+        counts = [(count, layer_parameters(model, group, tp=plan.tp, ep=plan.ep)) for group, count in layers]
+        ends = vocabulary_rows(model, plan.tp, first=first, last=last and not self.spread_vocabulary)
+        ends += end_vectors(model, first=first, last=last)
+        return sum(count * one for count, (one, _) in counts) + ends, sum(count * each for count, (_, each) in counts)
+
     # ---- the host ----
 
     def _add_host_waits(self, layers: int, passes: tuple[PassCost, PassCost, PassCost], *, ends: int) -> None:
         """Adds the time that the device waits for the host, which launches kernel after kernel ahead of it.
 
-        The host runs ahead while kernels are long, so a pass lasts as long as the slower of the two, over the whole
-        stage; recomputation launches the forward kernels again.
+        Over the whole stage, by `pass_s`; recomputation launches the forward kernels again.
         """
         engine, plan = self.engine, self.plan
         kept = engine.compiled_kernels_frac.value if plan.compiled else 1.0
@@ -257,9 +310,9 @@ class StageModel:
         kernels_backward = layers * per_layer_back + 2.0 * ends * END_KERNELS
         if plan.recompute in ("full", "operators"):
             kernels_backward += layers * per_layer / plan.recompute_every
-        waits = max(0.0, kernels_forward * one - forward.total_s)
+        waits = float(pass_s(forward.total_s, kernels_forward * one)) - forward.total_s
         forward.parts_s["host"] = waits + engine.micro_batch_s.value / plan.vpp
         device_s = by_input.total_s + by_weight.total_s
-        waits = max(0.0, kernels_backward * one - device_s)
+        waits = float(pass_s(device_s, kernels_backward * one)) - device_s
         for part in (by_input, by_weight):
             part.parts_s["host"] = waits * (part.total_s / device_s if device_s else 0.5)

@@ -77,6 +77,18 @@ def layer_parameters(model: ModelSpec, group: LayerGroup, *, tp: int, ep: int) -
     return divided / tp + whole, routed
 
 
+def vocabulary_rows(model: ModelSpec, tp: int, *, first: bool, last: bool) -> float:
+    """Parameters of embedding and LM head on a rank of a stage that is the first, the last, or both."""
+    rows = padded_vocab(model, tp) * model.hidden_size / tp
+    return rows * (float(first) + float(last and not (first and model.tied_embeddings)))
+
+
+def end_vectors(model: ModelSpec, *, first: bool, last: bool) -> float:
+    """Parameters of learned positions on the first stage, and of the final norm on the last."""
+    final = model.hidden_size * (2 if model.norm_bias else 1)
+    return float(first * model.learned_positions * model.hidden_size + last * final)
+
+
 def rank_parameters(
     model: ModelSpec, plan: TrainingPlan, stage: int, *, spread_vocabulary: bool = False
 ) -> RankParameters:
@@ -94,19 +106,12 @@ def rank_parameters(
         low += count * (one + routed) if plan.recipe.is_low and not group.kept_16bit else 0.0
     rows = padded_vocab(model, plan.tp) * model.hidden_size / plan.tp
     first, last = stage == 0, stage == plan.stages - 1
-    embedding = rows * (float(first) + float(last and not (first and model.tied_embeddings)))
+    embedding = vocabulary_rows(model, plan.tp, first=first, last=last)
     if spread_vocabulary:
         embedding = rows * (1.0 if model.tied_embeddings else 2.0) / plan.stages
-    positions = model.learned_positions * model.hidden_size if first else 0.0
-    final = model.hidden_size * (2 if model.norm_bias else 1) if last else 0.0
-    return RankParameters(
-        shared + embedding + positions + final,
-        expert,
-        max(largest, embedding),
-        embedding,
-        low,
-        None if plan.adapters is None else adapters,
-    )
+    shared += embedding + end_vectors(model, first=first, last=last)
+    trained = None if plan.adapters is None else adapters
+    return RankParameters(shared, expert, max(largest, embedding), embedding, low, trained)
 
 
 def update_bytes(engine: TrainingEngineSpec, optimizer: str) -> float:
