@@ -42,6 +42,7 @@ class TrainingPlan:
 
     n_gpus: int
     dp: int
+    dp_replicas: int
     tp: int
     sp: bool
     pp: int
@@ -77,10 +78,16 @@ class TrainingPlan:
         return self.pp * self.vpp
 
     @property
+    def shards(self) -> int:
+        """Ranks that sharded states are divided over; context-parallel ranks share too."""
+        return self.dp * self.cp // self.dp_replicas
+
+    @property
     def label(self) -> str:
         """Short text, such as `dp8 tp8 pp16 vpp4 zero1 selective mb1`."""
         degrees = [f"{name}{getattr(self, name)}" for name in _LABELLED if getattr(self, name) > 1]
-        parts = [f"dp{self.dp}", *degrees, *([f"zero{self.zero}"] if self.zero else [])]
+        copies = f"/{self.dp_replicas}" if self.dp_replicas > 1 else ""
+        parts = [f"dp{self.dp}{copies}", *degrees, *([f"zero{self.zero}"] if self.zero else [])]
         every = f"/{self.recompute_every}" if self.recompute_every > 1 else ""
         parts += [f"{self.recompute}{every}"] if self.recompute != "none" else []
         parts += [self.schedule] if self.schedule not in ("1f1b", "interleaved") else []
@@ -144,6 +151,7 @@ def _filled(
         **{name: given.get(name, getattr(default, name)) for name in switches},
         n_gpus=dp * tp * pp * cp,
         dp=dp,
+        dp_replicas=int(given.get("dp_replicas", 1)),
         tp=tp,
         sp=bool(given.get("sp", default.sp and tp > 1)),
         pp=pp,
@@ -302,6 +310,7 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster, optimizer: str) -> 
             f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {nearest_divisors(plan.dp, plan.ep)}",
             {"ep": plan.ep, "dp": plan.dp},
         )
+    yield from _replica_reasons(plan)
     if optimizer == "adam_cpu":
         yield from host_reasons(cluster)
     if why := lacking(plan.recipe, frozenset(cluster.device.flops), cluster.device.name):
@@ -321,6 +330,20 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster, optimizer: str) -> 
         )
 
 
+def _replica_reasons(plan: TrainingPlan) -> Iterator[Reason]:
+    copies, left = plan.dp_replicas, plan.dp // plan.dp_replicas
+    if copies == 1:
+        return
+    numbers = {"dp": plan.dp, "dp_replicas": copies, "ep": plan.ep}
+    if plan.dp % copies:
+        near = nearest_divisors(plan.dp, copies)
+        yield Reason("replicas", f"dp_replicas {copies} does not divide dp {plan.dp}; the nearest are {near}", numbers)
+    elif left % plan.ep:
+        yield Reason("replicas", f"dp / dp_replicas = {left} ranks do not divide by ep {plan.ep}", numbers)
+    if plan.zero == 0:
+        yield Reason("replicas", f"dp_replicas {copies}, but zero 0 divides no states: use zero 1, 2 or 3", numbers)
+
+
 # ---- where ranks stand ----
 
 
@@ -329,8 +352,8 @@ def communication_groups(plan: TrainingPlan, cluster: Cluster) -> Mapping[str, C
 
     Ranks are numbered with `tp` fastest, then `cp`, `dp`, `pp` (Megatron-LM's default order), so tensor parallelism
     gets the fastest links and pipeline stages the slowest. `dp_shard` are the ranks that share states: context-parallel
-    ranks hold the same parameters, so they share them too. Expert-parallel ranks are neighbours among the
-    data-parallel ones, and the gradients of experts are reduced over `expert_dp`.
+    ranks hold the same parameters, so they share them too; `dp_replica` those that hold the same share. Expert-parallel
+    ranks are neighbours among the data-parallel ones, and the gradients of experts are reduced over `expert_dp`.
     """
     tp, cp, dp = plan.tp, plan.cp, plan.dp
     inner = tp * cp
@@ -341,7 +364,10 @@ def communication_groups(plan: TrainingPlan, cluster: Cluster) -> Mapping[str, C
         "cp_hop": cluster.group((0, inner - tp) if cp > 1 else (0,)),
         "ep": cluster.group(range(0, inner * plan.ep, inner)),
         "dp": cluster.group(range(0, stage, tp)),
+        "dp_shard": cluster.group(range(0, stage // plan.dp_replicas, tp)),
+        "dp_replica": cluster.group(range(0, stage, stage // plan.dp_replicas)),
         "expert_dp": cluster.group(range(0, stage, inner * plan.ep)),
+        "expert_shard": cluster.group(range(0, stage // plan.dp_replicas, inner * plan.ep)),
         "stages": cluster.group(range(0, stage * plan.pp, stage)),
         "ends": cluster.group((0, stage * (plan.pp - 1)) if plan.pp > 1 else (0,)),
     }

@@ -263,12 +263,11 @@ class TrainingStep:
         plan, width = self.plan, grad_bytes(self.plan)
         if plan.zero == 3:
             return 0.0, 0.0
-        kind = "all_reduce" if plan.zero == 0 else "reduce_scatter"
-        parts = ((own.shared, "dp"), (own.expert, "expert_dp"))
-        reduce_s = sum(self.costs.collective_s(kind, size * width, group) for size, group in parts)
         if plan.zero == 0:
-            return reduce_s, 0.0
-        return reduce_s, sum(self.costs.collective_s("all_gather", size * PARAM_BYTES, group) for size, group in parts)
+            parts = ((own.shared, "dp"), (own.expert, "expert_dp"))
+            return sum(self.costs.collective_s("all_reduce", size * width, group) for size, group in parts), 0.0
+        gather_s = self._stage_model.gathered_s(own.shared * PARAM_BYTES, own.expert * PARAM_BYTES)
+        return self._stage_model.scattered_s(own.shared * width, own.expert * width), gather_s
 
     def _tied_embedding_s(self) -> float:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
@@ -288,7 +287,7 @@ class TrainingStep:
     def _updated(self, device: int) -> float:
         """Parameters whose states a rank of the stage holds."""
         plan, own = self.plan, self.parameters[device].trained
-        copies = plan.dp * plan.cp if plan.zero else 1
+        copies = plan.shards if plan.zero else 1
         expert_copies = copies // plan.ep if plan.zero else 1
         return own.shared / copies + own.expert / expert_copies
 
