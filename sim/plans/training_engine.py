@@ -84,6 +84,7 @@ class TrainingEngineSpec(Spec):
         step_s: Host time per step: data, logging, synchronisation.
         micro_batch_s: Host time per micro-batch and pipeline stage that no kernel hides: data, loss, schedule.
         optimizer_bytes: Memory traffic of the optimizer per parameter, gradient scaling and clipping included.
+        host_update_frac: Share of the host's theoretical memory bandwidth that its optimizer reaches there.
         comm_units_frac: Share of the device's multiprocessors that a collective takes from compute beside it.
         tp_hidden_frac: Share of tensor-parallel communication that chunked overlap hides.
         overlap_scatter: Whether gradients of sharded parameters are reduced beside compute where communication overlaps
@@ -112,6 +113,7 @@ class TrainingEngineSpec(Spec):
     step_s: Sourced[TimeS]
     micro_batch_s: Sourced[TimeS]
     optimizer_bytes: Sourced[float]
+    host_update_frac: Sourced[Frac]
     comm_units_frac: Sourced[Frac]
     tp_hidden_frac: Sourced[Frac]
     overlap_scatter: bool = True

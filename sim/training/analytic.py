@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.core import Array
+from sim.core import Array, InputError
 from sim.costs import CostModel, bind_collective
 from sim.hardware import Cluster, CommGroup, Device, power_w
 from sim.models import Elementwise, ModelSpec, compute_dtype
@@ -24,13 +24,14 @@ from sim.plans import TrainingEngineSpec
 from sim.training.columns import RECOMPUTES, Flags, Ints, Members, PlanTable
 from sim.training.costing import KERNEL_FAMILY
 from sim.training.host import pass_s
+from sim.training.host_optimizer import HostUpdate, host_update
 from sim.training.layout_kinds import LayoutKinds, layer_kinds, layout_kinds
 from sim.training.plan import TrainingPlan
 from sim.training.precision import with_wide_ends
 from sim.training.ranks import Lattice
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
-from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, end_vectors, update_bytes
+from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, end_vectors, holds_master, update_bytes
 from sim.training.sustained import sustained_of
 from sim.training.units import Units, UnitTables
 
@@ -76,7 +77,13 @@ class Screen:
         return self.estimate_table(PlanTable.of(plans))
 
     def estimate_table(self, table: PlanTable) -> Estimates:
-        """Estimates of the plans of a table, all of them valid."""
+        """Estimates of the plans of a table, all of them valid.
+
+        Raises:
+            InputError: for hybrid sharding, which the closed forms do not know; `plansim run` does.
+        """
+        if table.template.dp_replicas > 1:
+            raise InputError("plans with several replicas are not screened", path="plan.dp_replicas", allowed="1")
         model = with_wide_ends(self.model, self.workload.quantisation)
         units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
         kinds = layout_kinds(model, table.layouts)
@@ -202,6 +209,7 @@ class _Block:
         step_s = plan.microbatches * busiest_s + np.maximum(total_s - busiest_s, 0.0) / table.vpp
         step_s = step_s + self._transfers_s() + self.engine.step_s.value
         step_s = step_s + self._late_s(self._held(forward_s), self._held(backward_s)) + self.update_s
+        step_s = step_s + self._crossing_s(self._held(backward_s))
         return Estimates(step_s, self._memory(), self._energy_j(step_s, devices_s.argmax(axis=1)))
 
     # ---- passes ----
@@ -418,11 +426,28 @@ class _Block:
     @cached_property
     def update_s(self) -> Array:
         """Update of the states that the fullest rank holds [s]."""
+        if self.screen.workload.optimizer == "adam_cpu":
+            each = self._host.update_s[:, None]
+            return np.asarray(self._divided(each, self.plan.zero > 0).max(axis=1))
         count = self._divided(update_bytes(self.engine, self.screen.workload.optimizer), self.plan.zero > 0)
         moved = (count + self._low(self.casting.cast_bytes)).max(axis=1)
         traffic = Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved)
         device = self.screen.cluster.device
         return np.asarray(CostModel(device).cost(traffic).time_s / self.network.kept.stream)
+
+    @cached_property
+    def _host(self) -> HostUpdate:
+        """Times of an update on the host, per parameter of each plan."""
+        frac = self.engine.host_update_frac.value
+        return host_update(self.screen.cluster, gradient_bytes=self.grad_bytes, memory_frac=frac)
+
+    def _crossing_s(self, backward_s: Array) -> Array:
+        """Gradients on their way to the host that no backward pass hides [s]; zero for updates on the device."""
+        if self.screen.workload.optimizer != "adam_cpu":
+            return np.zeros(len(self.table))
+        crossing_s = self._divided(self._host.gradient_s[:, None], self.plan.zero > 0)
+        hidden = np.where(self.plan.overlap_dp[:, None], backward_s, 0.0)
+        return np.asarray(np.maximum(crossing_s - hidden, 0.0).max(axis=1))
 
     # ---- memory, see `RankMemory` ----
 
@@ -444,8 +469,9 @@ class _Block:
     def _memory(self) -> Array:
         """Allocated bytes on the fullest kind of device."""
         plan, grad = self.plan, self.grad_bytes[:, None]
-        master = MASTER_BYTES if self.engine.param_master else 0.0
-        apart = (plan.zero < 3) | (not self.engine.param_master) | (self.adapters is not None)
+        has_master = holds_master(self.engine, self.screen.workload.optimizer)
+        master = MASTER_BYTES if has_master else 0.0
+        apart = (plan.zero < 3) | (not has_master) | (self.adapters is not None)
         held: Array = np.where(apart, PARAM_BYTES, 0.0)[:, None]
         states = self._divided(held, plan.zero >= 3) + self._divided(grad, plan.zero >= 2)
         states = states + self._divided(MOMENT_BYTES[self.screen.workload.optimizer] + master, plan.zero >= 1)

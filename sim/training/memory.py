@@ -19,7 +19,7 @@ from sim.training.plan import TrainingPlan
 from sim.training.precision import PLAIN
 from sim.training.recurrence import recurrence_bytes
 from sim.training.shape import WorkShape
-from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, RankParameters, grad_bytes
+from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, RankParameters, grad_bytes, holds_master
 from sim.training.vocabulary import padded_vocab
 
 _BYTES = 2.0
@@ -188,7 +188,7 @@ def state_bytes(
     of weights in low precision are kept through the step where parameters are not sharded. Frozen weights are kept as
     they are packed; only adapters have gradients and states.
     """
-    copies, expert_copies = plan.dp * plan.cp, plan.dp * plan.cp // plan.ep
+    copies, expert_copies = plan.shards, plan.shards // plan.ep
 
     def divided(each: float, sharded: bool, of: RankParameters = parameters.trained) -> float:
         if not sharded:
@@ -200,10 +200,12 @@ def state_bytes(
             divided(frozen_bytes(parameters, plan.adapters) / parameters.total, plan.zero >= 3, parameters)
             + divided(PARAM_BYTES, plan.zero >= 3),
             divided(grad_bytes(plan), plan.zero >= 2),
-            divided(MOMENT_BYTES[optimizer] + (MASTER_BYTES if engine.param_master else 0.0), plan.zero >= 1),
+            divided(
+                MOMENT_BYTES[optimizer] + (MASTER_BYTES if holds_master(engine, optimizer) else 0.0), plan.zero >= 1
+            ),
         )
-    master = MASTER_BYTES if engine.param_master else 0.0
-    only_master = plan.zero == 3 and engine.param_master
+    master = MASTER_BYTES if holds_master(engine, optimizer) else 0.0
+    only_master = plan.zero == 3 and holds_master(engine, optimizer)
     low = 0.0 if plan.zero >= 3 else plan.recipe.copies_bytes * parameters.low
     return (
         (0.0 if only_master else divided(PARAM_BYTES, plan.zero >= 3)) + low,

@@ -9,7 +9,7 @@ from pydantic import Field
 from sim.core import Spec, TimeS
 
 Precision = Literal["bf16", "fp16", "fp8", "fp8_dynamic", "fp8_rowwise", "fp8_block", "mxfp8", "nvfp4"]
-Optimizer = Literal["adam", "adam_8bit", "sgd_momentum"]
+Optimizer = Literal["adam", "adam_8bit", "adam_cpu", "sgd_momentum"]
 
 
 class CheckpointSpec(Spec):
@@ -71,7 +71,8 @@ class TrainingWorkload(Spec):
             attention stay in 16 bits.
         quantisation: Choices of that recipe.
         lora: Adapters are trained, the model is frozen; absent, all of it is trained.
-        optimizer: Which states each parameter has: two fp32 moments (`adam`), two 8-bit ones, or one fp32.
+        optimizer: Which states each parameter has: two fp32 moments (`adam`), two 8-bit ones, or one fp32; or
+            all in host memory, updated there (`adam_cpu`).
         attention: `flash` keeps no score matrix in memory, `plain` does; absent, the engine's.
         dropout: Whether residuals and attention scores have dropout; absent, the engine's.
         mfu_attention: Whether model FLOPs count the whole score matrix or the causal half.

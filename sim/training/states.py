@@ -21,8 +21,8 @@ from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.vocabulary import padded_vocab
 
 PARAM_BYTES: Final = 2.0
-MOMENT_BYTES: Final = {"adam": 8.0, "adam_8bit": 2.0, "sgd_momentum": 4.0}
-"""Optimizer moments per parameter [B]: two in fp32, two in 8 bits (block scales aside), or one in fp32."""
+MOMENT_BYTES: Final = {"adam": 8.0, "adam_8bit": 2.0, "adam_cpu": 0.0, "sgd_momentum": 4.0}
+"""Optimizer moments per parameter on the device [B]: two in fp32, two in 8 bits (block scales aside), none, or one."""
 MASTER_BYTES: Final = 4.0
 
 
@@ -115,8 +115,15 @@ def rank_parameters(
 
 
 def update_bytes(engine: TrainingEngineSpec, optimizer: str) -> float:
-    """Memory traffic of the optimizer per parameter [B]: the engine's for Adam, less the moments that are smaller."""
+    """Device memory traffic of the optimizer per parameter [B]: the engine's for Adam, less the moments' difference."""
+    if optimizer == "adam_cpu":
+        return 0.0
     return engine.optimizer_bytes.value - 2.0 * (MOMENT_BYTES["adam"] - MOMENT_BYTES[optimizer])
+
+
+def holds_master(engine: TrainingEngineSpec, optimizer: str) -> bool:
+    """Whether the device has an fp32 copy of its parameters."""
+    return engine.param_master and optimizer != "adam_cpu"
 
 
 def grad_bytes(plan: TrainingPlan) -> float:

@@ -19,6 +19,7 @@ from sim.plans import TrainingEngineSpec
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.dp_overlap import gathered_before_s, reduced_behind_s
 from sim.training.folding import PipelineTotals, few_microbatches, folded
+from sim.training.host_optimizer import host_reasons, host_update
 from sim.training.memory import (
     RankMemory,
     buffer_bytes,
@@ -311,14 +312,13 @@ class TrainingStep:
         plan, width = self.plan, grad_bytes(self.plan)
         if plan.zero == 3:
             return 0.0, 0.0
-        kind = "all_reduce" if plan.zero == 0 else "reduce_scatter"
-        parts = ((own.shared, "dp"), (own.expert, "expert_dp"))
-        reduce_s = (
-            0.0 if plan.zero == 2 else sum(self.costs.collective_s(kind, size * width, group) for size, group in parts)
-        )
         if plan.zero == 0:
-            return reduce_s, 0.0
-        return reduce_s, sum(self.costs.collective_s("all_gather", size * PARAM_BYTES, group) for size, group in parts)
+            parts = ((own.shared, "dp"), (own.expert, "expert_dp"))
+            return sum(self.costs.collective_s("all_reduce", size * width, group) for size, group in parts), 0.0
+        gather_s = self._stage_model.gathered_s(own.shared * PARAM_BYTES, own.expert * PARAM_BYTES)
+        if plan.zero == 2:
+            return 0.0, gather_s
+        return self._stage_model.scattered_s(own.shared * width, own.expert * width), gather_s
 
     def _tied_embedding_s(self) -> float:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
@@ -328,13 +328,31 @@ class TrainingStep:
 
     def _optimizer_s(self, device: int) -> float:
         """Update of the states that a rank holds, bound by memory [s]; weights are cast once if they stay gathered."""
-        plan, own = self.plan, self.parameters[device].trained
-        copies = plan.dp * plan.cp if plan.zero else 1
-        expert_copies = copies // plan.ep if plan.zero else 1
-        count = own.shared / copies + own.expert / expert_copies
+        plan, count = self.plan, self._updated(device)
+        if self.workload.optimizer == "adam_cpu":
+            return self._host_s(count, device)
         moved = count * update_bytes(self.engine, self.workload.optimizer)
-        moved += own.low * plan.recipe.weight_cast_bytes if plan.zero < 3 else 0.0
+        moved += self.parameters[device].trained.low * plan.recipe.weight_cast_bytes if plan.zero < 3 else 0.0
         return self.costs.time_s(Elementwise(name="optimizer", cause="optimizer", moved_bytes=moved))
+
+    def _updated(self, device: int) -> float:
+        """Parameters whose states a rank of the stage holds."""
+        plan, own = self.plan, self.parameters[device].trained
+        copies = plan.shards if plan.zero else 1
+        expert_copies = copies // plan.ep if plan.zero else 1
+        return own.shared / copies + own.expert / expert_copies
+
+    def _host_s(self, count: float, device: int) -> float:
+        """Update of `count` parameters on the host [s]; gradients cross beside the last backward pass with overlap."""
+        each = host_update(
+            self.cluster, gradient_bytes=grad_bytes(self.plan), memory_frac=self.engine.host_update_frac.value
+        )
+        crossing_s = count * float(each.gradient_s)
+        if self.plan.overlap_dp:
+            held = [self.stages[stage] for stage in self.held[device]]
+            backward_s = sum(stage.backward_input.total_s + stage.backward_weight.total_s for stage in held)
+            crossing_s = max(0.0, crossing_s - backward_s)
+        return crossing_s + count * float(each.update_s)
 
     # ---- the whole step ----
 
@@ -444,7 +462,11 @@ class TrainingStep:
     def memory_reasons(self) -> list[Reason]:
         """Why the plan does not fit; empty if it does."""
         stage = max(range(self.plan.pp), key=lambda device: self.memory[device].allocated_bytes)
-        return memory_reasons(self.memory[stage], self.engine, self.device, stage=stage)
+        found = memory_reasons(self.memory[stage], self.engine, self.device, stage=stage)
+        if self.workload.optimizer == "adam_cpu":
+            share = max(self._updated(device) for device in range(self.plan.pp))
+            found += host_reasons(self.cluster, parameters=share)
+        return found
 
     @cached_property
     def _graph(self) -> PassGraph:

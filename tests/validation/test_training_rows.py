@@ -64,7 +64,7 @@ def test_dense_definitions_agree_with_palm_s(tmp_path: Path) -> None:
         ({"global_batch": ""}, "global_batch"),
         ({"pp": "6-12 (not stated)"}, "6-12"),
         ({"gpu": "TPUv4"}, "TPUv4"),
-        ({"sharding_offload": "ZeRO-3 + CPU AdamW offload"}, "offload"),
+        ({"sharding_offload": "ZeRO-3 + NVMe offload"}, "offload"),
         ({"usable": "RL"}, "reinforcement"),
         ({"usable": "no"}, "unusable"),
         ({"metric": "weak_scaling_efficiency", "value": "100"}, "weak_scaling_efficiency"),

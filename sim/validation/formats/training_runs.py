@@ -107,6 +107,8 @@ _MEGASCALE_WINDOW: Final = 512
 
 _CHUNK_LAYERS: Final = 2
 _MOST_SEQUENCES: Final = 8
+_HOST_OPTIMIZER: Final = "CPU AdamW offload"
+"""Optimizer states in host memory."""
 _OFFLOADS: Final = ("offload", "Infinity", "CPU", "NVMe", "pods")
 _BYTES: Final = {"peak_mem_GB": 1e9, "peak_mem_GiB": 2.0**30}
 _GIB_SOURCES: Final = ("Zero Bubble",)
@@ -240,6 +242,8 @@ def _scenario(line: Line) -> _Scenario:
     if line.text("schedule") == "layer microbenchmark":
         raise _UnusableError("a single layer is no training step")
     sharding = line.text("sharding_offload").replace("no offload", "")
+    if _HOST_OPTIMIZER in sharding:
+        sharding = ""
     if any(word in sharding for word in _OFFLOADS) and "EMA" not in sharding:
         raise _UnusableError(f"offload is not modelled: {sharding}")
     if "LoRA" in line.text("model"):
@@ -253,6 +257,8 @@ def _scenario(line: Line) -> _Scenario:
     }
     if "no FlashAttention" in line.text("model"):
         workload["attention"] = "plain"
+    if _HOST_OPTIMIZER in line.text("sharding_offload"):
+        workload["optimizer"] = "adam_cpu"
     return {
         "name": "measured",
         "model": _model(line),
@@ -276,6 +282,8 @@ def _count(line: Line, column: str) -> int:
 
 
 def _engine(source: str, line: Line) -> str:
+    if "Liger" in line.text("sharding_offload"):
+        return "deepspeed-liger"
     if "DeepSpeed" in line.text("sharding_offload"):
         return "deepspeed"
     return next((engine for part, engine in _ENGINES if part in source), "megatron-lm")
