@@ -53,6 +53,8 @@ class TrainingPlanSpec(Spec):
 
     Attributes:
         dp: Data-parallel ranks; all GPUs of the cluster that the other degrees leave.
+        dp_replicas: Copies of the sharded states among the data-parallel ranks (hybrid sharding, HSDP): states are
+            divided over `dp / dp_replicas` neighbours only; 1.
         tp: Tensor-parallel ranks; 1.
         sp: Sequence parallelism: norms and residuals divided over the tensor-parallel ranks.
         pp: Pipeline stages; 1.
@@ -88,6 +90,7 @@ class TrainingPlanSpec(Spec):
     """
 
     dp: Count | None = None
+    dp_replicas: Count | None = None
     tp: Count | None = None
     sp: bool | None = None
     pp: Count | None = None

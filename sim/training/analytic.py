@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.core import Array
+from sim.core import Array, InputError
 from sim.costs import CostModel, bind_collective
 from sim.hardware import Cluster, CommGroup, Device, power_w
 from sim.models import Elementwise, ModelSpec, compute_dtype
@@ -31,14 +31,7 @@ from sim.training.precision import with_wide_ends
 from sim.training.ranks import Lattice
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
-from sim.training.states import (
-    MASTER_BYTES,
-    MOMENT_BYTES,
-    PARAM_BYTES,
-    end_vectors,
-    holds_master,
-    update_bytes,
-)
+from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, end_vectors, holds_master, update_bytes
 from sim.training.sustained import sustained_of
 from sim.training.units import Units, UnitTables
 
@@ -84,7 +77,13 @@ class Screen:
         return self.estimate_table(PlanTable.of(plans))
 
     def estimate_table(self, table: PlanTable) -> Estimates:
-        """Estimates of the plans of a table, all of them valid."""
+        """Estimates of the plans of a table, all of them valid.
+
+        Raises:
+            InputError: for hybrid sharding, which the closed forms do not know; `plansim run` does.
+        """
+        if table.template.dp_replicas > 1:
+            raise InputError("plans with several replicas are not screened", path="plan.dp_replicas", allowed="1")
         model = with_wide_ends(self.model, self.workload.quantisation)
         units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
         kinds = layout_kinds(model, table.layouts)

@@ -188,7 +188,7 @@ def state_bytes(
     of weights in low precision are kept through the step where parameters are not sharded. Frozen weights are kept as
     they are packed; only adapters have gradients and states.
     """
-    copies, expert_copies = plan.dp * plan.cp, plan.dp * plan.cp // plan.ep
+    copies, expert_copies = plan.shards, plan.shards // plan.ep
 
     def divided(each: float, sharded: bool, of: RankParameters = parameters.trained) -> float:
         if not sharded:

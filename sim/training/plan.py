@@ -42,6 +42,7 @@ class TrainingPlan:
 
     n_gpus: int
     dp: int
+    dp_replicas: int
     tp: int
     sp: bool
     pp: int
@@ -78,12 +79,18 @@ class TrainingPlan:
         return self.pp * self.vpp
 
     @property
+    def shards(self) -> int:
+        """Ranks that sharded states are divided over; context-parallel ranks share too."""
+        return self.dp * self.cp // self.dp_replicas
+
+    @property
     def label(self) -> str:
         """Short text, such as `dp8 tp8 pp16 vpp4 zero1 selective mb1`."""
         degrees = [f"{name}{getattr(self, name)}" for name in _LABELLED if getattr(self, name) > 1]
         order = [name for name in self.rank_order if getattr(self, name) > 1]
         degrees += ["-".join(order)] if order != [name for name in RANK_DIMENSIONS if name in order] else []
-        parts = [f"dp{self.dp}", *degrees, *([f"zero{self.zero}"] if self.zero else [])]
+        copies = f"/{self.dp_replicas}" if self.dp_replicas > 1 else ""
+        parts = [f"dp{self.dp}{copies}", *degrees, *([f"zero{self.zero}"] if self.zero else [])]
         every = f"/{self.recompute_every}" if self.recompute_every > 1 else ""
         parts += [f"{self.recompute}{every}"] if self.recompute != "none" else []
         parts += [self.schedule] if self.schedule not in ("1f1b", "interleaved") else []
@@ -148,6 +155,7 @@ def _filled(
         **{name: given.get(name, getattr(default, name)) for name in switches},
         n_gpus=dp * tp * pp * cp,
         dp=dp,
+        dp_replicas=int(given.get("dp_replicas", 1)),
         tp=tp,
         sp=bool(given.get("sp", default.sp and tp > 1)),
         pp=pp,
@@ -306,6 +314,7 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster, optimizer: str) -> 
             f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {nearest_divisors(plan.dp, plan.ep)}",
             {"ep": plan.ep, "dp": plan.dp},
         )
+    yield from _replica_reasons(plan)
     if optimizer == "adam_cpu":
         yield from host_reasons(cluster)
     if why := lacking(plan.recipe, frozenset(cluster.device.flops), cluster.device.name):
@@ -323,3 +332,17 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster, optimizer: str) -> 
             f"{plan.n_gpus} GPUs span several {cluster.node.name}, which have no network",
             {"gpus": plan.n_gpus},
         )
+
+
+def _replica_reasons(plan: TrainingPlan) -> Iterator[Reason]:
+    copies, left = plan.dp_replicas, plan.dp // plan.dp_replicas
+    if copies == 1:
+        return
+    numbers = {"dp": plan.dp, "dp_replicas": copies, "ep": plan.ep}
+    if plan.dp % copies:
+        near = nearest_divisors(plan.dp, copies)
+        yield Reason("replicas", f"dp_replicas {copies} does not divide dp {plan.dp}; the nearest are {near}", numbers)
+    elif left % plan.ep:
+        yield Reason("replicas", f"dp / dp_replicas = {left} ranks do not divide by ep {plan.ep}", numbers)
+    if plan.zero == 0:
+        yield Reason("replicas", f"dp_replicas {copies}, but zero 0 divides no states: use zero 1, 2 or 3", numbers)

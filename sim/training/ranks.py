@@ -63,18 +63,20 @@ def rank_steps(order: Sequence[str], degrees: Mapping[str, int]) -> dict[str, in
     return found
 
 
-def lattices(order: Sequence[str], degrees: Mapping[str, int], *, ep: int) -> dict[str, Lattice]:
+def lattices(order: Sequence[str], degrees: Mapping[str, int], *, ep: int, replicas: int = 1) -> dict[str, Lattice]:
     """The ranks that rank 0 communicates with, by the name of the group.
 
-    `dp` are the ranks that share states: context-parallel ranks hold the same parameters, so they share them too.
-    Expert-parallel ranks are neighbours among the data-parallel ones, and gradients of experts are reduced over
-    `expert_dp`. `cp_hop` are the two neighbours around the context-parallel ring that are the furthest apart, `ends`
-    the first and the last stage.
+    `dp` are the ranks that hold the same parameters, context-parallel ones among them. With hybrid sharding, `dp_shard`
+    are those that divide the states and `dp_replica` those that hold the same share. Expert-parallel ranks are
+    neighbours among the data-parallel ones, and gradients of experts are reduced over `expert_dp` and `expert_shard`.
+    `cp_hop` are the neighbours around the context-parallel ring that are the furthest apart, `ends` the first and the
+    last stage.
 
     Args:
         order: Dimensions in the order in which ranks are numbered.
         degrees: Ranks of each dimension.
         ep: Expert-parallel ranks.
+        replicas: Data-parallel replicas of the sharded states.
     """
     step = rank_steps(order, degrees)
     tp, cp, dp, pp = (degrees[name] for name in RANK_DIMENSIONS)
@@ -84,6 +86,9 @@ def lattices(order: Sequence[str], degrees: Mapping[str, int], *, ep: int) -> di
         "cp_hop": Lattice(min(cp, 2), step["cp"] * (cp - 1)),
         "ep": Lattice(ep, step["dp"]),
         "dp": Lattice(cp, step["cp"], dp, step["dp"]),
+        "dp_shard": Lattice(cp, step["cp"], dp // replicas, step["dp"]),
+        "dp_replica": Lattice(replicas, step["dp"] * (dp // replicas)),
+        "expert_shard": Lattice(cp, step["cp"], dp // replicas // ep, step["dp"] * ep),
         "expert_dp": Lattice(cp, step["cp"], dp // ep, step["dp"] * ep),
         "stages": Lattice(pp, step["pp"]),
         "ends": Lattice(min(pp, 2), step["pp"] * (pp - 1)),
@@ -93,7 +98,8 @@ def lattices(order: Sequence[str], degrees: Mapping[str, int], *, ep: int) -> di
 
 def plan_lattices(plan: TrainingPlan) -> dict[str, Lattice]:
     """Those of a plan."""
-    return lattices(plan.rank_order, {name: getattr(plan, name) for name in RANK_DIMENSIONS}, ep=plan.ep)
+    degrees: dict[str, int] = {name: getattr(plan, name) for name in RANK_DIMENSIONS}
+    return lattices(plan.rank_order, degrees, ep=plan.ep, replicas=plan.dp_replicas)
 
 
 def layer_groups(plan: TrainingPlan, cluster: Cluster) -> dict[str, CommGroup]:

@@ -233,18 +233,32 @@ class StageModel:
         if self.plan.adapters is not None:
             width = self.plan.adapters.base_bytes
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
-        return self._over_groups("all_gather", shared * width, expert * width)
+        return self.gathered_s(shared * width, expert * width)
 
     def _scatter_s(self, group: LayerGroup) -> float:
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
         if self.plan.adapters is not None:
             shared, expert = adapter_parameters(self.model, group, self.plan.adapters, tp=self.plan.tp), 0.0
         width = grad_bytes(self.plan)
-        return self._over_groups("reduce_scatter", shared * width, expert * width)
+        return self.scattered_s(shared * width, expert * width)
 
-    def _over_groups(self, kind: str, shared_bytes: float, expert_bytes: float) -> float:
-        return self.costs.collective_s(kind, shared_bytes, "dp") + self.costs.collective_s(
-            kind, expert_bytes, "expert_dp"
+    def gathered_s(self, shared_bytes: float, expert_bytes: float) -> float:
+        """Gathering sharded parameters, those that all hold alike and those of experts [s]."""
+        return self._over_shards("all_gather", shared_bytes, expert_bytes)
+
+    def scattered_s(self, shared_bytes: float, expert_bytes: float) -> float:
+        """Reducing gradients to the ranks that own them, and with replicas summing each share over those [s].
+
+        With hybrid sharding the reduce-scatter stays among neighbours, and only a share of `1/n` crosses to the other
+        replicas (PyTorch FSDP, arXiv 2304.11277, section 3.2.2).
+        """
+        share = (shared_bytes + expert_bytes * self.plan.ep) / self.plan.shards
+        scatter_s = self._over_shards("reduce_scatter", shared_bytes, expert_bytes)
+        return scatter_s + self.costs.collective_s("all_reduce", share, "dp_replica")
+
+    def _over_shards(self, kind: str, shared_bytes: float, expert_bytes: float) -> float:
+        return self.costs.collective_s(kind, shared_bytes, "dp_shard") + self.costs.collective_s(
+            kind, expert_bytes, "expert_shard"
         )
 
     def _add_first_gather(self, layers: list[tuple[LayerGroup, int]], forward: PassCost, by_weight: PassCost) -> None:
@@ -267,7 +281,7 @@ class StageModel:
         if self.plan.zero != 2:
             return 0.0
         (shared, expert), width = self._trained(layers, first=first, last=last), grad_bytes(self.plan)
-        reduce_s = self._over_groups("reduce_scatter", shared * width, expert * width)
+        reduce_s = self.scattered_s(shared * width, expert * width)
         by_input, by_weight = backward
         shown_s = bucketed_s(
             reduce_s,

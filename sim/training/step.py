@@ -17,6 +17,7 @@ from sim.hardware import Cluster, CommGroup
 from sim.models import Elementwise, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.training.costing import PassCost, TrainingCosts
+from sim.training.dp_overlap import gathered_before_s, reduced_behind_s
 from sim.training.folding import PipelineTotals, few_microbatches, folded
 from sim.training.host_optimizer import host_reasons, host_update
 from sim.training.memory import (
@@ -37,7 +38,7 @@ from sim.training.ranks import boundary_groups, communication_groups
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Schedule
 from sim.training.spec import TrainingWorkload
-from sim.training.stages import StageModel, StagePasses, bucketed_s
+from sim.training.stages import StageModel, StagePasses
 from sim.training.states import PARAM_BYTES, RankParameters, grad_bytes, rank_parameters, update_bytes
 from sim.training.sustained import Sustained, sustained_of
 
@@ -277,29 +278,47 @@ class TrainingStep:
         """
         own = self.parameters[device].trained
         reduce_s, gather_s = self._reduction_s(own)
-        held = [self.stages[stage] for stage in self.held[device]]
-        size = own.total * grad_bytes(self.plan)
-        backward_s = sum(stage.backward_input.total_s + stage.backward_weight.total_s for stage in held)
-        forward_s = sum(stage.forward.total_s for stage in held)
-        shown = sum(
-            bucketed_s(comm_s, size_bytes=size, beside_s=beside_s, plan=self.plan, engine=self.engine)
-            for comm_s, beside_s in ((reduce_s, backward_s), (gather_s, forward_s))
+        if not self.plan.overlap_dp:
+            return reduce_s + gather_s, 0.0
+        forward_s, backward_s, counts = self._layers_of(device)
+        taken, size = self.engine.comm_units_frac.value, own.total / max(1, len(counts))
+        shown = reduced_behind_s(
+            reduce_s,
+            layers_s=backward_s[::-1],
+            layer_bytes=[size * grad_bytes(self.plan)] * len(counts),
+            bucket_bytes=self.engine.bucket_bytes.value,
+            taken=taken,
         )
-        return shown, reduce_s + gather_s - shown
+        shown += gathered_before_s(gather_s, layers_s=forward_s, layer_bytes=[size] * len(counts), taken=taken)
+        return min(shown, reduce_s + gather_s), max(0.0, reduce_s + gather_s - shown)
+
+    def _layers_of(self, device: int) -> tuple[list[float], list[float], list[int]]:
+        """Forward and backward time [s], and virtual stage, of each layer of a pipeline stage, as they run forward.
+
+        What a stage has at its ends counts among its layers; a stage without any is one.
+        """
+        forward_s: list[float] = []
+        backward_s: list[float] = []
+        place: list[int] = []
+        for stage in sorted(self.held[device]):
+            own, count = self.stages[stage], max(1, self.plan.layers_per_stage[stage])
+            forward_s += [own.forward.total_s / count] * count
+            backward_s += [(own.backward_input.total_s + own.backward_weight.total_s) / count] * count
+            place += [stage] * count
+        return forward_s, backward_s, place
 
     def _reduction_s(self, own: RankParameters) -> tuple[float, float]:
         """Reduction of all gradients of a rank, and gathering of its parameters [s]."""
         plan, width = self.plan, grad_bytes(self.plan)
         if plan.zero == 3:
             return 0.0, 0.0
-        kind = "all_reduce" if plan.zero == 0 else "reduce_scatter"
-        parts = ((own.shared, "dp"), (own.expert, "expert_dp"))
-        reduce_s = (
-            0.0 if plan.zero == 2 else sum(self.costs.collective_s(kind, size * width, group) for size, group in parts)
-        )
         if plan.zero == 0:
-            return reduce_s, 0.0
-        return reduce_s, sum(self.costs.collective_s("all_gather", size * PARAM_BYTES, group) for size, group in parts)
+            parts = ((own.shared, "dp"), (own.expert, "expert_dp"))
+            return sum(self.costs.collective_s("all_reduce", size * width, group) for size, group in parts), 0.0
+        gather_s = self._stage_model.gathered_s(own.shared * PARAM_BYTES, own.expert * PARAM_BYTES)
+        if plan.zero == 2:
+            return 0.0, gather_s
+        return self._stage_model.scattered_s(own.shared * width, own.expert * width), gather_s
 
     def _tied_embedding_s(self) -> float:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
@@ -319,7 +338,7 @@ class TrainingStep:
     def _updated(self, device: int) -> float:
         """Parameters whose states a rank of the stage holds."""
         plan, own = self.plan, self.parameters[device].trained
-        copies = plan.dp * plan.cp if plan.zero else 1
+        copies = plan.shards if plan.zero else 1
         expert_copies = copies // plan.ep if plan.zero else 1
         return own.shared / copies + own.expert / expert_copies
 

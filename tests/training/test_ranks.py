@@ -30,16 +30,18 @@ def step_of(plan: dict[str, Any], **given: Any) -> tuple[TrainingStep, dict[str,
 def test_groups_of_a_kind_part_all_ranks(order: tuple[str, ...]) -> None:
     """Every rank is in one group of each kind; tensor, data (with context) and pipeline ranks together are all."""
     degrees, ep = {"tp": 2, "cp": 3, "dp": 4, "pp": 5}, 2
-    found = lattices(order, degrees, ep=ep)
+    found = lattices(order, degrees, ep=ep, replicas=2)
     step = rank_steps(order, degrees)
     assert sorted(step.values())[0] == 1
     every = {a + b + c for a in found["tp"].devices for b in found["dp"].devices for c in found["stages"].devices}
     assert every == set(range(120))
     assert {a + b for a in found["expert_dp"].devices for b in found["ep"].devices} == {*found["dp"].devices}
+    assert {a + b for a in found["dp_shard"].devices for b in found["dp_replica"].devices} == {*found["dp"].devices}
     assert {*found["cp"].devices} <= {*found["expert_dp"].devices}
     assert [*found["ends"].devices] == [0, 4 * step["pp"]]
+    shares = {"dp_shard": 6, "dp_replica": 2, "expert_shard": 3}
     sizes = {name: len(lattice.devices) for name, lattice in found.items()}
-    assert sizes == {"tp": 2, "cp": 3, "cp_hop": 2, "ep": 2, "dp": 12, "expert_dp": 6, "stages": 5, "ends": 2}
+    assert sizes == {"tp": 2, "cp": 3, "cp_hop": 2, "ep": 2, "dp": 12, "expert_dp": 6, "stages": 5, "ends": 2, **shares}
 
 
 @pytest.mark.parametrize(("gpus", "node"), [(8, "dgx-a100"), (32, "flat")])
