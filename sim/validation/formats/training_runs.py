@@ -360,6 +360,8 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     if line.text("micro_batch") and "." in line.text("micro_batch"):
         raise _UnusableError(f"a micro-batch of {line.text('micro_batch')} sequences is a mean of several")
     plan: _Scenario = {"tp": tp, "pp": pp, "cp": cp, "ep": line.whole("ep") or 1}
+    if cp > 1 and line.text("source").startswith("Llama 3"):
+        plan["cp_kind"] = "all_gather"  # section 3.3.2 of the report
     stated = re.search(r"(\d+) chunks", line.text("vpp"))
     vpp = line.whole("vpp") or (int(stated[1]) if stated else scripts.get("vpp", 1))
     if line.text("vpp").startswith("max"):
