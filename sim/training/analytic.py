@@ -286,7 +286,7 @@ class _Block:
             (gather_s, self.unit.forward_s + cast_s, none),
             (gather_s + behind_s, self.unit.backward_s, waited_s),
         ):
-            hidden = np.maximum(self.engine.comm_units_frac.value * comm_s, comm_s - beside_s)
+            hidden = self._pieces_s(comm_s, beside_s, none)
             shown.append(np.where(self.plan.overlap_dp[:, None], hidden, comm_s) + alone_s)
         return shown[0] + cast_s, shown[1]
 
@@ -330,15 +330,24 @@ class _Block:
                 shared = np.einsum("nsg,ng->ns", layers, unit.adapters[rows]) * grad
                 expert = np.zeros_like(shared)
             reduce_s = self._over_s("reduce_scatter", shared, expert, rows)
-            shown_s = self._bucketed_s(reduce_s, shared + expert, backward_s[rows])
+            alone = self._bucket_frac(shared + expert, layers.sum(axis=2))
+            shown_s = self._pieces_s(reduce_s, backward_s[rows], alone)
             found[rows] = np.where(self.plan.overlap_dp[rows, None], shown_s, reduce_s)
         return found
 
-    def _bucketed_s(self, comm_s: Array, sizes_bytes: Array, beside_s: Array) -> Array:
-        """See `bucketed_s`, for plans that overlap [s]."""
-        last = np.minimum(1.0, self.engine.bucket_bytes.value / np.maximum(sizes_bytes, 1.0))
-        share = np.maximum(self.engine.comm_units_frac.value, last)
-        return np.maximum(share * comm_s, comm_s - beside_s)
+    def _pieces_s(self, comm_s: Array, beside_s: Array, alone_frac: Array) -> Array:
+        """What collectives in pieces beside compute add to it [s], of plans that overlap; see `dp_overlap`.
+
+        One piece, `alone_frac` of all, has nothing to hide behind; compute has a head start of as much. The rest runs
+        beside compute while both last, at `1 - k` of the speed for the multiprocessors k that collectives take.
+        """
+        kept = (1.0 - alone_frac) * (1.0 - self.engine.comm_units_frac.value)
+        return np.asarray(comm_s - kept * np.minimum(comm_s, beside_s))
+
+    def _bucket_frac(self, sizes_bytes: Array, layers: Array) -> Array:
+        """Share of the gradients that the last bucket has: a layer at least."""
+        bucket = self.engine.bucket_bytes.value / np.maximum(sizes_bytes, 1.0)
+        return np.asarray(np.minimum(1.0, np.maximum(bucket, 1.0 / np.maximum(layers, 1.0))))
 
     # ---- between and after the passes ----
 
@@ -410,7 +419,9 @@ class _Block:
                 shared, expert = (part[rows] * each[rows] for part in self.trained)
                 found_s[rows] = self._over_s(kind, shared, expert, rows)
         size = sum(self.trained) * grad
-        shown = self._bucketed_s(reduce_s, size, backward_s) + self._bucketed_s(gather_s, size, forward_s)
+        count = self.device_layers.sum(axis=2)
+        shown = self._pieces_s(reduce_s, backward_s, self._bucket_frac(size, count))
+        shown = shown + self._pieces_s(gather_s, forward_s, 1.0 / np.maximum(count, 1.0))
         exposed = np.where(plan.overlap_dp[:, None], shown, reduce_s + gather_s)
         early_s = self.kinds.rank * backward_s.max(axis=1, keepdims=True) / self.table.vpp[:, None]
         late_s = np.where(self.kinds.real, np.maximum(exposed - early_s, 0.0), 0.0).max(axis=1)

@@ -56,3 +56,24 @@ def gathered_before_s(
         ahead=len(layers_s),
     )
     return max(0.0, overlap(operations).end_s - sum(layers_s))
+
+
+def sharded_s(
+    layers_s: Sequence[float], gathers_s: Sequence[float], scatters_s: Sequence[float] | None = None, *, taken: float
+) -> float:
+    """Time [s] that gathering each layer while the one before it computes adds to some layers (ZeRO-3, FSDP).
+
+    Args:
+        layers_s: Compute of each layer, in the order in which they run [s].
+        gathers_s: Gathering of its parameters, with the device to itself [s].
+        scatters_s: Reduce-scatter of its gradients, in a backward pass [s].
+        taken: Share of the multiprocessors that a collective takes.
+    """
+    if not any(gathers_s):
+        return 0.0
+    operations = sharded_layers(
+        [Load(each, {"sm": 1.0}) for each in layers_s],
+        [Load(each, {"sm": taken}) for each in gathers_s],
+        None if scatters_s is None else [Load(each, {"sm": taken}) for each in scatters_s],
+    )
+    return max(0.0, overlap(operations).end_s - sum(layers_s))

@@ -11,6 +11,7 @@ from sim.plans.training import Recompute
 from sim.training.adapters import adapter_parameters
 from sim.training.context import RINGS, shown_s
 from sim.training.costing import PassCost, TrainingCosts
+from sim.training.dp_overlap import reduced_behind_s, sharded_s
 from sim.training.host import pass_s
 from sim.training.layer import LayerWork, layer_work
 from sim.training.operators import Quantise
@@ -57,19 +58,6 @@ def recomputed(kind: Recompute, every: int, *, forward: PassCost, work: LayerWor
         again = costs.pass_cost(o for o in work.forward if isinstance(o, Elementwise))
         return again.add(costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
     return PassCost()
-
-
-def bucketed_s(
-    comm_s: float, *, size_bytes: float, beside_s: float, plan: TrainingPlan, engine: TrainingEngineSpec
-) -> float:
-    """Time [s] that collectives of `comm_s` in buckets add to a pass of `beside_s`; all of it without overlap.
-
-    Compute is slower by the multiprocessors that they take, the last bucket never hides, nor does what lasts longer.
-    """
-    if not plan.overlap_dp:
-        return comm_s
-    last = min(1.0, engine.bucket_bytes.value / size_bytes) if size_bytes else 0.0
-    return max(engine.comm_units_frac.value * comm_s, last * comm_s, comm_s - beside_s)
 
 
 class StageModel:
@@ -123,22 +111,21 @@ class StageModel:
         return forward, by_input.add(by_weight)
 
     def _stage(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> StagePasses:
-        forward, by_input, by_weight, again, hidden = PassCost(), PassCost(), PassCost(), 0.0, 0.0
+        forward, by_input, by_weight, again = PassCost(), PassCost(), PassCost(), 0.0
         for group, count in layers:
             one = self.layer(group)
             forward.add(one.forward, count)
             by_input.add(one.backward_input, count)
             by_weight.add(one.backward_weight, count)
             again += count * one.recomputed_flops
-            hidden += count * one.hidden_comm_s
         ends = [embedding_work(self.model, self.shape)] if first else []
         ends += [head_work(self.model, self.shape)] if last and not self.spread_vocabulary else []
         for work in ends:
             for total, part in zip((forward, by_input, by_weight), self.work_cost(work), strict=True):
                 total.add(part)
+        hidden = self._sharded(layers, forward, by_input)
         hidden += self._add_reductions(layers, (by_input, by_weight), first=first, last=last)
         self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends))
-        self._add_first_gather(layers, forward, by_weight)
         return StagePasses(forward, by_input, by_weight, again, hidden)
 
     def ends(self, *, first: bool, last: bool) -> PassCost:
@@ -176,7 +163,7 @@ class StageModel:
             )
 
     def layer(self, group: LayerGroup) -> StagePasses:
-        """Passes of one layer of `group`, sharded parameters gathered, host waits left out."""
+        """Passes of one layer of `group`; collectives of data-parallel ranks and host waits left out."""
         if group not in self._layers:
             work = layer_work(self.model, group, self.shape)
             forward, by_input, by_weight = self.work_cost(work)
@@ -184,8 +171,7 @@ class StageModel:
             by_input.add(again)
             if self.plan.zero == 3:
                 forward.add(self._weight_casts(group))
-            hidden = self._sharded(group, forward, by_input, by_weight)
-            self._layers[group] = StagePasses(forward, by_input, by_weight, again.flops, hidden)
+            self._layers[group] = StagePasses(forward, by_input, by_weight, again.flops, 0.0)
         return self._layers[group]
 
     def _recomputed(self, forward: PassCost, work: LayerWork) -> PassCost:
@@ -194,33 +180,33 @@ class StageModel:
 
     # ---- parameters that are gathered for use (ZeRO-3) ----
 
-    def _sharded(self, group: LayerGroup, forward: PassCost, by_input: PassCost, by_weight: PassCost) -> float:
-        """Adds what gathering a layer's parameters and scattering its gradients leaves exposed; returns the rest.
+    def _sharded(self, layers: list[tuple[LayerGroup, int]], forward: PassCost, by_input: PassCost) -> float:
+        """Adds what gathering parameters and scattering gradients leaves exposed in a stage; returns the rest [s].
 
-        Each micro-batch gathers the layer forward and again backward, and reduce-scatters its gradients (PyTorch FSDP,
-        arXiv 2304.11277). Beside compute, the collective takes a share of the multiprocessors.
+        Each micro-batch gathers every layer forward and again backward, and reduce-scatters its gradients (PyTorch
+        FSDP, arXiv 2304.11277). With overlap a layer is gathered while the one before it computes, and the collectives
+        take a share of the multiprocessors; the first gather and the last scatter have nothing to hide behind.
         """
-        if self.plan.zero < 3:
+        if self.plan.zero < 3 or not layers:
             return 0.0
-        gather_s, scatter_s = self._gather_s(group), self._scatter_s(group)
-        backward_s = by_input.total_s + by_weight.total_s
-        shown_forward = self.exposed_s(gather_s, beside_s=forward.total_s)
-        behind_s, waited_s = (gather_s + scatter_s, 0.0) if self.engine.overlap_scatter else (gather_s, scatter_s)
-        shown_backward = self.exposed_s(behind_s, beside_s=backward_s) + waited_s
-        forward.parts_s["dp_comm"] = shown_forward
-        by_input.parts_s["dp_comm"] = shown_backward
+        each = [group for group, count in layers for _ in range(count)]
+        gathers_s, scatters_s = [self._gather_s(group) for group in each], [self._scatter_s(group) for group in each]
+        gather_s, scatter_s = sum(gathers_s), sum(scatters_s)
+        shown_forward, shown_backward = gather_s, gather_s + scatter_s
+        if self.plan.overlap_dp:
+            passes = [self.layer(group) for group in each]
+            taken, behind = self.engine.comm_units_frac.value, self.engine.overlap_scatter
+            shown_forward = sharded_s([one.forward.total_s for one in passes], gathers_s, taken=taken)
+            shown_backward = 0.0 if behind else scatter_s
+            shown_backward += sharded_s(
+                [one.backward_input.total_s + one.backward_weight.total_s for one in reversed(passes)],
+                gathers_s[::-1],
+                scatters_s[::-1] if behind else None,
+                taken=taken,
+            )
+        forward.parts_s["dp_comm"] = forward.parts_s.get("dp_comm", 0.0) + shown_forward
+        by_input.parts_s["dp_comm"] = by_input.parts_s.get("dp_comm", 0.0) + shown_backward
         return max(0.0, 2.0 * gather_s + scatter_s - shown_forward - shown_backward)
-
-    def exposed_s(self, comm_s: float, *, beside_s: float) -> float:
-        """Time [s] that communication of `comm_s` adds to compute of `beside_s` that could hide it.
-
-        All of it without overlap. With overlap, compute runs at `1 - k` of its speed while the collective runs, k the
-        multiprocessors that it takes: `k comm` if compute lasts longer, and what sticks out beyond it otherwise.
-        """
-        if not self.plan.overlap_dp:
-            return comm_s
-        taken = self.engine.comm_units_frac.value
-        return max(taken * comm_s, comm_s - beside_s)
 
     def _weight_casts(self, group: LayerGroup) -> PassCost:
         """Casting the gathered weights of a layer, in every micro-batch anew."""
@@ -261,12 +247,6 @@ class StageModel:
             kind, expert_bytes, "expert_shard"
         )
 
-    def _add_first_gather(self, layers: list[tuple[LayerGroup, int]], forward: PassCost, by_weight: PassCost) -> None:
-        """The first gather of a micro-batch and the last scatter have nothing to hide behind."""
-        if self.plan.zero == 3 and self.plan.overlap_dp and layers:
-            forward.parts_s["dp_comm"] += self._gather_s(layers[0][0])
-            by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + self._scatter_s(layers[-1][0])
-
     # ---- gradients that are reduced in every micro-batch (ZeRO-2) ----
 
     def _add_reductions(
@@ -283,15 +263,17 @@ class StageModel:
         (shared, expert), width = self._trained(layers, first=first, last=last), grad_bytes(self.plan)
         reduce_s = self.scattered_s(shared * width, expert * width)
         by_input, by_weight = backward
-        shown_s = bucketed_s(
-            reduce_s,
-            size_bytes=(shared + expert) * width,
-            beside_s=by_input.total_s + by_weight.total_s,
-            plan=self.plan,
-            engine=self.engine,
-        )
+        shown_s, count = reduce_s, max(1, sum(count for _, count in layers))
+        if self.plan.overlap_dp:
+            shown_s = reduced_behind_s(
+                reduce_s,
+                layers_s=[(by_input.total_s + by_weight.total_s) / count] * count,
+                layer_bytes=[(shared + expert) * width / count] * count,
+                bucket_bytes=self.engine.bucket_bytes.value,
+                taken=self.engine.comm_units_frac.value,
+            )
         by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + shown_s
-        return reduce_s - shown_s
+        return max(0.0, reduce_s - shown_s)
 
     def _trained(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> tuple[float, float]:
         """Parameters of a stage that have gradients: without routed experts, and those of routed experts."""
