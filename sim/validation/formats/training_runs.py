@@ -6,6 +6,7 @@ turned into seconds by `flops_definition`, and a row without one is not answered
 
 - `micro_batch` 1, or without pipeline stages the largest divisor of a rank's batch up to 8, except for the runs whose
   published scripts fix it (Megatron-LM, SC'21);
+- as many micro-batches as pipeline stages (TorchTitan's default) where FSDP2 does not say how it splits a local batch;
 - chunks of two layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
 - a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
 - no recomputation where it is not stated; the engine's own format of gradients;
@@ -357,6 +358,8 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     scripts = {"vpp": 1, **_SCRIPTS.get(line.text("model"), {})} if "SC21" in line.text("source") else {}
     dp = gpus // (tp * pp * cp)
     micro_batch = line.whole("micro_batch") or scripts.get("micro_batch") or _assumed_micro_batch(line, dp, pp)
+    if "count not stated" in line.text("notes") and "FSDP2" in line.text("sharding_offload"):
+        micro_batch = max(1, _count(line, "global_batch") // dp // pp)
     if line.text("micro_batch") and "." in line.text("micro_batch"):
         raise _UnusableError(f"a micro-batch of {line.text('micro_batch')} sequences is a mean of several")
     plan: _Scenario = {"tp": tp, "pp": pp, "cp": cp, "ep": line.whole("ep") or 1}
