@@ -29,7 +29,14 @@ from sim.training.plan import TrainingPlan
 from sim.training.precision import with_wide_ends
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
-from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, holds_master, update_bytes
+from sim.training.states import (
+    MASTER_BYTES,
+    MOMENT_BYTES,
+    PARAM_BYTES,
+    encoder_parameters,
+    holds_master,
+    update_bytes,
+)
 from sim.training.sustained import sustained_of
 from sim.training.units import Units, UnitTables
 
@@ -211,7 +218,9 @@ class _Block:
         sharded_forward, sharded_backward = self._sharded_s()
         forward = self._stage(unit.forward_s + sharded_forward, unit.first_forward_s, unit.last_forward_s)
         backward = self._stage(unit.backward_s + sharded_backward, unit.first_backward_s, unit.last_backward_s)
-        layers, ends = kinds.layers.sum(axis=2), kinds.first + kinds.last.astype(np.float64)
+        encoder = self.table.template.encoder
+        encoded = 0.0 if encoder is None else float(sum(group.count for group in encoder.layers))
+        layers, ends = kinds.layers.sum(axis=2) + encoded * kinds.first, kinds.first + kinds.last.astype(np.float64)
         kernels = self.engine.kernels
         again = np.isin(self.plan.recompute, _RECOMPUTED) / self.plan.recompute_every
         launch_s = self.engine.launch_s.value * np.where(
@@ -343,9 +352,14 @@ class _Block:
         return np.asarray(copies * self.unit.rows[:, None])
 
     def _end_vectors(self) -> Array:
-        """Learned positions and the final norm."""
-        model = self.screen.model
+        """Learned positions and an encoder, and the final norm."""
+        model, encoder = self.screen.model, self.table.template.encoder
         norm = model.hidden_size * (2 if model.norm_bias else 1)
+        if encoder is not None:
+            sizes = {tp: encoder_parameters(encoder, model, tp=tp) for tp in np.unique(self.plan.tp).tolist()}
+            own = np.array([sizes[tp] for tp in self.plan.tp.tolist()])[:, None]
+            first = model.learned_positions * model.hidden_size + own
+            return np.asarray(self.device_first * first + self.device_last * norm)
         return self.device_first * model.learned_positions * model.hidden_size + self.device_last * norm
 
     def _late_s(self, forward_s: Array, backward_s: Array) -> Array:

@@ -23,7 +23,11 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
     gpus, step_s = plan.n_gpus, times.step_s
     tokens = float(workload.global_batch * workload.sequence_length)
     model_flops = workload.global_batch * training_flops(
-        step.model, sequence=workload.sequence_length, attention=workload.mfu_attention, adapters=plan.adapters
+        step.model,
+        sequence=workload.sequence_length,
+        attention=workload.mfu_attention,
+        adapters=plan.adapters,
+        encoder=plan.encoder,
     )
     peak_flops, _ = step.device.compute_rate(compute_dtype(plan.recipe.dtype))
     energy_j = _step_energy_j(step, peak_flops)

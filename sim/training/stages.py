@@ -122,7 +122,10 @@ class StageModel:
         for work in ends:
             for total, part in zip((forward, by_input, by_weight), self.work_cost(work), strict=True):
                 total.add(part)
-        self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends))
+        encoded = sum(group.count for group in self.plan.encoder.layers) if first and self.plan.encoder else 0
+        self._add_host_waits(
+            encoded + sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends)
+        )
         self._add_first_gather(layers, forward, by_weight)
         return StagePasses(forward, by_input, by_weight, again, hidden)
 

@@ -17,7 +17,9 @@ from sim.models.parameters import (
 from sim.plans import TrainingEngineSpec
 from sim.training.adapters import adapter_parameters
 from sim.training.blocks import blocks_of
+from sim.training.encoder import encoder_model, encoder_weights
 from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.spec import EncoderSpec
 from sim.training.vocabulary import padded_vocab
 
 PARAM_BYTES: Final = 2.0
@@ -77,6 +79,13 @@ def layer_parameters(model: ModelSpec, group: LayerGroup, *, tp: int, ep: int) -
     return divided / tp + whole, routed
 
 
+def encoder_parameters(spec: EncoderSpec, model: ModelSpec, *, tp: int) -> float:
+    """Parameters of an encoder on one of `tp` ranks: patches, layers and projector."""
+    own = encoder_model(spec)
+    layers = sum(group.count * layer_parameters(own, group, tp=tp, ep=1)[0] for group in own.layers)
+    return layers + encoder_weights(spec, model, tp=tp)
+
+
 def rank_parameters(
     model: ModelSpec, plan: TrainingPlan, stage: int, *, spread_vocabulary: bool = False
 ) -> RankParameters:
@@ -98,6 +107,8 @@ def rank_parameters(
     if spread_vocabulary:
         embedding = rows * (1.0 if model.tied_embeddings else 2.0) / plan.stages
     positions = model.learned_positions * model.hidden_size if first else 0.0
+    if first and plan.encoder is not None:
+        positions += encoder_parameters(plan.encoder, model, tp=plan.tp)
     final = model.hidden_size * (2 if model.norm_bias else 1) if last else 0.0
     return RankParameters(
         shared + embedding + positions + final,
