@@ -31,7 +31,7 @@ from sim.training.precision import with_wide_ends
 from sim.training.ranks import Lattice
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
-from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, end_vectors, holds_master, update_bytes
+from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, end_parameters, holds_master, update_bytes
 from sim.training.sustained import sustained_of
 from sim.training.units import Units, UnitTables
 
@@ -221,7 +221,9 @@ class _Block:
         sharded_forward, sharded_backward = self._sharded_s()
         forward = self._stage(unit.forward_s + sharded_forward, unit.first_forward_s, unit.last_forward_s)
         backward = self._stage(unit.backward_s + sharded_backward, unit.first_backward_s, unit.last_backward_s)
-        layers, ends = kinds.layers.sum(axis=2), kinds.first + kinds.last.astype(np.float64)
+        encoder = self.table.template.encoder
+        encoded = 0.0 if encoder is None else float(sum(group.count for group in encoder.layers))
+        layers, ends = kinds.layers.sum(axis=2) + encoded * kinds.first, kinds.first + kinds.last.astype(np.float64)
         kernels = self.engine.kernels
         again = np.isin(self.plan.recompute, _RECOMPUTED) / self.plan.recompute_every
         launch_s = self.engine.launch_s.value * np.where(
@@ -319,7 +321,7 @@ class _Block:
         rows = np.flatnonzero(self.plan.zero == 2)
         if len(rows):
             first, last = kinds.first[rows], kinds.last[rows]
-            vectors = first * self._positions + last * self._norm
+            vectors = first * self._first_vectors[rows, None] + last * self._last_vectors
             last = last & ~(first & self.screen.model.tied_embeddings)
             layers, grad = kinds.layers[rows], self.grad_bytes[rows, None]
             ends = (first + last.astype(np.float64)) * unit.rows[rows, None]
@@ -391,16 +393,20 @@ class _Block:
         return np.asarray(copies * self.unit.rows[:, None])
 
     def _end_vectors(self) -> Array:
-        """Learned positions and the final norm."""
-        return self.device_first * self._positions + self.device_last * self._norm
+        """What a device has at the ends beside the vocabulary: learned positions, an encoder, the final norm."""
+        return np.asarray(self.device_first * self._first_vectors[:, None] + self.device_last * self._last_vectors)
+
+    @cached_property
+    def _first_vectors(self) -> Array:
+        """Of them, those of the first stage of each plan, shape `(plans,)`."""
+        widths, own = np.unique(self.plan.tp, return_inverse=True)
+        model, encoder = self.screen.model, self.table.template.encoder
+        each = [end_parameters(model, encoder, tp=tp, first=True, last=False) for tp in widths.tolist()]
+        return np.array(each)[own]
 
     @property
-    def _positions(self) -> float:
-        return end_vectors(self.screen.model, first=True, last=False)
-
-    @property
-    def _norm(self) -> float:
-        return end_vectors(self.screen.model, first=False, last=True)
+    def _last_vectors(self) -> float:
+        return end_parameters(self.screen.model, None, tp=1, first=False, last=True)
 
     def _late_s(self, forward_s: Array, backward_s: Array) -> Array:
         """Time from the last pass until all gradients are reduced and parameters gathered [s]; see `TrainingStep`.

@@ -23,7 +23,11 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
     gpus, step_s = plan.n_gpus, times.step_s
     tokens = float(workload.global_batch * workload.sequence_length)
     model_flops = workload.global_batch * training_flops(
-        step.model, sequence=workload.sequence_length, attention=workload.mfu_attention, adapters=plan.adapters
+        step.model,
+        sequence=workload.sequence_length,
+        attention=workload.mfu_attention,
+        adapters=plan.adapters,
+        encoder=plan.encoder,
     )
     again_flops = workload.global_batch * recomputed_flops(
         step.model,

@@ -15,6 +15,7 @@ from sim.plans import TrainingEngineSpec
 from sim.training.adapters import Adapters, adapted_products
 from sim.training.attention import head_dims, heads_per_rank
 from sim.training.blocks import blocks_of
+from sim.training.encoder import encoder_model, encoder_shape
 from sim.training.plan import TrainingPlan
 from sim.training.precision import PLAIN
 from sim.training.recurrence import recurrence_bytes
@@ -136,9 +137,12 @@ def _operators_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> f
 
 
 def end_activation_bytes(model: ModelSpec, shape: WorkShape, *, first: bool, last: bool) -> float:
-    """Bytes kept by the embedding (its dropout mask), and by final norm and LM head (their inputs) [B]."""
+    """Bytes kept by embedding (its dropout mask) and encoder, and by final norm and LM head (their inputs) [B]."""
     rows = shape.residual_tokens * model.hidden_size
     kept = rows if first and shape.dropout else 0.0
+    if first and shape.encoder is not None:
+        inner, own = encoder_model(shape.encoder), encoder_shape(shape.encoder, shape)
+        kept += sum(group.count * layer_activation_bytes(inner, group, own) for group in inner.layers)
     return kept + (2.0 * _BYTES * rows if last else 0.0)
 
 

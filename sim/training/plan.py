@@ -19,7 +19,7 @@ from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors
 from sim.training.host_optimizer import host_reasons
 from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
 from sim.training.shape import WorkShape
-from sim.training.spec import TrainingWorkload
+from sim.training.spec import EncoderSpec, TrainingWorkload
 
 _LABELLED = ("tp", "cp", "pp", "vpp", "ep")
 
@@ -37,6 +37,7 @@ class TrainingPlan:
         precision: Name of the recipe of the linear layers' products.
         recipe: What it means.
         adapters: What is trained if the model is frozen.
+        encoder: What the first stage has before the model.
         layers_per_stage: Layers of every virtual stage.
     """
 
@@ -72,6 +73,7 @@ class TrainingPlan:
     precision: str
     recipe: Recipe = PLAIN
     adapters: Adapters | None = None
+    encoder: EncoderSpec | None = None
 
     @property
     def stages(self) -> int:
@@ -112,13 +114,16 @@ class TrainingPlan:
             dropout=self.dropout,
             recipe=self.recipe,
             adapters=self.adapters,
+            encoder=self.encoder,
             grad_dtype=self.grad_dtype,
             fused_accumulation=self.fused_accumulation,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, for a result."""
-        return {**asdict(self), "layers_per_stage": list(self.layers_per_stage), "rank_order": list(self.rank_order)}
+        encoder = None if self.encoder is None else self.encoder.model_dump(mode="json")
+        lists = {"layers_per_stage": list(self.layers_per_stage), "rank_order": list(self.rank_order)}
+        return {**asdict(self), **lists, "encoder": encoder}
 
 
 def resolve_training(
@@ -174,6 +179,7 @@ def _filled(
         precision=workload.precision,
         recipe=recipe_of(workload.precision, workload.quantisation),
         adapters=Adapters.of(workload.lora),
+        encoder=workload.encoder,
     )
 
 
@@ -271,6 +277,8 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkl
             "`last_16bit`",
             {"kept": wide, "layers": model.n_layers},
         )
+    if workload.encoder is not None:
+        yield from _encoder_reasons(plan, workload.encoder)
     if model.residual_streams > 1:
         yield Reason("model", f"training of {model.name} is not modelled: {model.residual_streams} residual streams")
     for group in model.layers:
@@ -278,6 +286,17 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkl
             yield Reason("model", f"training of {model.name} is not modelled: {what}")
         else:
             yield from _layer_reasons(plan, blocks_of(group))
+
+
+def _encoder_reasons(plan: TrainingPlan, encoder: EncoderSpec) -> Iterator[Reason]:
+    if plan.adapters is not None:
+        yield Reason("encoder", "adapters beside an encoder are not modelled: leave out `lora` or `encoder`")
+    for group in encoder.layers:
+        blocks = blocks_of(group) if unmodelled(group) is None else None
+        if blocks is None or blocks.attention is None or isinstance(blocks.ffn, MoE):
+            yield Reason("encoder", "an encoder has layers of attention and a dense feed-forward block")
+        else:
+            yield from indivisible(blocks, plan.tp)
 
 
 def _layer_reasons(plan: TrainingPlan, blocks: Blocks) -> Iterator[Reason]:

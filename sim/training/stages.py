@@ -17,7 +17,7 @@ from sim.training.layer import LayerWork, layer_work
 from sim.training.operators import Quantise
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.shape import WorkShape
-from sim.training.states import PARAM_BYTES, end_vectors, grad_bytes, layer_parameters, vocabulary_rows
+from sim.training.states import PARAM_BYTES, end_parameters, grad_bytes, layer_parameters, vocabulary_rows
 from sim.training.vocabulary import embedding_work, head_work
 
 END_KERNELS = 12.0
@@ -125,7 +125,10 @@ class StageModel:
                 total.add(part)
         hidden = self._sharded(layers, forward, by_input)
         hidden += self._add_reductions(layers, (by_input, by_weight), first=first, last=last)
-        self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends))
+        encoded = sum(group.count for group in self.plan.encoder.layers) if first and self.plan.encoder else 0
+        self._add_host_waits(
+            encoded + sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends)
+        )
         return StagePasses(forward, by_input, by_weight, again, hidden)
 
     def ends(self, *, first: bool, last: bool) -> PassCost:
@@ -284,7 +287,7 @@ class StageModel:
             ), 0.0
         counts = [(count, layer_parameters(model, group, tp=plan.tp, ep=plan.ep)) for group, count in layers]
         ends = vocabulary_rows(model, plan.tp, first=first, last=last and not self.spread_vocabulary)
-        ends += end_vectors(model, first=first, last=last)
+        ends += end_parameters(model, plan.encoder, tp=plan.tp, first=first, last=last)
         return sum(count * one for count, (one, _) in counts) + ends, sum(count * each for count, (_, each) in counts)
 
     # ---- the host ----

@@ -17,7 +17,9 @@ from sim.models.parameters import (
 from sim.plans import TrainingEngineSpec
 from sim.training.adapters import adapter_parameters
 from sim.training.blocks import blocks_of
+from sim.training.encoder import encoder_model, encoder_weights
 from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.spec import EncoderSpec
 from sim.training.vocabulary import padded_vocab
 
 PARAM_BYTES: Final = 2.0
@@ -83,10 +85,19 @@ def vocabulary_rows(model: ModelSpec, tp: int, *, first: bool, last: bool) -> fl
     return rows * (float(first) + float(last and not (first and model.tied_embeddings)))
 
 
-def end_vectors(model: ModelSpec, *, first: bool, last: bool) -> float:
-    """Parameters of learned positions on the first stage, and of the final norm on the last."""
+def encoder_parameters(spec: EncoderSpec, model: ModelSpec, *, tp: int) -> float:
+    """Parameters of an encoder on one of `tp` ranks: patches, layers and projector."""
+    own = encoder_model(spec)
+    layers = sum(group.count * layer_parameters(own, group, tp=tp, ep=1)[0] for group in own.layers)
+    return layers + encoder_weights(spec, model, tp=tp)
+
+
+def end_parameters(model: ModelSpec, encoder: EncoderSpec | None, *, tp: int, first: bool, last: bool) -> float:
+    """Parameters at the ends beside the vocabulary, on one of `tp` ranks: positions and encoder first, norm last."""
+    before = model.learned_positions * model.hidden_size
+    before += 0.0 if encoder is None else encoder_parameters(encoder, model, tp=tp)
     final = model.hidden_size * (2 if model.norm_bias else 1)
-    return float(first * model.learned_positions * model.hidden_size + last * final)
+    return float(first * before + last * final)
 
 
 def rank_parameters(
@@ -109,7 +120,7 @@ def rank_parameters(
     embedding = vocabulary_rows(model, plan.tp, first=first, last=last)
     if spread_vocabulary:
         embedding = rows * (1.0 if model.tied_embeddings else 2.0) / plan.stages
-    shared += embedding + end_vectors(model, first=first, last=last)
+    shared += embedding + end_parameters(model, plan.encoder, tp=plan.tp, first=first, last=last)
     trained = None if plan.adapters is None else adapters
     return RankParameters(shared, expert, max(largest, embedding), embedding, low, trained)
 

@@ -71,6 +71,15 @@ def test_states_of_zero(zero: int, expected: float) -> None:
     assert states / step.parameters[0].total == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("optimizer", "expected"), [("adam", 12.0), ("adam_8bit", 6.0), ("sgd_momentum", 8.0)])
+def test_states_of_optimizers(optimizer: str, expected: float) -> None:
+    """An fp32 copy, and two moments in fp32, two in 8 bits, or one in fp32; smaller moments also move less."""
+    step, adam = step_of({}, optimizer=optimizer), step_of({})
+    assert step.memory[0].optimizer_bytes / step.parameters[0].total == pytest.approx(expected)
+    moved = step.times.parts_s["optimizer"] / adam.times.parts_s["optimizer"]
+    assert moved == pytest.approx((46.0 - 2.0 * (12.0 - expected)) / 46.0, rel=1e-3)
+
+
 def test_stages_hold_all_parameters_together() -> None:
     """With stages, the tied embedding is held twice."""
     held = sum(own.total for own in step_of({"pp": 4, "tp": 2}).parameters) * 2
