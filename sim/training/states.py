@@ -94,7 +94,7 @@ def encoder_parameters(spec: EncoderSpec, model: ModelSpec, *, tp: int) -> float
 
 def end_parameters(model: ModelSpec, encoder: EncoderSpec | None, *, tp: int, first: bool, last: bool) -> float:
     """Parameters at the ends beside the vocabulary, on one of `tp` ranks: positions and encoder first, norm last."""
-    before = model.learned_positions * model.hidden_size
+    before = float(model.learned_positions * model.hidden_size)
     before += 0.0 if encoder is None else encoder_parameters(encoder, model, tp=tp)
     final = model.hidden_size * (2 if model.norm_bias else 1)
     return float(first * before + last * final)
