@@ -6,7 +6,7 @@ Start at `resolve_training`. Memory is judged in `sim.training.memory`; where th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from sim.core import Reason
@@ -118,7 +118,10 @@ class TrainingPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, for a result."""
-        return {**asdict(self), "layers_per_stage": list(self.layers_per_stage), "rank_order": list(self.rank_order)}
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        found |= {"layers_per_stage": list(self.layers_per_stage), "rank_order": list(self.rank_order)}
+        adapters = None if self.adapters is None else asdict(self.adapters)
+        return found | {"recipe": asdict(self.recipe), "adapters": adapters}
 
 
 def resolve_training(
