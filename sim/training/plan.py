@@ -6,7 +6,7 @@ Start at `resolve_training`. Memory is judged in `sim.training.memory`; where th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from sim.core import Reason
@@ -121,9 +121,11 @@ class TrainingPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, for a result."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        found |= {"layers_per_stage": list(self.layers_per_stage), "rank_order": list(self.rank_order)}
+        adapters = None if self.adapters is None else asdict(self.adapters)
         encoder = None if self.encoder is None else self.encoder.model_dump(mode="json")
-        lists = {"layers_per_stage": list(self.layers_per_stage), "rank_order": list(self.rank_order)}
-        return {**asdict(self), **lists, "encoder": encoder}
+        return found | {"recipe": asdict(self.recipe), "adapters": adapters, "encoder": encoder}
 
 
 def resolve_training(
