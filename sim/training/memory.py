@@ -85,8 +85,8 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
 def _operators_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
     """The layer's input, the result of attention, and those of the first, third and so on of its products [B].
 
-    TorchTitan's `selective op`: queries, keys, values and output, then the products of a dense block, each counted on its
-    own; half of what experts keep. The last product's result is whole on every tensor-parallel rank until it is reduced.
+    TorchTitan's `selective op`: queries, keys, values and output, then the products of a dense block, each counted by
+    itself; half of what experts keep. The last product's result is whole on every tensor-parallel rank until reduced.
     """
     attention, ffn = blocks_of(group)
     (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
