@@ -8,7 +8,7 @@ from sim.core import Array
 from sim.costs.numeric import Value, p_norm
 
 HOST_EXPONENT: Final = 3.0
-"""Joins host and device time of a pass. Fitted to the fitting half of public runs, where 2.5 to 4 do as well."""
+"""Joins host and device time of a pass: fitted to the fitting half of public training runs; 2.5 to 4 do as well."""
 
 
 def pass_s(device_s: Value, host_s: Value) -> Array:

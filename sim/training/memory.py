@@ -120,8 +120,8 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
 def _operators_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
     """The layer's input, the result of attention, and those of the first, third and so on of its products [B].
 
-    TorchTitan's `selective op`: queries, keys, values and output, then the products of a dense block, each counted on
-    its own; half of what experts keep. The last product's result is whole on every tensor-parallel rank until it is
+    TorchTitan's `selective op`: queries, keys, values and output, then the products of a dense block, each counted by
+    itself; half of what experts keep. The last product's result is whole on every tensor-parallel rank until it is
     reduced. Of a layer with another mixer, or of one block, half.
     """
     attention, ffn = blocks_of(group).attention, blocks_of(group).ffn

@@ -56,6 +56,14 @@ def test_every_second_layer_keeps_half_of_each() -> None:
     assert found == pytest.approx((kept() + 2.0 * S * B * H) / 2.0)
 
 
+def test_selected_operators_keep_every_second_product() -> None:
+    """Of a GPT layer: input, attention, queries, values, first product of the block, 2 (1 + 1 + 1 + 1 + 4) s b h; the
+    output of attention and the second product come second."""
+    plan, _ = resolved({"recompute": "operators", "micro_batch": B}, model=GPT, sequence=S)
+    found = kept_layer_bytes(GPT, GPT.layers[0], WorkShape(micro_batch=B, sequence=S), plan)
+    assert found == pytest.approx(2.0 * (1 + 1 + 1 + 1 + 4) * S * B * H)
+
+
 def test_flash_attention_keeps_no_scores() -> None:
     flash = layer_activation_bytes(GPT, GPT.layers[0], WorkShape(micro_batch=B, sequence=S))
     double = layer_activation_bytes(GPT, GPT.layers[0], WorkShape(micro_batch=B, sequence=2 * S))

@@ -250,3 +250,33 @@ def test_recomputation_counted_is_recomputation_done() -> None:
             with_it.model, sequence=1024, kind=with_it.plan.recompute, every=with_it.plan.recompute_every
         )
         assert added == pytest.approx(counted, rel=1e-9)
+
+
+def test_late_checked_steps_last_as_long_as_the_slowest_device_alone() -> None:
+    """ZB-H2 without a barrier between steps has no bubble where its passes are equal (Qi et al. 2024, section 2)."""
+    even = gpt(layers=8, hidden=4096, heads=32, vocab=128)
+    step = step_of({"pp": 4, "tp": 2, "micro_batch": 1, "schedule": "zb_h2"}, model=even, batch=64)
+    passes = step.plan.microbatches * max(stage.total_s for stage in step.stages)
+    assert step.schedule.checks_step_late
+    assert passes <= step.pipeline.span_s < 1.05 * passes
+    assert step.times.bubble_s == pytest.approx(
+        float(step.pipeline.idle_s.mean()) - step.pipeline.end_s + step.pipeline.span_s
+    )
+    assert step.times.bubble_s < 0.5 * float(step.pipeline.idle_s.mean())
+
+
+def test_gathers_ahead_hide_and_scatters_that_wait_do_not() -> None:
+    plan, things = resolved({"zero": 3, "overlap_dp": True, "tp": 1}, gpus=16)
+    assert not isinstance(plan, tuple)
+    waits = things["engine"].model_copy(update={"overlap_scatter": False})
+    hidden, waiting, alone = (
+        TrainingStep(
+            things["model"], how, workload=things["workload"], engine=engine, cluster=things["cluster"]
+        ).times.parts_s["dp_comm"]
+        for how, engine in (
+            (plan, things["engine"]),
+            (plan, waits),
+            (replace(plan, overlap_dp=False), things["engine"]),
+        )
+    )
+    assert hidden < waiting < alone
