@@ -304,7 +304,7 @@ class _Block:
 
     def _low(self, each: Array) -> Array:
         """`each` per weight in low precision, summed on each kind of device; none where they are sharded or frozen."""
-        if self.adapters is not None:
+        if self.adapters is not None or not each.any():
             return np.zeros(self.shared.shape)
         weights = (self.unit.shared + self.unit.expert) * each
         return np.where(self.plan.zero[:, None] < 3, np.einsum("ndg,ng->nd", self.device_layers, weights), 0.0)
