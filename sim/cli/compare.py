@@ -1,4 +1,4 @@
-"""`plansim compare`: what-if variants of one scenario, on the same traffic."""
+"""`plansim compare`: what-if variants of one scenario: served on the same traffic, or trained."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def compare(
     import sim
 
     loaded = sim.load(scenario, overrides=set_ or ())
-    folder = result_folder(out, name=f"{loaded.spec.name}-compare", wanted=bool(report))
+    folder = result_folder(out, name=f"{loaded.root.name}-compare", wanted=bool(report))
     with progress(quiet=quiet) as advance:
         result = sim.compare(loaded, seed=seed, workers=workers_or_cores(workers), progress=advance)
     if folder is not None:

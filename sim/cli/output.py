@@ -16,7 +16,7 @@ from sim.core import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sim.results import CompareResult, RunResult, SearchResult
+    from sim.results import CompareResult, RunResult, SearchResult, TrainingResult
 
 ProgressCallback = Callable[[int, int, str], None]
 
@@ -73,7 +73,7 @@ def writable_folder(folder: Path) -> Path:
 
 
 def save_result(
-    result: RunResult | SearchResult | CompareResult, folder: Path, *, report: bool, quiet: bool
+    result: RunResult | TrainingResult | SearchResult | CompareResult, folder: Path, *, report: bool, quiet: bool
 ) -> list[Path]:
     """Files of `result` in `folder`, sorted: its tables and, with `report`, `report.html`; says so on stderr.
 

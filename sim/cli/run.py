@@ -41,10 +41,10 @@ def run(
 
     loaded = sim.load(scenario, overrides=set_ or ())
     if loaded.is_training:
-        for option, given in (("--report", report), ("--trace", trace), ("--check", check)):
+        for option, given in (("--trace", trace), ("--check", check)):
             if given:
                 raise InputError(f"{option} is for serving scenarios", hint="leave it out")
-        return _train(loaded, out=out, as_json=as_json, quiet=quiet)
+        return _train(loaded, out=out, report=report, as_json=as_json, quiet=quiet)
     if check:
         require_slo(loaded)
     folder = result_folder(out, name=f"{loaded.spec.name}-run", wanted=bool(report) or trace)
@@ -68,15 +68,14 @@ def run(
     return 0
 
 
-def _train(scenario: Scenario, *, out: Path | None, as_json: bool, quiet: bool) -> int:
+def _train(scenario: Scenario, *, out: Path | None, report: bool | None, as_json: bool, quiet: bool) -> int:
     """A training scenario: its step, printed and saved."""
     from sim.scenario import run_training
 
-    folder = result_folder(out, name=f"{scenario.root.name}-run", wanted=False)
+    folder = result_folder(out, name=f"{scenario.root.name}-run", wanted=bool(report))
     result = run_training(scenario)
     if folder is not None:
-        result.save(folder)
-        remark(f"saved in {folder}", quiet=quiet)
+        save_result(result, folder, report=report is not False, quiet=quiet)
     if as_json:
         print_json(result.to_json())
     else:

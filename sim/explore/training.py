@@ -47,6 +47,7 @@ from sim.training import (
     TrainingPlan,
     TrainingPlans,
     available_bytes,
+    few_microbatches,
     job_metrics,
     megatron_command,
 )
@@ -57,6 +58,8 @@ Outcome = Evaluation | tuple[Reason, ...]
 _SCREENED_ROWS: Final = 1000
 """Screened plans that the table of evaluations shows, best first; all are ranked."""
 _MEMORY_EXAMPLES: Final = 5
+_WORTH_A_PROCESS: Final = 5_000_000
+"""Passes that are replayed in this process at least as fast as others start: some seconds' worth."""
 _SWITCHES: Final = ("sp", "overlap_dp", "overlap_p2p", "overlap_tp", "compiled")
 
 
@@ -268,6 +271,12 @@ def evaluate_training(things: TrainingThings, plan: TrainingPlan) -> Outcome:
     return Evaluation(plan.to_dict(), training_label(plan, things.spec.search.space), metrics, intervals, launch)
 
 
+def _passes(plan: TrainingPlan) -> int:
+    """Passes of the plan's replay."""
+    schedule = SCHEDULES.get(plan.schedule)()
+    return 2 * plan.stages * few_microbatches(schedule, stages=plan.pp, microbatches=plan.microbatches)
+
+
 _worker: TrainingThings | None = None
 
 
@@ -295,10 +304,12 @@ def run_plans(
         plans: Plans to simulate.
         scenario: What other processes assemble.
         things: The same, assembled.
-        workers: Processes.
+        workers: Processes, at most; few passes are not worth the start of any.
         report: Called with the number of plans done.
     """
     here = partial(evaluate_training, things)
+    if sum(map(_passes, plans)) < _WORTH_A_PROCESS:
+        workers = 1
     return spread(
         plans, here, there=_in_worker, start=_start_worker, arguments=(scenario,), workers=workers, report=report
     )

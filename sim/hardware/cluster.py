@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from sim.core import InputError, UnitError, data_names, did_you_mean, load_data, named_in, parse_quantity
 from sim.hardware.device import Device, Link, load_device, load_link, value_or
 from sim.hardware.spec import ClusterSpec, NodeSpec, PriceSpec
 from sim.hardware.topology import Vertex, build_graph
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True)

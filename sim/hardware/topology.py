@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from itertools import combinations, product
 from math import prod
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from sim.hardware.device import Link
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Vertex = tuple[str | int, ...]
 
@@ -42,6 +44,8 @@ def build_graph(
         oversubscription: Leaf downlinks over uplinks.
         rails: Whether there is a leaf per device position; otherwise there is one per node.
     """
+    import networkx as nx
+
     graph: nx.Graph[Vertex] = nx.Graph()
     total = nodes * devices
     graph.add_nodes_from(("gpu", i) for i in range(total))

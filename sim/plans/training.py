@@ -5,9 +5,9 @@ Whatever is left open takes the engine's default in `sim.training.plan`, which a
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sim.core import Frac, Spec
 
@@ -16,15 +16,45 @@ Recompute = Literal["none", "selective", "operators", "full"]
 ZeroStage = Annotated[int, Field(ge=0, le=3)]
 ContextKind = Literal["all_gather", "ring", "token_ring", "ulysses"]
 WideDtype = Literal["bf16", "fp32"]
+RankDimension = Literal["tp", "cp", "dp", "pp"]
+RANK_DIMENSIONS: Final[tuple[RankDimension, ...]] = get_args(RankDimension)
+"""Dimensions of ranks, in the order in which Megatron-LM and the other engines number them unless told otherwise."""
+
+
+def rank_order(value: Any) -> Any:
+    """A rank order from a list, or from text such as Megatron-LM's `tp-cp-ep-dp-pp`.
+
+    Expert-parallel ranks are neighbours among the data-parallel ones, so `ep` may be named right before `dp`.
+
+    Raises:
+        ValueError: if it does not name each dimension once; says which order is near.
+    """
+    names = value.split("-") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ValueError("a list of dimensions such as [tp, cp, dp, pp], or text such as tp-cp-dp-pp")
+    kept = tuple(name for at, name in enumerate(names) if name != "ep" or tuple(names[at + 1 : at + 2]) != ("dp",))
+    if sorted(kept) == sorted(RANK_DIMENSIONS):
+        return kept
+    known = [name for name in dict.fromkeys(kept) if name in RANK_DIMENSIONS]
+    near = "-".join([*known, *(name for name in RANK_DIMENSIONS if name not in known)])
+    raise ValueError(
+        f"a rank order names each of {', '.join(RANK_DIMENSIONS)} once, fastest links first (and ep, if at all, right "
+        f"before dp), not {'-'.join(names)}; the nearest that does is {near}"
+    )
+
+
+RankOrder = Annotated[tuple[RankDimension, ...], BeforeValidator(rank_order)]
 
 
 class TrainingPlanSpec(Spec):
     """A training plan; a field left open takes the engine's default.
 
-    The job has `dp x tp x pp x cp` GPUs; ranks are numbered with `tp` fastest, then `cp`, `dp` and `pp`.
+    The job has `dp x tp x pp x cp` GPUs, numbered in `rank_order`.
 
     Attributes:
         dp: Data-parallel ranks; all GPUs of the cluster that the other degrees leave.
+        dp_replicas: Copies of the sharded states among the data-parallel ranks (hybrid sharding, HSDP): states are
+            divided over `dp / dp_replicas` neighbours only; 1.
         tp: Tensor-parallel ranks; 1.
         sp: Sequence parallelism: norms and residuals divided over the tensor-parallel ranks.
         pp: Pipeline stages; 1.
@@ -36,8 +66,11 @@ class TrainingPlanSpec(Spec):
             passed around beside it (`ring`); queries and partial results, both ways around (`token_ring`); or heads
             for positions, before and after (`ulysses`).
         ep: Ranks that experts are spread over, a divisor of `dp`; 1.
-        zero: What data-parallel ranks share: 0 nothing, 1 optimizer states, 2 also gradients, 3 also parameters
-            (fully sharded data parallel).
+        rank_order: Dimensions in the order in which ranks are numbered, tp, cp, dp, pp unless given: the first has
+            neighbours for ranks, so it crosses the fastest links, and the last the slowest. Text as in Megatron-LM's
+            `tp-cp-ep-dp-pp` will do.
+        zero: What data-parallel ranks share: 0 nothing, 1 optimizer states, 2 also gradients, which are then reduced in
+            every micro-batch, 3 also parameters (fully sharded data parallel).
         recompute: Activations computed again in the backward pass: none, those of the attention core (selective), every
             second product and all that moves only memory (operators, as TorchTitan selects them), or all of a layer but
             its input (full).
@@ -57,6 +90,7 @@ class TrainingPlanSpec(Spec):
     """
 
     dp: Count | None = None
+    dp_replicas: Count | None = None
     tp: Count | None = None
     sp: bool | None = None
     pp: Count | None = None
@@ -65,6 +99,7 @@ class TrainingPlanSpec(Spec):
     cp_zigzag: bool | None = None
     cp_kind: ContextKind | None = None
     ep: Count | None = None
+    rank_order: RankOrder | None = None
     zero: ZeroStage | None = None
     recompute: Recompute | None = None
     recompute_every: Count | None = None

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
-from sim.plans.training import ContextKind, Recompute, WideDtype, ZeroStage
+from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankOrder, Recompute, WideDtype, ZeroStage
 
 FOLDER = "hardware_profiles/training_engines"
 
@@ -28,6 +28,7 @@ class TrainingDefaults(Spec):
     """What a plan takes where it says nothing; see `TrainingPlanSpec`.
 
     Attributes:
+        rank_order: Order in which ranks are numbered.
         zero: Sharding of states.
         recompute: Recomputation.
         sp: Sequence parallelism where there is tensor parallelism.
@@ -46,6 +47,7 @@ class TrainingDefaults(Spec):
         dropout: Whether layers have dropout.
     """
 
+    rank_order: RankOrder = RANK_DIMENSIONS
     zero: ZeroStage = 0
     recompute: Recompute = "none"
     sp: bool = False
@@ -85,10 +87,13 @@ class TrainingEngineSpec(Spec):
         host_update_frac: Share of the host's theoretical memory bandwidth that its optimizer reaches there.
         comm_units_frac: Share of the device's multiprocessors that a collective takes from compute beside it.
         tp_hidden_frac: Share of tensor-parallel communication that chunked overlap hides.
+        overlap_scatter: Whether gradients of sharded parameters are reduced beside compute where communication overlaps
+            at all; otherwise only gathers are ahead of their use.
         bucket_bytes: Gradients that are reduced together.
         param_master: Whether 16-bit parameters have a copy in 32 bits beside the optimizer's moments.
         gather_dtype: Format in which sharded parameters are gathered.
         logit_bytes: Bytes per logit alive at the peak of the loss.
+        compiled_logit_bytes: The same where a compiler fuses kernels; None if that changes nothing.
         context_bytes: Memory outside the framework's allocator.
         refs: Sources by key.
         note: What a reader must know.
@@ -111,13 +116,20 @@ class TrainingEngineSpec(Spec):
     host_update_frac: Sourced[Frac]
     comm_units_frac: Sourced[Frac]
     tp_hidden_frac: Sourced[Frac]
+    overlap_scatter: bool = True
     bucket_bytes: Sourced[DataBytes]
     param_master: bool = True
     gather_dtype: Literal["bf16", "fp32"] = "bf16"
     logit_bytes: Sourced[float]
+    compiled_logit_bytes: Sourced[float] | None = None
     context_bytes: Sourced[DataBytes]
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
+
+    def peak_logit_bytes(self, compiled: bool) -> float:
+        """Bytes per logit alive at the peak of the loss, with or without fused kernels."""
+        fused = self.compiled_logit_bytes if compiled else None
+        return (fused or self.logit_bytes).value
 
 
 def load_training_engine(name: str) -> TrainingEngineSpec:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from sim.core import Spec
 from sim.plans.spec import Counts, Names, Shares, one_or_more
-from sim.plans.training import Recompute, WideDtype, ZeroStage
+from sim.plans.training import RANK_DIMENSIONS, RankOrder, Recompute, WideDtype, ZeroStage
 
 _LIST = (Field(min_length=1), BeforeValidator(one_or_more))
+
+
+def _orders(value: Any) -> Any:
+    """A list of rank orders from one or several."""
+    one = isinstance(value, str) or (isinstance(value, list) and value and all(n in RANK_DIMENSIONS for n in value))
+    return [value] if one else value
+
+
+RankOrders = Annotated[tuple[RankOrder, ...], Field(min_length=1), BeforeValidator(_orders)]
 Switches = Annotated[tuple[bool, ...], *_LIST]
 
 
@@ -28,6 +37,7 @@ class TrainingSpace(Spec):
         vpp: Model chunks per stage.
         cp: Context-parallel ranks.
         ep: Expert-parallel ranks.
+        rank_order: Orders in which ranks are numbered, one or a list of them; those alike for a plan count once.
         zero: What data-parallel ranks share.
         recompute: Activations computed again.
         recompute_every: With full recomputation, one layer in so many.
@@ -48,6 +58,7 @@ class TrainingSpace(Spec):
     vpp: Counts | None = None
     cp: Counts | None = None
     ep: Counts | None = None
+    rank_order: RankOrders | None = None
     zero: Annotated[tuple[ZeroStage, ...], *_LIST] | None = None
     recompute: Annotated[tuple[Recompute, ...], *_LIST] | None = None
     recompute_every: Counts | None = None

@@ -32,6 +32,7 @@ _TRAINING_RULE = (
     ("peak_memory_bytes", "leaves less memory", _EQUAL),
 )
 _TELLING = ("ttft_s.p99", "tpot_s.p99", "output_tokens_per_s_per_gpu", _COST, "energy_j_per_output_token")
+_TELLING_STEPS = ("step_time_s", "peak_memory_bytes", "energy_j_per_token", "cost_usd_per_million_tokens")
 _SMALLEST_CHANGE = 0.005
 
 
@@ -133,19 +134,30 @@ def _beaten(
 
 
 def what_changed(result: CompareResult) -> list[str]:
-    """One sentence each: sure changes in latency, throughput, cost and energy, and whether it attains the SLO."""
+    """One sentence each: sure changes in latency, throughput, cost and energy, and whether it attains the SLO.
+
+    Of training steps: changes in time, memory, energy and cost.
+    """
+    if result.is_training:
+        nothing = "no change in time, memory, energy or cost"
+        return [f"{each.name}: {_changes_of(each, _TELLING_STEPS) or nothing}." for each in result.variants]
     return [f"{variant.name}: {_changed(variant)}." for variant in result.variants]
 
 
-def _changed(variant: Variant) -> str:
+def _changes_of(variant: Variant, paths: Sequence[str]) -> str:
+    """Sure changes, the smallest left out; empty if there are none."""
     found = []
-    for path in _TELLING:
+    for path in paths:
         change = variant.difference.get(path)
         if change is None or change.relative is None or change.sure is False:
             continue
         if abs(change.relative) >= _SMALLEST_CHANGE:
             found.append(f"{metric_title(path)} {show_change(change.relative)}")
-    text = ", ".join(found) or "no sure change in latency, throughput, cost or energy"
+    return ", ".join(found)
+
+
+def _changed(variant: Variant) -> str:
+    text = _changes_of(variant, _TELLING) or "no sure change in latency, throughput, cost or energy"
     slo, attained = slo_of(variant.run.scenario), variant.run.metrics["slo_attainment_frac"]
     if slo is None or attained is None:
         return text

@@ -14,11 +14,11 @@ import pandas as pd
 from sim.core import Array
 from sim.report.palette import FRONT, INK, MUTED, SERIES, finish
 from sim.results import (
-    COMPARED,
     METRICS,
     CompareResult,
     RunResult,
     SearchResult,
+    TrainingResult,
     metric_title,
     show,
     show_change,
@@ -132,8 +132,16 @@ def _mark_limit(figure: go.Figure, limit_s: float, column: int) -> None:
     )
 
 
-def breakdown_bar(run: RunResult) -> go.Figure:
-    """Exposed seconds by cause, largest first, `idle` apart in grey; the bars sum to the time they explain."""
+_IDLE = ("idle", "bubble")
+
+
+def breakdown_bar(run: RunResult | TrainingResult, *, of: str = "the replicas' time") -> go.Figure:
+    """Exposed seconds by cause, largest first, idle ones apart in grey; the bars sum to the time they explain.
+
+    Args:
+        run: A result.
+        of: What they are shares of.
+    """
     import plotly.graph_objects as go
 
     total = run.breakdown["explains_s"]
@@ -144,7 +152,7 @@ def breakdown_bar(run: RunResult) -> go.Figure:
             x=share,
             y=[cause for cause, _ in parts],
             orientation="h",
-            marker={"color": [MUTED if cause == "idle" else FRONT for cause, _ in parts]},
+            marker={"color": [MUTED if cause in _IDLE else FRONT for cause, _ in parts]},
             text=[show(part, "1") for part in share],
             textposition="outside",
             cliponaxis=False,
@@ -152,7 +160,7 @@ def breakdown_bar(run: RunResult) -> go.Figure:
             hovertemplate="%{y}: %{customdata}, %{x:.2%}<extra></extra>",
         )
     )
-    figure.update_xaxes(tickformat=".0%", title={"text": "share of the replicas' time"}, rangemode="tozero")
+    figure.update_xaxes(tickformat=".0%", title={"text": f"share of {of}"}, rangemode="tozero")
     figure.update_yaxes(showgrid=False)
     figure.update_layout(xaxis_range=[0, max(share, default=1.0) * 1.12])
     return finish(figure, height=90 + 30 * len(parts), bargap=0.3)
@@ -237,7 +245,7 @@ def difference_plot(result: CompareResult) -> go.Figure:
     """Relative change of the main metrics of every variant, with the 90 % interval over paired runs where known."""
     import plotly.graph_objects as go
 
-    paths = [path for path in COMPARED if any(path in each.difference for each in result.variants)][::-1]
+    paths = result.shown_paths()[::-1]
     figure = go.Figure()
     for i, variant in enumerate(result.variants):
         rows = []

@@ -19,10 +19,12 @@ from sim.report.parts import (
     verdict,
 )
 from sim.report.search_page import search_body
-from sim.results import CompareResult, RunResult, SearchResult, requests_sentence, show_metric
+from sim.report.tables import run_column, run_sentence
+from sim.report.training_page import training_body
+from sim.results import CompareResult, RunResult, SearchResult, TrainingResult, requests_sentence, show_metric
 
 
-def html_report(result: RunResult | SearchResult | CompareResult, path: Path | str) -> Path:
+def html_report(result: RunResult | TrainingResult | SearchResult | CompareResult, path: Path | str) -> Path:
     """Writes the report of `result` as one HTML file that needs no network.
 
     Raises:
@@ -37,12 +39,14 @@ def html_report(result: RunResult | SearchResult | CompareResult, path: Path | s
     return target
 
 
-def html_text(result: RunResult | SearchResult | CompareResult) -> str:
+def html_text(result: RunResult | TrainingResult | SearchResult | CompareResult) -> str:
     """The report of `result` as the text of one HTML file."""
     if isinstance(result, SearchResult):
         verb, body = "search", search_body(result)
     elif isinstance(result, CompareResult):
         verb, body = "compare", _compare_body(result)
+    elif isinstance(result, TrainingResult):
+        verb, body = "run", training_body(result)
     else:
         verb, body = "run", _run_body(result)
     return page.document(title=f"{result.name}: plansim {verb}", body=[*body, _footer()])
@@ -81,14 +85,10 @@ def _compare_body(result: CompareResult) -> list[str]:
             page.bullets(what_changed(result)),
             page.paragraph(scenario_sentence(result.base.scenario), "note"),
             page.table(result.head(), result.rows(), label="Differences from the base"),
-            page.paragraph(
-                "In brackets: change from the base, mean over paired runs on the same traffic. ≈ marks a change "
-                "whose 90 % interval holds zero.",
-                "note",
-            ),
+            page.paragraph(_about_changes(result), "note"),
         ],
     )
-    runs = [[name, run.label, requests_sentence(run.metrics)] for name, run in result.runs().items()]
+    runs = [[name, run.label, run_sentence(run)] for name, run in result.runs().items()]
     launches = [
         f"<h3>{escape(name)}</h3>{page.command(run.launch)}" for name, run in result.runs().items() if run.launch
     ]
@@ -103,23 +103,34 @@ def _compare_body(result: CompareResult) -> list[str]:
                 caption="Change from the base; bars are 90 % intervals over paired runs, where there are several.",
             ),
         ),
-        page.section(
-            "latency",
-            "Latency",
-            page.figure_block(
-                "latency-plot",
-                latency_cdf(result.runs()),
-                caption="Share of finished requests whose latency is at most the time shown, first pair of runs.",
-            ),
-        ),
+        _latency_section(result),
         page.section(
             "plans",
             "Plans",
-            page.table(("", "plan", "requests"), runs, text=(0, 1, 2), label="Plans"),
+            page.table(("", "plan", run_column(result)), runs, text=(0, 1, 2), label="Plans"),
             page.details("Launch commands", *launches) if launches else "",
         ),
         provenance_section(result.base.provenance, result.base.scenario),
     ]
+
+
+def _about_changes(result: CompareResult) -> str:
+    """What stands in brackets."""
+    if result.is_training:
+        return "In brackets: change from the base."
+    return (
+        "In brackets: change from the base, mean over paired runs on the same traffic. ≈ marks a change whose 90 % "
+        "interval holds zero."
+    )
+
+
+def _latency_section(result: CompareResult) -> str:
+    """Latencies of served requests; nothing of training."""
+    served = {name: run for name, run in result.runs().items() if isinstance(run, RunResult)}
+    if not served:
+        return ""
+    caption = "Share of finished requests whose latency is at most the time shown, first pair of runs."
+    return page.section("latency", "Latency", page.figure_block("latency-plot", latency_cdf(served), caption=caption))
 
 
 def _footer() -> str:

@@ -22,8 +22,8 @@ _KINDS: Final = {
 }
 _HEIGHT: Final = 0.82
 """Height of a pass; a device's row is 1."""
-_NUMBERED: Final = 900
-"""Most passes that get the number of their micro-batch: more could not be read."""
+_NUMBERED: Final = 80
+"""Most passes of a device that get the number of their micro-batch: more could not be read."""
 _SHADES: Final = (1.0, 0.72, 0.5)
 """Opacity of the chunks of a device in turn."""
 
@@ -40,8 +40,8 @@ def pipeline_gantt(passes: pd.DataFrame, *, title: str | None = None) -> go.Figu
     """
     import plotly.graph_objects as go
 
-    unit, scale = _unit(float(passes["finish_s"].max()))
-    readable = len(passes) <= _NUMBERED
+    unit, scale = easy_unit(float(passes["finish_s"].max()))
+    readable = len(passes) <= _NUMBERED * (int(passes["device"].max()) + 1)
     figure = go.Figure()
     drawn = [
         (kind, place, rows)
@@ -96,8 +96,8 @@ def pipeline_gantt(passes: pd.DataFrame, *, title: str | None = None) -> go.Figu
     return figure.update_layout(title={"text": title, "x": 0, "font": {"size": 14}}) if title else figure
 
 
-def _unit(longest_s: float) -> tuple[str, float]:
+def easy_unit(longest_s: float) -> tuple[str, float]:
     """The unit in which `longest_s` is easy to read, and how many of it are in a second."""
     if longest_s < 1e-3:
         return "µs", 1e6
-    return ("ms", 1e3) if longest_s < 10.0 else ("s", 1.0)
+    return ("ms", 1e3) if longest_s < 1.0 else ("s", 1.0)

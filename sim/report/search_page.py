@@ -18,6 +18,7 @@ from sim.report.parts import (
     status_line,
     verdict,
 )
+from sim.report.training_page import training_sections
 from sim.results import (
     Evaluation,
     RunResult,
@@ -40,6 +41,9 @@ def search_body(result: SearchResult) -> list[str]:
     if isinstance(result.recommended_run, RunResult):
         links |= {"latency": "Latency", "time": "Time", "memory": "Memory"}
         parts += run_sections(result.recommended_run)
+    elif isinstance(result.recommended_run, TrainingResult):
+        links |= {"time": "Time", "pipeline": "Pipeline", "memory": "Memory"}
+        parts += training_sections(result.recommended_run)
     if rejected_counts(result):
         links |= {"rejected": "Impossible plans"}
         parts.append(_rejected_section(result))

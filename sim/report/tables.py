@@ -26,6 +26,7 @@ from sim.results import (
     latency_rows,
     requests_sentence,
     show,
+    show_metric,
     slo_of,
     space_sentence,
 )
@@ -153,11 +154,24 @@ def _recommendation(result: SearchResult) -> list[RenderableType]:
 
 def compare_tables(result: CompareResult) -> list[RenderableType]:
     """A comparison: the base and every variant, metric by metric."""
-    plans = [[name, run.label, requests_sentence(run.metrics)] for name, run in result.runs().items()]
+    plans = [[name, run.label, run_sentence(run)] for name, run in result.runs().items()]
     return [
         Text(result.name, style="bold"),
         *(Text(f"  {sentence}") for sentence in what_changed(result)),
-        _table("Runs", ["", "plan", "requests"], plans, text=(0, 1, 2)),
+        _table("Runs", ["", "plan", run_column(result)], plans, text=(0, 1, 2)),
         _table("Differences", result.head(), result.rows()),
-        Text("≈ marks a change whose 90 % interval over paired runs holds zero", style="dim"),
+        *([Text(result.legend, style="dim")] if result.legend else []),
     ]
+
+
+def run_column(result: CompareResult) -> str:
+    """What `run_sentence` tells."""
+    return "memory" if result.is_training else "requests"
+
+
+def run_sentence(run: RunResult | TrainingResult) -> str:
+    """What became of the requests of a run, or the memory of a training step."""
+    if isinstance(run, RunResult):
+        return requests_sentence(run.metrics)
+    used, free = (show_metric(run.metrics, name) for name in ("peak_memory_bytes", "memory_headroom_bytes"))
+    return f"{used} of each GPU, {free} left"

@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sim.results.files import SCHEMA_VERSION, json_ready, save_folder
 from sim.results.run import RunResult
 from sim.results.text import column_head, html_table, plain_table, show_bare, show_change
+from sim.results.training import TRAINING_HEADLINES, TrainingResult
+
+EXPOSED: Final = tuple(f"exposed_{dimension}_comm_frac" for dimension in ("tp", "cp", "ep", "pp", "dp"))
+AnyRun: TypeAlias = RunResult | TrainingResult
+"""A served workload, or a training step."""
 
 COMPARED: Final = (
     "ttft_s.mean",
@@ -30,7 +35,11 @@ COMPARED: Final = (
     "n_gpus",
     "preemptions",
 )
-"""Metric paths that a comparison shows; the JSON has all."""
+"""Metric paths that a comparison of serving shows; the JSON has all."""
+COMPARED_STEPS: Final = tuple(
+    path for name in TRAINING_HEADLINES for path in ((name, *EXPOSED) if name == "exposed_comm_frac" else (name,))
+)
+"""The same of training."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class Variant:
     """
 
     name: str
-    run: RunResult
+    run: AnyRun
     difference: Mapping[str, Difference]
 
     def __repr__(self) -> str:
@@ -80,7 +89,7 @@ class CompareResult:
         variants: The scenario with changes.
     """
 
-    base: RunResult
+    base: AnyRun
     variants: list[Variant]
 
     @property
@@ -88,7 +97,7 @@ class CompareResult:
         """Name of the scenario."""
         return self.base.name
 
-    def runs(self) -> dict[str, RunResult]:
+    def runs(self) -> dict[str, AnyRun]:
         """Base and variants by name."""
         return {"base": self.base, **{variant.name: variant.run for variant in self.variants}}
 
@@ -115,16 +124,31 @@ class CompareResult:
             folder, command="compare", document=self.to_json(), scenario=self.base.scenario, tables=tables
         )
 
-    def _folders(self) -> dict[str, RunResult]:
+    def _folders(self) -> dict[str, AnyRun]:
         safe = {f"variant-{i}": variant.run for i, variant in enumerate(self.variants, start=1)}
         return {"base": self.base, **safe}
 
+    @property
+    def is_training(self) -> bool:
+        """Whether training steps are compared."""
+        return isinstance(self.base, TrainingResult)
+
+    def shown_paths(self) -> list[str]:
+        """Metric paths that are shown: those that some variant has a difference of, exposed times that are not zero."""
+        paths = COMPARED_STEPS if self.is_training else COMPARED
+        known = [path for path in paths if any(path in variant.difference for variant in self.variants)]
+        return [path for path in known if path not in EXPOSED or any(run.metrics[path] for run in self.runs().values())]
+
+    @property
+    def legend(self) -> str:
+        """What marks in `rows` mean; empty where there are none."""
+        return "" if self.is_training else _LEGEND
+
     def rows(self) -> list[list[str]]:
         """One row per compared metric: title, the base's value, and each variant's value with its change."""
-        known = [path for path in COMPARED if any(path in variant.difference for variant in self.variants)]
         return [
             [column_head(path), show_bare(self.base.metrics, path), *(_cell(each, path) for each in self.variants)]
-            for path in known
+            for path in self.shown_paths()
         ]
 
     def head(self) -> list[str]:
@@ -132,11 +156,11 @@ class CompareResult:
         return ["metric", "base", *(variant.name for variant in self.variants)]
 
     def __repr__(self) -> str:
-        return f"CompareResult {self.name}\n\n{plain_table(self.rows(), head=self.head())}\n\n{_LEGEND}"
+        return f"CompareResult {self.name}\n\n{plain_table(self.rows(), head=self.head())}\n\n{self.legend}".rstrip()
 
     def _repr_html_(self) -> str:
         table = html_table(self.rows(), head=self.head())
-        return f"<div><strong>{escape(self.name)}</strong>{table}<p>{_LEGEND}</p></div>"
+        return f"<div><strong>{escape(self.name)}</strong>{table}<p>{self.legend}</p></div>"
 
 
 _LEGEND: Final = "≈ marks a change whose 90 % interval over paired runs holds zero"

@@ -12,8 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sim.core import InputError, to_yaml
 from sim.results.metrics import METRICS
@@ -81,6 +79,9 @@ def column_units(table: pd.DataFrame) -> dict[str, str]:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes `table` as Parquet (zstd); each field's metadata and the schema's name the unit, `unit` and `units`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     units = column_units(table)
     plain = pa.Table.from_pandas(table, preserve_index=False)
     fields = [field.with_metadata({"unit": units[field.name]}) for field in plain.schema]
@@ -91,6 +92,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def read_units(path: Path) -> dict[str, str]:
     """Units by column of a table written by `write_table`."""
+    import pyarrow.parquet as pq
+
     metadata = pq.read_schema(path).metadata or {}
     units: dict[str, str] = json.loads(metadata.get(b"units", b"{}"))
     return units

@@ -314,8 +314,8 @@ _TRAINING = (
         "HFU",
         "1",
         "max",
-        "Hardware FLOPs utilisation: matrix FLOPs that are computed, recomputation included and masked halves of "
-        "flash attention left out, over step time, dense peak rate and GPUs.",
+        "Hardware FLOPs utilisation: FLOPs as in `mfu_frac`, with attention counted in the same way, and those of "
+        "recomputation, over step time, dense peak rate and GPUs. Equal to `mfu_frac` where nothing is recomputed.",
         short=("hfu",),
     ),
     Metric(

@@ -42,6 +42,8 @@ def figures(value: float, *, pad: bool = False) -> str:
     """
     if value == 0:
         return "0"
+    if abs(value) >= 2.0 * _DAY_S:
+        return f"{figures(value / _DAY_S, pad=pad)} d"
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
     if abs(value) < 1e-4:
@@ -49,6 +51,9 @@ def figures(value: float, *, pad: bool = False) -> str:
     decimals = max(0, 2 - math.floor(math.log10(abs(value) * (1 + 1e-9))))
     text = f"{value:.{decimals}f}"
     return text if pad or "." not in text else text.rstrip("0").rstrip(".")
+
+
+_DAY_S: Final = 86_400.0
 
 
 def _seconds(value: float, pad: bool) -> str:

@@ -51,6 +51,10 @@ class TrainingResult:
         plan: Every field of the plan.
         memory: Bytes of the fullest GPU by class.
         stages: One row per virtual stage: layers, seconds of each pass of a micro-batch.
+        stage_memory: One row per pipeline stage: bytes by class at its peak.
+        passes: One row per pass of the step, as `PipelineTimes.frame()` gives; empty where there are too many.
+        memory_over_time: What each pipeline stage holds from each change on; empty likewise.
+        launch: Command that starts the plan.
         scenario: The resolved scenario.
         label: Short text for the plan.
     """
@@ -62,6 +66,10 @@ class TrainingResult:
     plan: dict[str, Any]
     memory: dict[str, float]
     stages: pd.DataFrame
+    stage_memory: pd.DataFrame = field(default_factory=pd.DataFrame)
+    passes: pd.DataFrame = field(default_factory=pd.DataFrame)
+    memory_over_time: pd.DataFrame = field(default_factory=pd.DataFrame)
+    launch: str = ""
     scenario: dict[str, Any] = field(default_factory=dict)
     label: str = ""
 
@@ -76,8 +84,8 @@ class TrainingResult:
         """Name of the scenario."""
         return str(self.scenario.get("name", "training"))
 
-    def to_json(self) -> dict[str, Any]:
-        """The document that `plansim run --json` prints: plain data, finite numbers, SI units."""
+    def body(self) -> dict[str, Any]:
+        """The result as plain data, without the version and command of a document."""
         body = {
             "label": self.label,
             "metrics": self.metrics,
@@ -88,16 +96,18 @@ class TrainingResult:
             "plan": self.plan,
             "memory": self.memory,
             "stages": self.stages.to_dict(orient="records"),
+            "stage_memory": self.stage_memory.to_dict(orient="records"),
+            "launch": self.launch,
             "scenario": self.scenario,
         }
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "command": "run",
-            **{key: json_ready(value) for key, value in body.items()},
-        }
+        return {key: json_ready(value) for key, value in body.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `plansim run --json` prints: plain data, finite numbers, SI units."""
+        return {"schema_version": SCHEMA_VERSION, "command": "run", **self.body()}
 
     def save(self, folder: Path | str) -> Path:
-        """Writes `result.json`, `scenario.yaml`, `stages.parquet` and `manifest.json`.
+        """Writes `result.json`, `scenario.yaml`, a Parquet file per table and `manifest.json`.
 
         Raises:
             InputError: if the folder cannot be written.
@@ -106,8 +116,14 @@ class TrainingResult:
         return save_folder(folder, command="run", document=document, scenario=self.scenario, tables=self.tables())
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Its tables by name."""
-        return {"stages": self.stages}
+        """Its tables by name, those that are not empty."""
+        own = {
+            "stages": self.stages,
+            "stage_memory": self.stage_memory,
+            "passes": self.passes,
+            "memory_over_time": self.memory_over_time,
+        }
+        return {name: table for name, table in own.items() if len(table)}
 
     @property
     def title(self) -> str:

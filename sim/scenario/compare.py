@@ -2,7 +2,7 @@
 
 Base and variant see the same random streams (common random numbers), so the noise of the traffic cancels in their
 difference. With generated traffic the pair is repeated with several seeds and the difference gets a 90 % Student t
-interval over the pairs; a recorded trace has one realisation and no such interval.
+interval over the pairs; a recorded trace has one realisation and no such interval, and a training step draws nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from sim.core import InfeasibleError, InputError, map_in_processes
-from sim.results import CompareResult, Difference, RunResult, Variant, metric_paths
+from sim.results import CompareResult, Difference, RunResult, TrainingResult, Variant, metric_paths
 from sim.scenario.load import Scenario
 from sim.scenario.run import run, seed_of
+from sim.scenario.training import run_training
 
 _LEVEL = 0.90
 Progress = Callable[[int, int, str], None]
@@ -37,7 +37,7 @@ def compare(
         InputError: if there are no variants, or a variant sets something unknown.
         InfeasibleError: if a plan cannot run.
     """
-    spec = scenario.spec
+    spec = scenario.root
     if not spec.variants:
         raise InputError(
             "nothing to compare: the scenario has no variants",
@@ -45,12 +45,12 @@ def compare(
             path="variants",
             hint="for example variants: [{name: h200, set: {cluster.node: dgx-h200}}]",
         )
-    first = seed_of(scenario, seed)
-    repeats = 1 if spec.workload.trace is not None else spec.replications
+    first = 0 if scenario.is_training else seed_of(scenario, seed)
+    repeats = _repeats(scenario)
     cases = [scenario, *(scenario.variant(index) for index in range(len(spec.variants)))]
     names = ["base", *(variant.name for variant in spec.variants)]
     jobs = [_Job(name, case, first + i) for name, case in zip(names, cases, strict=True) for i in range(repeats)]
-    results: list[RunResult] = []
+    results: list[RunResult | TrainingResult] = []
     for done, result in enumerate(_map(jobs, workers), start=1):
         results.append(result)
         if progress is not None:
@@ -63,25 +63,34 @@ def compare(
     return CompareResult(base=base[0], variants=variants)
 
 
+def _repeats(scenario: Scenario) -> int:
+    """How many pairs: seeds of generated traffic, or one."""
+    if scenario.is_training or scenario.spec.workload.trace is not None:
+        return 1
+    return scenario.spec.replications
+
+
 class _Job(NamedTuple):
     name: str
     scenario: Scenario
     seed: int
 
 
-def _map(jobs: Sequence[_Job], workers: int) -> Iterator[RunResult]:
+def _map(jobs: Sequence[_Job], workers: int) -> Iterator[RunResult | TrainingResult]:
     return map(_one, jobs) if workers <= 1 or len(jobs) < 2 else map_in_processes(_one, jobs, workers=workers)
 
 
-def _one(job: _Job) -> RunResult:
+def _one(job: _Job) -> RunResult | TrainingResult:
     try:
-        return run(job.scenario, seed=job.seed)
+        return run_training(job.scenario) if job.scenario.is_training else run(job.scenario, seed=job.seed)
     except InfeasibleError as error:
         place = job.name if job.name == "base" else f"variant {job.name!r}"
         raise InfeasibleError(f"{place}: {error.message}", error.reasons) from None
 
 
-def _differences(base: Sequence[RunResult], variant: Sequence[RunResult]) -> dict[str, Difference]:
+def _differences(
+    base: Sequence[RunResult | TrainingResult], variant: Sequence[RunResult | TrainingResult]
+) -> dict[str, Difference]:
     """Variant minus base of every metric that both have, mean over pairs, with its interval."""
     pairs = [(metric_paths(a.metrics), metric_paths(b.metrics)) for a, b in zip(base, variant, strict=True)]
     differences = {}
@@ -96,6 +105,8 @@ def _differences(base: Sequence[RunResult], variant: Sequence[RunResult]) -> dic
         reference = float(left.mean())
         interval = None
         if len(delta) > 1:
+            from scipy import stats
+
             half = float(stats.t.ppf(0.5 + _LEVEL / 2, len(delta) - 1) * delta.std(ddof=1) / np.sqrt(len(delta)))
             interval = (mean - half, mean + half)
         differences[path] = Difference(mean, mean / reference if reference else None, interval)

@@ -113,7 +113,7 @@ class Scenario:
             InputError: if a path or value is not allowed.
         """
         changes = []
-        for path, value in self.spec.variants[index].set.items():
+        for path, value in self.root.variants[index].set.items():
             at = ("variants", index, "set", path)
             origin = Origin(self.document.path, self.document.line_of(at), ".".join(map(str, at)))
             changes.append(_Change(path, value, self.origins.get("variants", origin)))

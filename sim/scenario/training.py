@@ -17,7 +17,17 @@ from sim.plans import TrainingEngineSpec, load_training_engine
 from sim.results import Band, TrainingResult, training_intervals
 from sim.scenario.load import Scenario, located
 from sim.scenario.training_spec import TrainingScenarioSpec
-from sim.training import Sustained, TrainingPlan, TrainingStep, job_metrics, resolve_training
+from sim.training import (
+    Sustained,
+    TrainingPlan,
+    TrainingStep,
+    job_metrics,
+    megatron_command,
+    memory_by_stage,
+    memory_over_time,
+    replayed_or_none,
+    resolve_training,
+)
 from sim.training.schedules import SCHEDULES
 
 _CONTEXT: Final = {
@@ -120,7 +130,7 @@ def step_of(things: TrainingThings, plan: TrainingPlan, *, sustained: Sustained 
 def training_result(things: TrainingThings, step: TrainingStep, resolved: dict[str, Any]) -> TrainingResult:
     """What a step delivers, where its time and memory go, and what that rests on."""
     metrics = job_metrics(step)
-    times, memory = step.times, step.peak_memory
+    times, memory, run = step.times, step.peak_memory, replayed_or_none(step)
     return TrainingResult(
         metrics=metrics,
         intervals=training_intervals(metrics, step_band(step)),
@@ -129,6 +139,10 @@ def training_result(things: TrainingThings, step: TrainingStep, resolved: dict[s
         plan=step.plan.to_dict(),
         memory={**memory.to_dict(), "free_bytes": step.device.memory_bytes - memory.allocated_bytes},
         stages=_stage_table(step),
+        stage_memory=memory_by_stage(step),
+        passes=pd.DataFrame() if run is None else run.frame(),
+        memory_over_time=pd.DataFrame() if run is None else memory_over_time(step, run),
+        launch=megatron_command(step.plan, model=things.model, workload=things.spec.workload, cluster=things.cluster),
         scenario=resolved,
         label=step.plan.label,
     )

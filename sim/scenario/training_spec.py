@@ -8,6 +8,7 @@ from sim.core import Spec
 from sim.hardware import ClusterSpec
 from sim.models import ModelSpec
 from sim.plans import TrainingPlanSpec, TrainingSpace
+from sim.scenario.spec import VariantSpec
 from sim.training.spec import TrainingWorkload
 
 
@@ -43,6 +44,7 @@ class TrainingScenarioSpec(Spec):
         workload: What is trained.
         plan: The training plan for `run`.
         search: The plan search.
+        variants: Named what-ifs for `plansim compare`.
         seed: Seed of all random streams.
     """
 
@@ -54,4 +56,5 @@ class TrainingScenarioSpec(Spec):
     workload: TrainingWorkload
     plan: TrainingPlanSpec = TrainingPlanSpec()
     search: TrainingSearchSpec = TrainingSearchSpec()
+    variants: tuple[VariantSpec, ...] = ()
     seed: int = Field(default=0, ge=0)

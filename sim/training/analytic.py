@@ -16,20 +16,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.core import Array
+from sim.core import Array, InputError
 from sim.costs import CostModel, bind_collective
 from sim.hardware import Cluster, CommGroup, Device, power_w
 from sim.models import Elementwise, ModelSpec, compute_dtype
 from sim.plans import TrainingEngineSpec
-from sim.training.columns import RECOMPUTES, Flags, Ints, PlanTable, classes
+from sim.training.columns import RECOMPUTES, Flags, Ints, Members, PlanTable
 from sim.training.costing import KERNEL_FAMILY
+from sim.training.host import pass_s
 from sim.training.host_optimizer import HostUpdate, host_update
 from sim.training.layout_kinds import LayoutKinds, layer_kinds, layout_kinds
 from sim.training.plan import TrainingPlan
 from sim.training.precision import with_wide_ends
+from sim.training.ranks import Lattice
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
-from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, holds_master, update_bytes
+from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, end_parameters, holds_master, update_bytes
 from sim.training.sustained import sustained_of
 from sim.training.units import Units, UnitTables
 
@@ -75,7 +77,13 @@ class Screen:
         return self.estimate_table(PlanTable.of(plans))
 
     def estimate_table(self, table: PlanTable) -> Estimates:
-        """Estimates of the plans of a table, all of them valid."""
+        """Estimates of the plans of a table, all of them valid.
+
+        Raises:
+            InputError: for hybrid sharding, which the closed forms do not know; `plansim run` does.
+        """
+        if table.template.dp_replicas > 1:
+            raise InputError("plans with several replicas are not screened", path="plan.dp_replicas", allowed="1")
         model = with_wide_ends(self.model, self.workload.quantisation)
         units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
         kinds = layout_kinds(model, table.layouts)
@@ -85,7 +93,8 @@ class Screen:
         for start in range(0, len(table), _BLOCK):
             rows = slice(start, start + _BLOCK)
             own = table.take(rows)
-            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network, casts)
+            members = {name: one.take(rows) for name, one in table.lattices.items()}
+            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network, members, casts)
             blocks.append(part.estimates())
         return Estimates(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
 
@@ -102,28 +111,27 @@ class Network:
         self.cluster = cluster
         self.engine = engine
         self.kept = sustained_of(cluster.device)
-        self._groups: dict[tuple[int, int], CommGroup] = {}
+        self._groups: dict[Lattice, CommGroup] = {}
 
-    def group(self, stop: int, step: int) -> CommGroup:
-        """Every `step`-th rank of the first `stop`."""
-        if (stop, step) not in self._groups:
-            self._groups[stop, step] = self.cluster.group(range(0, stop, step))
-        return self._groups[stop, step]
+    def group(self, lattice: Lattice) -> CommGroup:
+        """The links between some ranks."""
+        if lattice not in self._groups:
+            self._groups[lattice] = self.cluster.group(lattice.devices)
+        return self._groups[lattice]
 
     def time_s(self, kind: str, sizes_bytes: Array, group: CommGroup) -> Array:
         """Time of collectives of these buffers [s]."""
         rate = self.kept.network * self.engine.network_frac.value if group.nodes > 1 else self.kept.local_comm
         return bind_collective(kind, group, engine=KERNEL_FAMILY).time_s(sizes_bytes) / rate
 
-    def over_s(self, kind: str, sizes_bytes: Array, stop: Ints, step: Ints) -> Array:
-        """Time of collectives of `sizes_bytes`, plans first, over every `step`-th rank of the first `stop` [s]."""
+    def over_s(self, kind: str, sizes_bytes: Array, members: Members) -> Array:
+        """Time of collectives of `sizes_bytes`, plans first, over the ranks that each plan has in it [s]."""
         found = np.zeros(sizes_bytes.shape)
-        _, own = classes(stop, step)
-        order = np.argsort(own, kind="stable")
-        for rows in np.split(order, np.cumsum(np.bincount(own))[:-1]) if len(order) else ():
-            group = self.group(int(stop[rows[0]]), int(step[rows[0]]))
-            if group.ranks > 1:
-                found[rows] = self.time_s(kind, sizes_bytes[rows], group)
+        order = np.argsort(members.number, kind="stable")
+        sizes = np.bincount(members.number, minlength=len(members.lattices))
+        for lattice, rows in zip(members.lattices, np.split(order, np.cumsum(sizes)[:-1]), strict=True):
+            if len(rows) and lattice.ranks * lattice.rows > 1:
+                found[rows] = self.time_s(kind, sizes_bytes[rows], self.group(lattice))
         return found
 
     def hop_s(self, sizes_bytes: Array, far: Flags) -> Array:
@@ -132,7 +140,7 @@ class Network:
         found = np.zeros(sizes_bytes.shape)
         for step, where in ((1, ~far), (domain, far)):
             if where.any() and self.cluster.n_devices > step:
-                found[where] = self.time_s("p2p", sizes_bytes[where], self.group(step + 1, step))
+                found[where] = self.time_s("p2p", sizes_bytes[where], self.group(Lattice(2, step)))
         return found
 
 
@@ -166,7 +174,14 @@ class _Block:
     """Some plans; arrays have plans first, then kinds of stage or device."""
 
     def __init__(
-        self, screen: Screen, table: PlanTable, unit: Units, kinds: LayoutKinds, network: Network, casting: Casting
+        self,
+        screen: Screen,
+        table: PlanTable,
+        unit: Units,
+        kinds: LayoutKinds,
+        network: Network,
+        members: dict[str, Members],
+        casting: Casting,
     ) -> None:
         self.casting = casting
         self.screen = screen
@@ -176,6 +191,7 @@ class _Block:
         self.unit = unit
         self.kinds = kinds
         self.network = network
+        self.members = members
         self.adapters = table.template.adapters
         self.grad_bytes: Array = np.where(self.plan.wide_gradients, 4.0, 2.0)
         self.device_layers: Array = np.einsum("nds,nsg->ndg", kinds.held, kinds.layers)
@@ -205,7 +221,9 @@ class _Block:
         sharded_forward, sharded_backward = self._sharded_s()
         forward = self._stage(unit.forward_s + sharded_forward, unit.first_forward_s, unit.last_forward_s)
         backward = self._stage(unit.backward_s + sharded_backward, unit.first_backward_s, unit.last_backward_s)
-        layers, ends = kinds.layers.sum(axis=2), kinds.first + kinds.last.astype(np.float64)
+        encoder = self.table.template.encoder
+        encoded = 0.0 if encoder is None else float(sum(group.count for group in encoder.layers))
+        layers, ends = kinds.layers.sum(axis=2) + encoded * kinds.first, kinds.first + kinds.last.astype(np.float64)
         kernels = self.engine.kernels
         again = np.isin(self.plan.recompute, _RECOMPUTED) / self.plan.recompute_every
         launch_s = self.engine.launch_s.value * np.where(
@@ -218,10 +236,11 @@ class _Block:
         host_backward = launch_s[:, None] * (layers * per_layer[:, None] + 2.0 * END_KERNELS * ends)
         once_s = (self.engine.micro_batch_s.value / self.table.vpp)[:, None]
         gathered_s, scattered_s = self._first_gather_s()
+        backward = backward + self._reduced_s(backward)
         real = kinds.stages > 0
         return (
-            np.where(real, np.maximum(forward, host_forward) + once_s + gathered_s, 0.0),
-            np.where(real, np.maximum(backward, host_backward) + scattered_s, 0.0),
+            np.where(real, pass_s(forward, host_forward) + once_s + gathered_s, 0.0),
+            np.where(real, pass_s(backward, host_backward) + scattered_s, 0.0),
         )
 
     def _stage(self, layer: Array, first: Array, last: Array) -> Array:
@@ -254,23 +273,23 @@ class _Block:
 
     def _over_s(self, kind: str, shared_bytes: Array, expert_bytes: Array, rows: Ints | slice) -> Array:
         """A collective of shared parameters over all copies, and of experts over theirs [s]."""
-        inner = (self.plan.tp * self.plan.cp)[rows]
-        stop = inner * self.plan.dp[rows]
-        found = self.network.over_s(kind, shared_bytes, stop, self.plan.tp[rows])
+        found = self.network.over_s(kind, shared_bytes, self.members["dp"].take(rows))
         if expert_bytes.any():
-            found = found + self.network.over_s(kind, expert_bytes, stop, inner * self.plan.ep[rows])
+            found = found + self.network.over_s(kind, expert_bytes, self.members["expert_dp"].take(rows))
         return found
 
     def _sharded_s(self) -> tuple[Array, Array]:
         """What sharded parameters add to the forward and the backward pass of a layer [s]."""
         gather_s, scatter_s = self._layer_moves_s
         cast_s, shown = self._weight_casts_s, []
-        for comm_s, beside_s in (
-            (gather_s, self.unit.forward_s + cast_s),
-            (gather_s + scatter_s, self.unit.backward_s),
+        none = np.zeros(scatter_s.shape)
+        behind_s, waited_s = (scatter_s, none) if self.engine.overlap_scatter else (none, scatter_s)
+        for comm_s, beside_s, alone_s in (
+            (gather_s, self.unit.forward_s + cast_s, none),
+            (gather_s + behind_s, self.unit.backward_s, waited_s),
         ):
-            hidden = np.maximum(self.engine.comm_units_frac.value * comm_s, comm_s - beside_s)
-            shown.append(np.where(self.plan.overlap_dp[:, None], hidden, comm_s))
+            hidden = self._pieces_s(comm_s, beside_s, none)
+            shown.append(np.where(self.plan.overlap_dp[:, None], hidden, comm_s) + alone_s)
         return shown[0] + cast_s, shown[1]
 
     @cached_property
@@ -285,7 +304,7 @@ class _Block:
 
     def _low(self, each: Array) -> Array:
         """`each` per weight in low precision, summed on each kind of device; none where they are sharded or frozen."""
-        if self.adapters is not None:
+        if self.adapters is not None or not each.any():
             return np.zeros(self.shared.shape)
         weights = (self.unit.shared + self.unit.expert) * each
         return np.where(self.plan.zero[:, None] < 3, np.einsum("ndg,ng->nd", self.device_layers, weights), 0.0)
@@ -296,13 +315,50 @@ class _Block:
         gather_s, scatter_s = self._layer_moves_s
         return (present * gather_s[:, None]).max(axis=2), (present * scatter_s[:, None]).max(axis=2)
 
+    def _reduced_s(self, backward_s: Array) -> Array:
+        """What reducing the gradients of each micro-batch adds to kinds of stage (ZeRO-2) [s]; see `StageModel`."""
+        found, kinds, unit = np.zeros(backward_s.shape), self.kinds, self.unit
+        rows = np.flatnonzero(self.plan.zero == 2)
+        if len(rows):
+            first, last = kinds.first[rows], kinds.last[rows]
+            vectors = first * self._first_vectors[rows, None] + last * self._last_vectors
+            last = last & ~(first & self.screen.model.tied_embeddings)
+            layers, grad = kinds.layers[rows], self.grad_bytes[rows, None]
+            ends = (first + last.astype(np.float64)) * unit.rows[rows, None]
+            if self.adapters is None:
+                shared = (np.einsum("nsg,ng->ns", layers, unit.shared[rows]) + ends + vectors) * grad
+                expert = np.einsum("nsg,ng->ns", layers, unit.expert[rows]) * grad
+            else:
+                shared = np.einsum("nsg,ng->ns", layers, unit.adapters[rows]) * grad
+                expert = np.zeros_like(shared)
+            reduce_s = self._over_s("reduce_scatter", shared, expert, rows)
+            alone = self._bucket_frac(shared + expert, layers.sum(axis=2))
+            shown_s = self._pieces_s(reduce_s, backward_s[rows], alone)
+            found[rows] = np.where(self.plan.overlap_dp[rows, None], shown_s, reduce_s)
+        return found
+
+    def _pieces_s(self, comm_s: Array, beside_s: Array, alone_frac: Array) -> Array:
+        """What collectives in pieces beside compute add to it [s], of plans that overlap; see `dp_overlap`.
+
+        One piece, `alone_frac` of all, has nothing to hide behind; compute has a head start of as much. The rest runs
+        beside compute while both last, at `1 - k` of the speed for the multiprocessors k that collectives take.
+        """
+        kept = (1.0 - alone_frac) * (1.0 - self.engine.comm_units_frac.value)
+        return np.asarray(comm_s - kept * np.minimum(comm_s, beside_s))
+
+    def _bucket_frac(self, sizes_bytes: Array, layers: Array) -> Array:
+        """Share of the gradients that the last bucket has: a layer at least."""
+        bucket = self.engine.bucket_bytes.value / np.maximum(sizes_bytes, 1.0)
+        return np.asarray(np.minimum(1.0, np.maximum(bucket, 1.0 / np.maximum(layers, 1.0))))
+
     # ---- between and after the passes ----
 
     def _transfers_s(self) -> Array:
         """Transfers between stages that nothing hides: those of filling and draining, and all if sends block [s]."""
         plan, pp = self.plan, self.table.pp
         domain = min(self.screen.cluster.domain, self.screen.cluster.n_devices)
-        far = plan.tp * plan.cp * plan.dp * pp > domain
+        stages = self.members["stages"]
+        far = np.array([domain % (one.ranks * one.step) > 0 for one in stages.lattices])[stages.number]
         scatters = self.table.template.scatter_gather
         sent_bytes = self.unit.sent_bytes if scatters else self.unit.sent_bytes * plan.tp
         one = self.network.hop_s(sent_bytes, far) + (self.unit.joined_s if scatters else 0.0)
@@ -337,10 +393,20 @@ class _Block:
         return np.asarray(copies * self.unit.rows[:, None])
 
     def _end_vectors(self) -> Array:
-        """Learned positions and the final norm."""
-        model = self.screen.model
-        norm = model.hidden_size * (2 if model.norm_bias else 1)
-        return self.device_first * model.learned_positions * model.hidden_size + self.device_last * norm
+        """What a device has at the ends beside the vocabulary: learned positions, an encoder, the final norm."""
+        return np.asarray(self.device_first * self._first_vectors[:, None] + self.device_last * self._last_vectors)
+
+    @cached_property
+    def _first_vectors(self) -> Array:
+        """Of them, those of the first stage of each plan, shape `(plans,)`."""
+        widths, own = np.unique(self.plan.tp, return_inverse=True)
+        model, encoder = self.screen.model, self.table.template.encoder
+        each = [end_parameters(model, encoder, tp=tp, first=True, last=False) for tp in widths.tolist()]
+        return np.array(each)[own]
+
+    @property
+    def _last_vectors(self) -> float:
+        return end_parameters(self.screen.model, None, tp=1, first=False, last=True)
 
     def _late_s(self, forward_s: Array, backward_s: Array) -> Array:
         """Time from the last pass until all gradients are reduced and parameters gathered [s]; see `TrainingStep`.
@@ -349,16 +415,19 @@ class _Block:
         """
         plan, grad = self.plan, self.grad_bytes[:, None]
         reduce_s, gather_s = np.zeros(self.shared.shape), np.zeros(self.shared.shape)
-        for kind, where in (("all_reduce", plan.zero == 0), ("reduce_scatter", (plan.zero == 1) | (plan.zero == 2))):
+        for kind, found_s, each, where in (
+            ("all_reduce", reduce_s, grad, plan.zero == 0),
+            ("reduce_scatter", reduce_s, grad, plan.zero == 1),
+            ("all_gather", gather_s, np.full_like(grad, PARAM_BYTES), (plan.zero == 1) | (plan.zero == 2)),
+        ):
             rows = np.flatnonzero(where)
             if len(rows):
-                shared, expert = self.trained[0][rows], self.trained[1][rows]
-                reduce_s[rows] = self._over_s(kind, shared * grad[rows], expert * grad[rows], rows)
-                if kind == "reduce_scatter":
-                    gather_s[rows] = self._over_s("all_gather", shared * PARAM_BYTES, expert * PARAM_BYTES, rows)
-        size = np.maximum(sum(self.trained) * grad, 1.0)
-        share = np.maximum(self.engine.comm_units_frac.value, np.minimum(1.0, self.engine.bucket_bytes.value / size))
-        shown = np.maximum(share * reduce_s, reduce_s - backward_s) + np.maximum(share * gather_s, gather_s - forward_s)
+                shared, expert = (part[rows] * each[rows] for part in self.trained)
+                found_s[rows] = self._over_s(kind, shared, expert, rows)
+        size = sum(self.trained) * grad
+        count = self.device_layers.sum(axis=2)
+        shown = self._pieces_s(reduce_s, backward_s, self._bucket_frac(size, count))
+        shown = shown + self._pieces_s(gather_s, forward_s, 1.0 / np.maximum(count, 1.0))
         exposed = np.where(plan.overlap_dp[:, None], shown, reduce_s + gather_s)
         early_s = self.kinds.rank * backward_s.max(axis=1, keepdims=True) / self.table.vpp[:, None]
         late_s = np.where(self.kinds.real, np.maximum(exposed - early_s, 0.0), 0.0).max(axis=1)
@@ -366,13 +435,9 @@ class _Block:
 
     def _tied_s(self) -> Array:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
-        plan, pp, found = self.plan, self.table.pp, np.zeros(len(self.table))
+        found = np.zeros(len(self.table))
         if self.screen.model.tied_embeddings and self.adapters is None:
-            stage = plan.tp * plan.cp * plan.dp
-            rows = np.flatnonzero(pp > 1)
-            distance = (stage * (pp - 1))[rows]
-            sizes = (self.unit.rows * self.grad_bytes)[rows]
-            found[rows] = self.network.over_s("all_reduce", sizes, distance + 1, distance)
+            found = self.network.over_s("all_reduce", self.unit.rows * self.grad_bytes, self.members["ends"])
         return found
 
     @cached_property

@@ -74,11 +74,13 @@ def _one(attention: GQA | MLA, shape: WorkShape) -> PrefillAttention:
     chunk, before = shape.sequence / shape.cp, 0.5 if shape.cp_zigzag else 1.0
     if shape.divides_heads:
         heads, kv_heads, chunk, before = heads / shape.cp, max(kv_heads / shape.cp, 1.0), float(shape.sequence), 0.0
+    # All keys of the sequence for each query are as much work as a triangle after half as many keys again.
+    prefix = (shape.sequence - chunk) * before if shape.causal else (shape.sequence - 1.0) / 2.0
     return PrefillAttention(
         name="attention",
         cause="attention",
         chunk=chunk,
-        prefix=(shape.sequence - chunk) * before,
+        prefix=prefix,
         q_heads=heads,
         kv_heads=kv_heads,
         head_dim=width,

@@ -8,18 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations
 from typing import Final, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from sim.core import Array
-from sim.plans.training import Recompute
+from sim.plans.training import RANK_DIMENSIONS, RankDimension, Recompute
 from sim.training.plan import TrainingPlan
+from sim.training.ranks import Lattice, lattices
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 RECOMPUTES: Final[tuple[Recompute, ...]] = get_args(Recompute)
+ORDERS: Final[tuple[tuple[RankDimension, ...], ...]] = tuple(permutations(RANK_DIMENSIONS))
+"""Every order in which ranks can be numbered."""
+_DENSE: Final = 1 << 22
+"""Up to this value, integers are numbered by a table instead of sorting."""
 
 
 class Layout(NamedTuple):
@@ -38,6 +44,7 @@ class Columns(NamedTuple):
         tp: Tensor-parallel ranks.
         cp: Context-parallel ranks.
         ep: Expert-parallel ranks.
+        rank_order: Which of `ORDERS`.
         layout: Which of the layouts.
         schedule: Which of the schedules.
         micro_batch: Sequences of a micro-batch.
@@ -59,6 +66,7 @@ class Columns(NamedTuple):
     tp: Ints
     cp: Ints
     ep: Ints
+    rank_order: Ints
     layout: Ints
     schedule: Ints
     micro_batch: Ints
@@ -74,6 +82,22 @@ class Columns(NamedTuple):
     compiled: Flags
     cp_zigzag: Flags
     clock: Array
+
+
+class Members(NamedTuple):
+    """Ranks that communicate, of every plan.
+
+    Attributes:
+        number: Which of the lattices, shape `(plans,)`.
+        lattices: The different ones.
+    """
+
+    number: Ints
+    lattices: Sequence[Lattice]
+
+    def take(self, rows: Ints | slice) -> Members:
+        """Those of some rows."""
+        return Members(self.number[rows], self.lattices)
 
 
 @dataclass(frozen=True)
@@ -101,7 +125,8 @@ class PlanTable:
         schedule_number = {name: number for number, name in enumerate(schedules)}
         rows = [
             (
-                *(p.dp, p.tp, p.cp, p.ep, layout_number[Layout(p.pp, p.vpp, p.layers_per_stage)]),
+                *(p.dp, p.tp, p.cp, p.ep, ORDERS.index(p.rank_order)),
+                layout_number[Layout(p.pp, p.vpp, p.layers_per_stage)],
                 *(schedule_number[p.schedule], p.micro_batch, p.microbatches, p.zero, RECOMPUTES.index(p.recompute)),
                 *(p.recompute_every, p.sp, p.grad_dtype == "fp32", p.overlap_dp, p.overlap_p2p, p.overlap_tp),
                 *(p.compiled, p.cp_zigzag, p.clock),
@@ -128,6 +153,23 @@ class PlanTable:
         """Model chunks per stage."""
         return np.array([layout.vpp for layout in self.layouts], dtype=np.int64)[self.columns.layout]
 
+    @cached_property
+    def lattices(self) -> dict[str, Members]:
+        """Which ranks communicate, by the name of the group."""
+        c = self.columns
+        first, own = classes(c.dp, c.tp, c.cp, c.ep, self.pp, c.rank_order)
+        rows = [(c.dp[r], c.tp[r], c.cp[r], c.ep[r], self.pp[r], c.rank_order[r]) for r in first.tolist()]
+        each = [
+            lattices(ORDERS[order], {"dp": int(dp), "tp": int(tp), "cp": int(cp), "pp": int(pp)}, ep=int(ep))
+            for dp, tp, cp, ep, pp, order in rows
+        ]
+        found = {}
+        for name in each[0]:
+            numbers = {lattice: number for number, lattice in enumerate(dict.fromkeys(one[name] for one in each))}
+            number = np.array([numbers[one[name]] for one in each], dtype=np.int64)
+            found[name] = Members(number[own], [*numbers])
+        return found
+
     def take(self, rows: Ints | slice) -> PlanTable:
         """The plans of some rows."""
         columns = Columns._make(column[rows] for column in self.columns)
@@ -148,6 +190,7 @@ class PlanTable:
             vpp=layout.vpp,
             layers_per_stage=layout.layers,
             ep=int(c.ep[row]),
+            rank_order=ORDERS[c.rank_order[row]],
             schedule=self.schedules[c.schedule[row]],
             micro_batch=int(c.micro_batch[row]),
             microbatches=int(c.microbatches[row]),
@@ -167,9 +210,22 @@ class PlanTable:
 
 def classes(*columns: npt.NDArray[np.generic]) -> tuple[Ints, Ints]:
     """Plans by equal values in all columns: the first row of each class, and the class of each row."""
-    code = np.zeros(len(columns[0]), dtype=np.int64)
+    count = len(columns[0])
+    own = np.zeros(count, dtype=np.int64)
     for column in columns:
-        values, inverse = np.unique(column, return_inverse=True)
-        code = code * len(values) + inverse
-    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
-    return first, inverse
+        values = _numbered(column)
+        own = _numbered(own * (values.max(initial=0) + 1) + values)
+    first = np.empty(own.max(initial=-1) + 1, dtype=np.int64)
+    first[own[::-1]] = np.arange(count)[::-1]
+    return first, own
+
+
+def _numbered(values: npt.NDArray[np.generic]) -> Ints:
+    """Place of each value among the different ones, in ascending order."""
+    if values.dtype.kind in "bi" and values.size and int(values.max()) < _DENSE and int(values.min()) >= 0:
+        whole = values.astype(np.int64)
+        seen = np.zeros(int(whole.max()) + 1, dtype=bool)
+        seen[whole] = True
+        return np.asarray((np.cumsum(seen) - 1)[whole], dtype=np.int64)
+    _, inverse = np.unique(values, return_inverse=True)
+    return np.asarray(inverse, dtype=np.int64)

@@ -12,8 +12,11 @@ from sim.models import (
     parameter_counts,
     state_flops_per_token,
 )
+from sim.plans.training import Recompute
 from sim.training.adapters import Adapters, adapter_parameters
 from sim.training.blocks import blocks_of
+from sim.training.encoder import encoder_model
+from sim.training.spec import EncoderSpec
 
 AttentionCount = Literal["full", "causal"]
 
@@ -48,19 +51,50 @@ def _window(group: LayerGroup) -> int | None:
 
 
 def training_flops(
-    model: ModelSpec, *, sequence: float, attention: AttentionCount = "full", adapters: Adapters | None = None
+    model: ModelSpec,
+    *,
+    sequence: float,
+    attention: AttentionCount = "full",
+    adapters: Adapters | None = None,
+    encoder: EncoderSpec | None = None,
 ) -> float:
     """Model FLOPs of one sequence: forward, and twice that backward; no recomputation (PaLM, arXiv 2204.02311).
 
     Of frozen weights there is no gradient: once forward, once backward. Adapters come on top, attention stays.
     """
     forward = forward_flops(model, sequence=sequence, attention=attention)
+    forward += 0.0 if encoder is None else encoder_forward_flops(encoder, model)
     if adapters is None:
         return 3.0 * forward
     cores = attention_forward_flops(model, sequence=sequence, attention=attention)
     cores += sequence * state_flops_per_token(model)
     trained = sum(group.count * adapter_parameters(model, group, adapters, tp=1) for group in model.layers)
     return 2.0 * (forward - cores) + 3.0 * (cores + 2.0 * trained * sequence)
+
+
+def encoder_forward_flops(encoder: EncoderSpec, model: ModelSpec) -> float:
+    """Matrix FLOPs of the items of one sequence through an encoder and its projector."""
+    inner, tokens = encoder_model(encoder), float(encoder.tokens)
+    one = tokens * model_flops_per_token(inner)[0] + attention_forward_flops(inner, sequence=tokens)
+    one += 2.0 * tokens * encoder.patch_width * encoder.hidden_size
+    projector = model.hidden_size * (encoder.hidden_size * encoder.merge + model.hidden_size)
+    return encoder.items_per_sequence * (one + 2.0 * tokens / encoder.merge * projector)
+
+
+def recomputed_flops(
+    model: ModelSpec, *, sequence: float, kind: Recompute, every: int = 1, attention: AttentionCount = "full"
+) -> float:
+    """Matrix FLOPs of one sequence that recomputation adds, attention counted as in the model's own FLOPs.
+
+    Full: the layers' forward pass, of one layer in `every`. Selective: the attention core. Operators: every second
+    product.
+    """
+    per_token, per_logit = model_flops_per_token(model)
+    if kind == "full":
+        return (forward_flops(model, sequence=sequence, attention=attention) - sequence * per_logit) / every
+    if kind == "selective":
+        return attention_forward_flops(model, sequence=sequence, attention=attention)
+    return 0.5 * sequence * per_token if kind == "operators" else 0.0
 
 
 def palm_flops_per_token(model: ModelSpec, *, sequence: float, parameters: float | None = None) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.hardware import power_w
 from sim.models import compute_dtype
-from sim.training.flops import training_flops
+from sim.training.flops import recomputed_flops, training_flops
 from sim.training.memory import available_bytes
 from sim.training.step import COMM_CAUSES, TrainingStep
 
@@ -23,7 +23,18 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
     gpus, step_s = plan.n_gpus, times.step_s
     tokens = float(workload.global_batch * workload.sequence_length)
     model_flops = workload.global_batch * training_flops(
-        step.model, sequence=workload.sequence_length, attention=workload.mfu_attention, adapters=plan.adapters
+        step.model,
+        sequence=workload.sequence_length,
+        attention=workload.mfu_attention,
+        adapters=plan.adapters,
+        encoder=plan.encoder,
+    )
+    again_flops = workload.global_batch * recomputed_flops(
+        step.model,
+        sequence=workload.sequence_length,
+        kind=plan.recompute,
+        every=plan.recompute_every,
+        attention=workload.mfu_attention,
     )
     peak_flops, _ = step.device.compute_rate(compute_dtype(plan.recipe.dtype))
     energy_j = _step_energy_j(step, peak_flops)
@@ -34,7 +45,7 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
         "samples_per_s_per_gpu": workload.global_batch / step_s / gpus,
         "model_tflops_per_gpu": model_flops / step_s / gpus / 1e12,
         "mfu_frac": model_flops / step_s / gpus / peak_flops,
-        "hfu_frac": times.hardware_flops / step_s / gpus / peak_flops,
+        "hfu_frac": (model_flops + again_flops) / step_s / gpus / peak_flops,
         "bubble_frac": times.bubble_s / step_s,
         "bubble_over_ideal": times.bubble_s / times.busy_s,
         "exposed_comm_frac": times.exposed_comm_s / step_s,

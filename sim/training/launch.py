@@ -7,6 +7,7 @@ from typing import Final
 
 from sim.hardware import Cluster
 from sim.models import ModelSpec
+from sim.plans.training import RANK_DIMENSIONS
 from sim.training.plan import TrainingPlan
 from sim.training.spec import TrainingWorkload
 
@@ -37,6 +38,8 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
     yield f"--pipeline-model-parallel-size {plan.pp}"
     if plan.vpp > 1 and len({*plan.layers_per_stage}) == 1:
         yield f"--num-layers-per-virtual-pipeline-stage {plan.layers_per_stage[0]}"
+    if _numbering(plan) == ["tp", "cp", "pp", "dp"]:
+        yield "--use-tp-pp-dp-mapping"
     if plan.cp > 1:
         yield f"--context-parallel-size {plan.cp}"
         yield f"--cp-comm-type {_CONTEXT.get(plan.cp_kind, 'p2p')}"
@@ -48,7 +51,29 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
     yield f"--seq-length {workload.sequence_length}"
     yield from _memory_arguments(plan)
     yield from _overlap_arguments(plan)
-    yield " ".join(["--bf16", *_PRECISIONS.get(plan.precision, ())])
+    if workload.optimizer == "adam_cpu":
+        yield "--optimizer-cpu-offload --use-precision-aware-optimizer"
+        yield from ("--overlap-cpu-optimizer-d2h-h2d",) if plan.overlap_dp else ()
+    yield from _precision_arguments(plan, workload)
+
+
+def _precision_arguments(plan: TrainingPlan, workload: TrainingWorkload) -> Iterator[str]:
+    """Formats of products and of reduced gradients, and the layers that stay in 16 bits."""
+    yield " ".join(["--fp16" if plan.precision == "fp16" else "--bf16", *_PRECISIONS.get(plan.precision, ())])
+    if plan.grad_dtype == "bf16":
+        yield "--grad-reduce-in-bf16"
+    first, last = workload.quantisation.first_16bit, workload.quantisation.last_16bit
+    if plan.recipe.is_low and first + last:
+        yield f"--first-last-layers-bf16 --num-layers-at-start-in-bf16 {first} --num-layers-at-end-in-bf16 {last}"
+
+
+def _numbering(plan: TrainingPlan) -> list[str]:
+    """The rank order, with dimensions of one rank where Megatron-LM has them by default."""
+    found: list[str] = [name for name in plan.rank_order if getattr(plan, name) > 1]
+    for at, name in enumerate(RANK_DIMENSIONS):
+        if name not in found:
+            found.insert(at, name)
+    return found
 
 
 def _memory_arguments(plan: TrainingPlan) -> Iterator[str]:
@@ -58,6 +83,8 @@ def _memory_arguments(plan: TrainingPlan) -> Iterator[str]:
         yield "--use-distributed-optimizer"
     if plan.zero in sharding:
         yield f"--use-megatron-fsdp --data-parallel-sharding-strategy {sharding[plan.zero]}"
+    if plan.dp_replicas > 1:
+        yield f"--num-distributed-optimizer-instances {plan.dp_replicas}"
     if plan.recompute == "selective":
         yield "--recompute-granularity selective"
     if plan.recompute == "full":
@@ -75,6 +102,8 @@ def _overlap_arguments(plan: TrainingPlan) -> Iterator[str]:
 
 def _notes(plan: TrainingPlan) -> Iterator[str]:
     """What the arguments cannot say."""
+    if _numbering(plan) not in ([*RANK_DIMENSIONS], ["tp", "cp", "pp", "dp"]):
+        yield f"# no argument numbers ranks {'-'.join(plan.rank_order)}"
     if plan.schedule not in _WITH_FLAG:
         yield f"# no argument chooses the schedule {plan.schedule}"
     if len({*plan.layers_per_stage}) > 1:
@@ -86,6 +115,10 @@ def _notes(plan: TrainingPlan) -> Iterator[str]:
         yield f"# every {plan.recompute_every}th layer is recomputed here; --recompute-method block is the closest"
     if plan.cp > 1 and plan.cp_kind not in _CONTEXT:
         yield f"# no argument chooses {plan.cp_kind} for context parallelism"
+    if plan.recipe.is_low and plan.precision not in _PRECISIONS:
+        yield f"# no argument chooses the recipe {plan.precision}"
+    if plan.encoder is not None:
+        yield "# the encoder on the first stage is not pretrain_gpt.py's: examples/multimodal has one"
     if plan.adapters is not None:
         yield f"# adapters of rank {plan.adapters.rank}: Megatron-LM has none, NeMo's LoRA takes the same layout"
     if plan.clock < 1.0:

@@ -15,6 +15,7 @@ from sim.plans import TrainingEngineSpec
 from sim.training.adapters import Adapters, adapted_products
 from sim.training.attention import head_dims, heads_per_rank
 from sim.training.blocks import blocks_of
+from sim.training.encoder import encoder_model, encoder_shape
 from sim.training.plan import TrainingPlan
 from sim.training.precision import PLAIN
 from sim.training.recurrence import recurrence_bytes
@@ -102,8 +103,7 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
     """Bytes that one layer keeps of a micro-batch under the plan's recomputation [B].
 
     Full: the input of every `recompute_every`-th layer, everything of the others. Selective: all but the attention
-    core's scores (flash attention never keeps them). Operators: about half of that, the results of every second product
-    and of attention.
+    core's scores (flash attention never keeps them). Operators: see `_operators_bytes`.
     """
     everything = layer_activation_bytes(model, group, shape)
     if plan.recompute == "full":
@@ -111,16 +111,38 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
         share = 1.0 / plan.recompute_every
         return share * own + (1.0 - share) * everything
     if plan.recompute == "operators":
-        return 0.5 * (everything - _layer_score_bytes(group, shape))
+        return _operators_bytes(model, group, shape)
     if plan.recompute == "selective":
         return everything - _layer_score_bytes(group, shape)
     return everything
 
 
+def _operators_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
+    """The layer's input, the result of attention, and those of the first, third and so on of its products [B].
+
+    TorchTitan's `selective op`: queries, keys, values and output, then the products of a dense block, each counted by
+    itself; half of what experts keep. The last product's result is whole on every tensor-parallel rank until it is
+    reduced. Of a layer with another mixer, or of one block, half.
+    """
+    attention, ffn = blocks_of(group).attention, blocks_of(group).ffn
+    if attention is None or ffn is None:
+        return 0.5 * (layer_activation_bytes(model, group, shape) - _layer_score_bytes(group, shape))
+    (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
+    own = [heads * width, kv_heads * width, kv_heads * v_width, float(model.hidden_size)]
+    kept = _BYTES * shape.residual_tokens * model.hidden_size + _BYTES * shape.tokens * heads * v_width
+    if isinstance(ffn, Dense):
+        own += [ffn.intermediate / shape.tp] * (2 if ffn.gated else 1) + [float(model.hidden_size)]
+        return kept + _BYTES * shape.tokens * sum(own[::2])
+    return kept + _BYTES * shape.tokens * sum(own[::2]) + 0.5 * _ffn_bytes(model, ffn, shape)
+
+
 def end_activation_bytes(model: ModelSpec, shape: WorkShape, *, first: bool, last: bool) -> float:
-    """Bytes kept by the embedding (its dropout mask), and by final norm and LM head (their inputs) [B]."""
+    """Bytes kept by embedding (its dropout mask) and encoder, and by final norm and LM head (their inputs) [B]."""
     rows = shape.residual_tokens * model.hidden_size
     kept = rows if first and shape.dropout else 0.0
+    if first and shape.encoder is not None:
+        inner, own = encoder_model(shape.encoder), encoder_shape(shape.encoder, shape)
+        kept += sum(group.count * layer_activation_bytes(inner, group, own) for group in inner.layers)
     return kept + (2.0 * _BYTES * rows if last else 0.0)
 
 
@@ -170,7 +192,7 @@ def state_bytes(
     of weights in low precision are kept through the step where parameters are not sharded. Frozen weights are kept as
     they are packed; only adapters have gradients and states.
     """
-    copies, expert_copies = plan.dp * plan.cp, plan.dp * plan.cp // plan.ep
+    copies, expert_copies = plan.shards, plan.shards // plan.ep
 
     def divided(each: float, sharded: bool, of: RankParameters = parameters.trained) -> float:
         if not sharded:

@@ -7,6 +7,7 @@ over plain lists (`sim.training.replay`), and layouts that come again are not co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.core import Array, PlansimError
-from sim.training.schedules import SYMBOLS, Orders, Pass, PassKind, Schedule
+from sim.training.schedules import SYMBOLS, PassKind, PassTable, Schedule
 
 Ints = npt.NDArray[np.int64]
 _VOCABULARY = (PassKind.VOCABULARY_S, PassKind.VOCABULARY_T)
@@ -41,11 +42,14 @@ class PassGraph:
         source: The pass elsewhere that each pass waits for, or -1.
         hop: What the result of each pass crosses on its way: boundary s between virtual stages s and s + 1; V, the
             number of virtual stages, where it stays on its device; V + 1 for a broadcast to all.
+        lane: The queue in which the result of each pass travels: one per ordered pair of devices, one for what stays,
+            one for broadcasts.
         sequence: All passes in an order in which each comes after what it waits for, each with its device, the pass
-            elsewhere that it waits for, the one that its partner waits for if it is shared, and the queue in which its
-            result travels: one per ordered pair of devices, one for what stays, one for broadcasts. -1 is for none.
+            elsewhere that it waits for, the one that its partner waits for if it is shared, and the queue of its
+            result. -1 is for none.
         queues: How many devices, exchanges included, and how many queues for results there are.
         forward_only: Whether nothing is kept for a backward pass.
+        synchronous: Whether devices stand still while they exchange what vocabulary passes need.
     """
 
     stages: int
@@ -59,14 +63,26 @@ class PassGraph:
     shared: npt.NDArray[np.bool_]
     source: Ints
     hop: Ints
+    lane: Ints
     sequence: list[tuple[int, int, int, int, int]]
     queues: tuple[int, int]
     forward_only: bool
+    synchronous: bool
 
     def of_device(self, device: int) -> slice:
         """Where the passes of `device` are."""
         first, last = np.searchsorted(self.device, (device, device + 1))
         return slice(int(first), int(last))
+
+    @property
+    def first_passes(self) -> Ints:
+        """The first pass of each device, shape `(stages,)`."""
+        return np.searchsorted(self.device, np.arange(self.stages))
+
+    @property
+    def last_passes(self) -> Ints:
+        """The last pass of each device, shape `(stages,)`."""
+        return np.searchsorted(self.device, np.arange(1, self.stages + 1)) - 1
 
     def changes(self, device: int, activation: Array, weight_input: Array) -> Array:
         """What each pass of `device` adds to or frees of what the device holds, shape `(its passes,)`.
@@ -91,6 +107,14 @@ class PassGraph:
         change: Array = np.select([kind == one for one in effects], list(effects.values()), default=0.0)
         return change
 
+    def peak(self, activation: Array, weight_input: Array) -> Array:
+        """The most each device holds at one time, shape `(stages,)`, in the unit of the arguments; see `changes`.
+
+        It follows from the order of the passes alone, never from times.
+        """
+        changes = (self.changes(device, activation, weight_input) for device in range(self.stages))
+        return np.array([np.cumsum(change).max() for change in changes])
+
 
 @lru_cache(maxsize=128)
 def pass_graph(schedule: Schedule, *, stages: int, chunks: int, microbatches: int) -> PassGraph:
@@ -103,8 +127,8 @@ def pass_graph(schedule: Schedule, *, stages: int, chunks: int, microbatches: in
     schedule.check(stages=stages, chunks=chunks, microbatches=microbatches)
     routes = np.array(schedule.routes(stages=stages, chunks=chunks), dtype=np.int64)
     taken = [schedule.route_of(number, microbatches) for number in range(microbatches)]
-    orders = schedule.orders(stages=stages, chunks=chunks, microbatches=microbatches)
-    return _Compiler(schedule, stages, routes[taken].T, orders).graph()
+    tables = schedule.tables(stages=stages, chunks=chunks, microbatches=microbatches)
+    return _Compiler(schedule, stages, routes[taken].T, tables).graph()
 
 
 class _Compiler:
@@ -114,25 +138,21 @@ class _Compiler:
         schedule: The schedule.
         stages: Devices.
         holder: Device of each virtual stage for each micro-batch, shape `(virtual_stages, microbatches)`.
-        orders: Passes of each device.
+        tables: Passes of each device.
     """
 
-    def __init__(self, schedule: Schedule, stages: int, holder: Ints, orders: Orders) -> None:
+    def __init__(self, schedule: Schedule, stages: int, holder: Ints, tables: Sequence[PassTable]) -> None:
         self.schedule = schedule
         self.stages = stages
         self.holder = holder
         self.virtual_stages, self.microbatches = holder.shape
-        self.passes = [step for order in orders for step in order]
-        self.count = len(self.passes)
-        self.passes += [
-            Pass(PassKind.EXCHANGE, exchange, number)
-            for exchange in range(schedule.barriers)
-            for number in range(self.microbatches)
-            for _ in range(stages)
-        ]
-        self.lengths = [len(order) for order in orders] + [self.microbatches * stages] * schedule.barriers
-        columns = np.array(self.passes, dtype=np.int64).reshape(-1, 4).T
-        self.kind, self.stage, self.microbatch, self.shared = columns
+        self.count = sum(len(table) for table in tables)
+        number, exchange = np.meshgrid(np.arange(self.microbatches), np.arange(schedule.barriers))
+        kind = np.full(exchange.size, PassKind.EXCHANGE)
+        exchanges = np.column_stack([kind, exchange.ravel(), number.ravel(), np.zeros_like(kind)])
+        self.lengths = [len(table) for table in tables] + [self.microbatches * stages] * schedule.barriers
+        columns = np.concatenate([*tables, np.repeat(exchanges, stages, axis=0)]).T
+        self.kind, self.stage, self.microbatch, self.shared = np.ascontiguousarray(columns)
         self.device = np.repeat(np.arange(len(self.lengths)), self.lengths)
 
     def graph(self) -> PassGraph:
@@ -158,9 +178,11 @@ class _Compiler:
             shared=self.shared.astype(bool),
             source=source,
             hop=hop,
+            lane=lane,
             sequence=list(zip(sequence.tolist(), *(column[sequence].tolist() for column in columns), strict=True)),
             queues=(len(self.lengths), int(lane.max()) + 1),
             forward_only=self.schedule.forward_only,
+            synchronous=self.schedule.synchronous,
         )
 
     def _places(self, kind: PassKind) -> Ints:
@@ -190,7 +212,7 @@ class _Compiler:
             raise PlansimError("schedule leaves passes out, or runs B beside I and W")
         if not self.schedule.forward_only and (np.any(forward > backward) or np.any(weights[split] < inputs[split])):
             raise PlansimError("schedule runs a backward pass before what it needs")
-        source = np.full(len(self.passes), -1)
+        source = np.full(self.kind.size, -1)
         source[forward[1:]] = forward[:-1]
         if not self.schedule.forward_only:
             source[backward[:-1]] = backward[1:]
@@ -204,7 +226,7 @@ class _Compiler:
         if min(scores.min(), gradients.min()) < 0:
             raise PlansimError("schedule leaves vocabulary passes out")
         shape = (self.schedule.barriers, self.microbatches, self.stages)
-        exchanges = np.arange(self.count, len(self.passes)).reshape(shape)
+        exchanges = np.arange(self.count, self.kind.size).reshape(shape)
         source[scores] = last_forward[None, :]
         source[gradients] = exchanges[0, :, -1][None, :]
         source[first_backward] = exchanges[-1, :, -1]
@@ -237,7 +259,7 @@ class _Compiler:
         """
         ends = np.cumsum(self.lengths).tolist()
         following = [end - length for end, length in zip(ends, self.lengths, strict=True)]
-        done = [False] * len(self.passes) + [True]  # the last is for -1: nothing to wait for
+        done = [False] * self.kind.size + [True]  # the last is for -1: nothing to wait for
         waiting: dict[int, list[int]] = {}
         sequence: list[int] = []
         awake = list(range(len(self.lengths)))
@@ -255,8 +277,8 @@ class _Compiler:
                     awake += waiting.pop(node)
                 node += 1
             following[device] = node
-        stuck = [self.passes[node] for node, end in zip(following, ends, strict=True) if node < end]
+        stuck = [node for node, end in zip(following, ends, strict=True) if node < end]
         if stuck:
-            shown = ", ".join(f"{SYMBOLS[step.kind]}({step.stage}, {step.microbatch})" for step in stuck[:4])
+            shown = ", ".join(f"{SYMBOLS[self.kind[n]]}({self.stage[n]}, {self.microbatch[n]})" for n in stuck[:4])
             raise PlansimError(f"passes of the schedule wait for each other in a circle: {shown}")
         return sequence

@@ -1,25 +1,25 @@
-"""A training plan with every field filled in, where its ranks stand, or the reasons why it cannot run.
+"""A training plan with every field filled in, or the reasons why it cannot run.
 
-Start at `resolve_training`. Memory is judged in `sim.training.memory`.
+Start at `resolve_training`. Memory is judged in `sim.training.memory`; where the ranks stand is in `ranks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from sim.core import Reason
-from sim.hardware import Cluster, CommGroup
+from sim.hardware import Cluster
 from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
-from sim.plans.training import ContextKind, Recompute, WideDtype
+from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankDimension, Recompute, WideDtype
 from sim.training.adapters import Adapters
 from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
 from sim.training.host_optimizer import host_reasons
 from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
 from sim.training.shape import WorkShape
-from sim.training.spec import TrainingWorkload
+from sim.training.spec import EncoderSpec, TrainingWorkload
 
 _LABELLED = ("tp", "cp", "pp", "vpp", "ep")
 
@@ -37,11 +37,13 @@ class TrainingPlan:
         precision: Name of the recipe of the linear layers' products.
         recipe: What it means.
         adapters: What is trained if the model is frozen.
+        encoder: What the first stage has before the model.
         layers_per_stage: Layers of every virtual stage.
     """
 
     n_gpus: int
     dp: int
+    dp_replicas: int
     tp: int
     sp: bool
     pp: int
@@ -50,6 +52,7 @@ class TrainingPlan:
     cp_zigzag: bool
     cp_kind: ContextKind
     ep: int
+    rank_order: tuple[RankDimension, ...]
     zero: int
     recompute: Recompute
     recompute_every: int
@@ -70,6 +73,7 @@ class TrainingPlan:
     precision: str
     recipe: Recipe = PLAIN
     adapters: Adapters | None = None
+    encoder: EncoderSpec | None = None
 
     @property
     def stages(self) -> int:
@@ -77,10 +81,18 @@ class TrainingPlan:
         return self.pp * self.vpp
 
     @property
+    def shards(self) -> int:
+        """Ranks that sharded states are divided over; context-parallel ranks share too."""
+        return self.dp * self.cp // self.dp_replicas
+
+    @property
     def label(self) -> str:
         """Short text, such as `dp8 tp8 pp16 vpp4 zero1 selective mb1`."""
         degrees = [f"{name}{getattr(self, name)}" for name in _LABELLED if getattr(self, name) > 1]
-        parts = [f"dp{self.dp}", *degrees, *([f"zero{self.zero}"] if self.zero else [])]
+        order = [name for name in self.rank_order if getattr(self, name) > 1]
+        degrees += ["-".join(order)] if order != [name for name in RANK_DIMENSIONS if name in order] else []
+        copies = f"/{self.dp_replicas}" if self.dp_replicas > 1 else ""
+        parts = [f"dp{self.dp}{copies}", *degrees, *([f"zero{self.zero}"] if self.zero else [])]
         every = f"/{self.recompute_every}" if self.recompute_every > 1 else ""
         parts += [f"{self.recompute}{every}"] if self.recompute != "none" else []
         parts += [self.schedule] if self.schedule not in ("1f1b", "interleaved") else []
@@ -102,13 +114,18 @@ class TrainingPlan:
             dropout=self.dropout,
             recipe=self.recipe,
             adapters=self.adapters,
+            encoder=self.encoder,
             grad_dtype=self.grad_dtype,
             fused_accumulation=self.fused_accumulation,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, for a result."""
-        return {**asdict(self), "layers_per_stage": list(self.layers_per_stage)}
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        found |= {"layers_per_stage": list(self.layers_per_stage), "rank_order": list(self.rank_order)}
+        adapters = None if self.adapters is None else asdict(self.adapters)
+        encoder = None if self.encoder is None else self.encoder.model_dump(mode="json")
+        return found | {"recipe": asdict(self.recipe), "adapters": adapters, "encoder": encoder}
 
 
 def resolve_training(
@@ -138,12 +155,14 @@ def _filled(
     micro_batch = int(given.get("micro_batch", 1))
     interleaved = default.interleaved_schedule if vpp > 1 else default.schedule
     overlaps = ("overlap_dp", "overlap_p2p", "overlap_tp")
-    switches = ("zero", "recompute", "grad_dtype", "scatter_gather", "compiled", "cp_zigzag", "cp_kind", *overlaps)
+    kinds = ("rank_order", "zero", "recompute", "grad_dtype", "cp_kind")
+    switches = (*kinds, "scatter_gather", "compiled", "cp_zigzag", *overlaps)
     layers = spec.layers_per_stage or even_layers(model.n_layers, pp * vpp)
     return TrainingPlan(
         **{name: given.get(name, getattr(default, name)) for name in switches},
         n_gpus=dp * tp * pp * cp,
         dp=dp,
+        dp_replicas=int(given.get("dp_replicas", 1)),
         tp=tp,
         sp=bool(given.get("sp", default.sp and tp > 1)),
         pp=pp,
@@ -162,6 +181,7 @@ def _filled(
         precision=workload.precision,
         recipe=recipe_of(workload.precision, workload.quantisation),
         adapters=Adapters.of(workload.lora),
+        encoder=workload.encoder,
     )
 
 
@@ -259,6 +279,8 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkl
             "`last_16bit`",
             {"kept": wide, "layers": model.n_layers},
         )
+    if workload.encoder is not None:
+        yield from _encoder_reasons(plan, workload.encoder)
     if model.residual_streams > 1:
         yield Reason("model", f"training of {model.name} is not modelled: {model.residual_streams} residual streams")
     for group in model.layers:
@@ -266,6 +288,17 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkl
             yield Reason("model", f"training of {model.name} is not modelled: {what}")
         else:
             yield from _layer_reasons(plan, blocks_of(group))
+
+
+def _encoder_reasons(plan: TrainingPlan, encoder: EncoderSpec) -> Iterator[Reason]:
+    if plan.adapters is not None:
+        yield Reason("encoder", "adapters beside an encoder are not modelled: leave out `lora` or `encoder`")
+    for group in encoder.layers:
+        blocks = blocks_of(group) if unmodelled(group) is None else None
+        if blocks is None or blocks.attention is None or isinstance(blocks.ffn, MoE):
+            yield Reason("encoder", "an encoder has layers of attention and a dense feed-forward block")
+        else:
+            yield from indivisible(blocks, plan.tp)
 
 
 def _layer_reasons(plan: TrainingPlan, blocks: Blocks) -> Iterator[Reason]:
@@ -302,12 +335,13 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster, optimizer: str) -> 
             f"ep {plan.ep} does not divide dp {plan.dp}; the nearest ep are {nearest_divisors(plan.dp, plan.ep)}",
             {"ep": plan.ep, "dp": plan.dp},
         )
+    yield from _replica_reasons(plan)
     if optimizer == "adam_cpu":
         yield from host_reasons(cluster)
     if why := lacking(plan.recipe, frozenset(cluster.device.flops), cluster.device.name):
         yield Reason("precision", why)
     domain = min(cluster.domain, cluster.n_devices)
-    if plan.tp > domain and plan.tp % domain:
+    if plan.rank_order[0] == "tp" and plan.tp > domain and plan.tp % domain:
         yield Reason(
             "placement",
             f"tp {plan.tp} neither fits in a domain of {domain} GPUs nor fills whole ones",
@@ -321,35 +355,15 @@ def _placement_reasons(plan: TrainingPlan, cluster: Cluster, optimizer: str) -> 
         )
 
 
-# ---- where ranks stand ----
-
-
-def communication_groups(plan: TrainingPlan, cluster: Cluster) -> Mapping[str, CommGroup]:
-    """Communication groups of rank 0 by name: all ranks of a kind see the same links.
-
-    Ranks are numbered with `tp` fastest, then `cp`, `dp`, `pp` (Megatron-LM's default order), so tensor parallelism
-    gets the fastest links and pipeline stages the slowest. `dp_shard` are the ranks that share states: context-parallel
-    ranks hold the same parameters, so they share them too. Expert-parallel ranks are neighbours among the
-    data-parallel ones, and the gradients of experts are reduced over `expert_dp`.
-    """
-    tp, cp, dp = plan.tp, plan.cp, plan.dp
-    inner = tp * cp
-    stage = inner * dp
-    return {
-        "tp": cluster.group(range(tp)),
-        "cp": cluster.group(range(0, inner, tp)),
-        "cp_hop": cluster.group((0, inner - tp) if cp > 1 else (0,)),
-        "ep": cluster.group(range(0, inner * plan.ep, inner)),
-        "dp": cluster.group(range(0, stage, tp)),
-        "expert_dp": cluster.group(range(0, stage, inner * plan.ep)),
-        "stages": cluster.group(range(0, stage * plan.pp, stage)),
-        "ends": cluster.group((0, stage * (plan.pp - 1)) if plan.pp > 1 else (0,)),
-    }
-
-
-def boundary_groups(plan: TrainingPlan, cluster: Cluster) -> list[CommGroup]:
-    """The two ranks on either side of each stage's end, last stage to first included; empty without stages."""
-    if plan.pp == 1:
-        return []
-    stage = plan.tp * plan.cp * plan.dp
-    return [cluster.group(sorted((i * stage, (i + 1) % plan.pp * stage))) for i in range(plan.pp)]
+def _replica_reasons(plan: TrainingPlan) -> Iterator[Reason]:
+    copies, left = plan.dp_replicas, plan.dp // plan.dp_replicas
+    if copies == 1:
+        return
+    numbers = {"dp": plan.dp, "dp_replicas": copies, "ep": plan.ep}
+    if plan.dp % copies:
+        near = nearest_divisors(plan.dp, copies)
+        yield Reason("replicas", f"dp_replicas {copies} does not divide dp {plan.dp}; the nearest are {near}", numbers)
+    elif left % plan.ep:
+        yield Reason("replicas", f"dp / dp_replicas = {left} ranks do not divide by ep {plan.ep}", numbers)
+    if plan.zero == 0:
+        yield Reason("replicas", f"dp_replicas {copies}, but zero 0 divides no states: use zero 1, 2 or 3", numbers)

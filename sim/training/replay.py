@@ -60,6 +60,7 @@ class PipelineTimes:
         graph: The passes, in the order of the arrays.
         start_s: Start of each pass [s], shape `(passes,)`.
         finish_s: End of each pass [s], likewise.
+        arrival_s: When the result of each pass is where it is needed [s], likewise.
         end_s: From the first start to the last end [s]: a step whose devices begin and end together.
         busy_s: Seconds each device computes, shape `(stages,)`.
         blocked_s: Seconds each device is held up by sending, shape `(stages,)`; 0 where transfers overlap.
@@ -68,6 +69,7 @@ class PipelineTimes:
     graph: PassGraph = field(repr=False)
     start_s: Array = field(repr=False)
     finish_s: Array = field(repr=False)
+    arrival_s: Array = field(repr=False)
     end_s: float
     busy_s: Array
     blocked_s: Array
@@ -76,6 +78,16 @@ class PipelineTimes:
     def idle_s(self) -> Array:
         """Seconds each device neither computes nor sends while others do, shape `(stages,)`."""
         return self.end_s - self.busy_s - self.blocked_s
+
+    @property
+    def device_start_s(self) -> Array:
+        """When each device begins its first pass [s], shape `(stages,)`."""
+        return self.start_s[self.graph.first_passes]
+
+    @property
+    def device_end_s(self) -> Array:
+        """When each device has run its last pass [s], shape `(stages,)`."""
+        return self.finish_s[self.graph.last_passes]
 
     @property
     def bubble_frac(self) -> float:
@@ -94,8 +106,7 @@ class PipelineTimes:
         The step time in a steady run where no device waits for the others between steps, as in the zero-bubble
         papers, which check the optimizer's step afterwards (Qi et al. 2024).
         """
-        spans = [self.graph.of_device(device) for device in range(self.graph.stages)]
-        return float(max(self.finish_s[span].max() - self.start_s[span].min() for span in spans))
+        return float((self.device_end_s - self.device_start_s).max())
 
     @property
     def span_bubble_frac(self) -> float:
@@ -116,14 +127,11 @@ class PipelineTimes:
     def peak(self, activation: Array, weight_input: Array) -> Array:
         """The most each device holds at one time, shape `(stages,)`, in the unit of the arguments.
 
-        It follows from the order of the passes alone, never from times.
-
         Args:
             activation: What one micro-batch keeps of each virtual stage, shape `(virtual_stages,)`.
             weight_input: The part of it that is kept between I and W, shape `(virtual_stages,)`.
         """
-        changes = (self.graph.changes(device, activation, weight_input) for device in range(self.graph.stages))
-        return np.array([np.cumsum(change).max() for change in changes])
+        return self.graph.peak(activation, weight_input)
 
     def held(self, device: int, activation: Array, weight_input: Array) -> tuple[Array, Array]:
         """What a device holds over the step: times of the changes [s], and how much from then on.
@@ -210,26 +218,57 @@ def replay(
         InputError: if the layout breaks a rule of the schedule, or the times do not fit the layout.
     """
     graph = pass_graph(schedule, stages=stages, chunks=chunks, microbatches=microbatches)
-    if slowdown is not None:
-        _fits("slowdown", slowdown, stages, "device")
-    times = _checked(times, graph)
-    if schedule.synchronous:
-        times = replace(times, vocabulary_t_s=times.vocabulary_t_s + times.exchange_s)
-    duration_s = _durations(graph, times, slowdown)
-    if schedule.synchronous:  # T already holds every device until its exchange is over
-        duration_s[len(duration_s) - graph.microbatches * graph.stages :] = 0.0
-    hop_s = np.concatenate([np.broadcast_to(times.send_s, graph.virtual_stages), [0.0, times.broadcast_s]])[graph.hop]
-    together = times.shared_hidden_frac > 0.0
-    start, finish, free = _sweep(graph, duration_s.tolist(), hop_s.tolist(), overlap_p2p=overlap_p2p, together=together)
-    start_s, finish_s = np.array(start), np.array(finish)
-    if together:
-        shared = np.flatnonzero(graph.shared)
-        start_s[shared + 1] = start_s[shared]
-    own = slice(0, graph.count)
-    busy_s = np.bincount(graph.device[own], duration_s[own], stages).astype(np.float64)
-    sent = (graph.hop[own] != graph.virtual_stages) & (not overlap_p2p)
-    blocked_s = np.bincount(graph.device[own], np.where(sent, hop_s[own], 0.0), stages).astype(np.float64)
-    return PipelineTimes(graph, start_s, finish_s, max(free[:stages]), busy_s, blocked_s)
+    return Replay(graph, times, overlap_p2p=overlap_p2p, slowdown=slowdown).run()
+
+
+class Replay:
+    """A step that is about to be replayed; see `replay` for the arguments.
+
+    Raises:
+        InputError: if the times do not fit the layout.
+    """
+
+    def __init__(
+        self, graph: PassGraph, times: StageTimes, *, overlap_p2p: bool = True, slowdown: Array | None = None
+    ) -> None:
+        if slowdown is not None:
+            _fits("slowdown", slowdown, graph.stages, "device")
+        self.graph = graph
+        times = _checked(times, graph)
+        if graph.synchronous:
+            times = replace(times, vocabulary_t_s=times.vocabulary_t_s + times.exchange_s)
+        self.duration_s = _durations(graph, times, slowdown)
+        if graph.synchronous:  # T already holds every device until its exchange is over
+            self.duration_s[len(self.duration_s) - graph.microbatches * graph.stages :] = 0.0
+        send_s = np.broadcast_to(times.send_s, graph.virtual_stages)
+        self.hop_s = np.concatenate([send_s, [0.0, times.broadcast_s]])[graph.hop]
+        self._lists = self.duration_s.tolist(), self.hop_s.tolist()
+        self.overlap_p2p = overlap_p2p
+        self.together = times.shared_hidden_frac > 0.0
+
+    def run(self) -> PipelineTimes:
+        """When each pass runs."""
+        graph = self.graph
+        swept = Swept.nothing(graph)
+        self.sweep(graph.sequence, swept)
+        start_s, finish_s, arrival_s = (np.array(times) for times in (swept.start, swept.finish, swept.arrival[:-1]))
+        if self.together:
+            shared = np.flatnonzero(graph.shared)
+            start_s[shared + 1] = start_s[shared]
+        return PipelineTimes(graph, start_s, finish_s, arrival_s, max(swept.free[: graph.stages]), *self.loads_s())
+
+    def sweep(self, sequence: list[tuple[int, int, int, int, int]], state: Swept) -> None:
+        """Runs some passes from `state` on, which it changes; they come after what they wait for."""
+        _sweep(sequence, self._lists, state, overlap_p2p=self.overlap_p2p, together=self.together)
+
+    def loads_s(self) -> tuple[Array, Array]:
+        """Seconds each device computes, and is held up by sending, each of shape `(stages,)`."""
+        graph = self.graph
+        own = slice(0, graph.count)
+        busy_s = np.bincount(graph.device[own], self.duration_s[own], graph.stages).astype(np.float64)
+        sent = (graph.hop[own] != graph.virtual_stages) & (not self.overlap_p2p)
+        blocked_s = np.bincount(graph.device[own], np.where(sent, self.hop_s[own], 0.0), graph.stages)
+        return busy_s, blocked_s.astype(np.float64)
 
 
 def _checked(times: StageTimes, graph: PassGraph) -> StageTimes:
@@ -289,19 +328,46 @@ def _durations(graph: PassGraph, times: StageTimes, slowdown: Array | None) -> A
     return duration_s
 
 
+@dataclass
+class Swept:
+    """The state of a sweep, in lists by pass, device and queue.
+
+    Attributes:
+        start: Start of each pass [s].
+        finish: End of each pass [s].
+        arrival: When the result of each pass is where it is needed [s]; the last is for source -1.
+        free: When each device, or kind of exchange, is free [s].
+        lane_free: When each queue for results is free [s].
+    """
+
+    start: list[float]
+    finish: list[float]
+    arrival: list[float]
+    free: list[float]
+    lane_free: list[float]
+
+    @classmethod
+    def nothing(cls, graph: PassGraph) -> Swept:
+        """Before the first pass."""
+        passes, (devices, lanes) = graph.kind.size, graph.queues
+        return cls([0.0] * passes, [0.0] * passes, [0.0] * (passes + 1), [0.0] * devices, [0.0] * lanes)
+
+
 def _sweep(
-    graph: PassGraph, duration_s: list[float], hop_s: list[float], *, overlap_p2p: bool, together: bool
-) -> tuple[list[float], list[float], list[float]]:
-    """Start and end of each pass, and when each device is done [s].
+    sequence: list[tuple[int, int, int, int, int]],
+    seconds: tuple[list[float], list[float]],
+    state: Swept,
+    *,
+    overlap_p2p: bool,
+    together: bool,
+) -> None:
+    """Runs the passes of `sequence` from `state` on, which it changes; `seconds` are those of passes and transfers.
 
     One addition and a few comparisons per pass; this is the whole cost of a replay, so it works on plain lists.
     """
-    passes = len(duration_s)
-    start, finish = [0.0] * passes, [0.0] * passes
-    arrival = [0.0] * passes + [0.0]  # the last is for source -1
-    free = [0.0] * graph.queues[0]
-    lane_free = [0.0] * graph.queues[1]
-    for node, device, source, partner, lane in graph.sequence:
+    start, finish, arrival, free, lane_free = state.start, state.finish, state.arrival, state.free, state.lane_free
+    duration_s, hop_s = seconds
+    for node, device, source, partner, lane in sequence:
         begin = free[device]
         if arrival[source] > begin:
             begin = arrival[source]
@@ -316,4 +382,3 @@ def _sweep(
         sent += hop_s[node]
         lane_free[lane] = arrival[node] = sent
         free[device] = end if overlap_p2p else sent
-    return start, finish, free

@@ -8,6 +8,7 @@ from typing import Literal
 from sim.plans.training import ContextKind
 from sim.training.adapters import Adapters
 from sim.training.precision import PLAIN, Recipe
+from sim.training.spec import EncoderSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +27,15 @@ class WorkShape:
         attention: Attention kernel.
         dropout: Whether residuals and scores have dropout.
         recipe: How linear layers are multiplied.
+        encoder: What the first stage has before the model; None for text alone.
+        causal: Whether tokens attend only to earlier ones.
         adapters: What is trained beside frozen weights; None if all weights are.
         grad_dtype: Format in which weight gradients are accumulated.
         fused_accumulation: Whether the product that makes them also adds them.
     """
 
-    micro_batch: int
-    sequence: int
+    micro_batch: float
+    sequence: float
     tp: int = 1
     cp: int = 1
     cp_zigzag: bool = True
@@ -42,6 +45,8 @@ class WorkShape:
     attention: Literal["flash", "plain"] = "flash"
     dropout: bool = False
     recipe: Recipe = PLAIN
+    encoder: EncoderSpec | None = None
+    causal: bool = True
     adapters: Adapters | None = None
     grad_dtype: Literal["bf16", "fp32"] = "fp32"
     fused_accumulation: bool = True

@@ -5,12 +5,12 @@ Ranges of fields left open:
 - `tp`: divisors of the GPUs that divide heads and widths, inside one scale-up domain or whole ones;
 - `pp`: divisors of the GPUs left, up to the number of layers;
 - `cp`: powers of two that leave a rank 4,096 tokens of a sequence or more; 1 for short ones;
+- `rank_order`: Megatron-LM's two, with data-parallel ranks inside or outside of pipeline stages;
 - `dp`: the GPUs left; `ep`: common divisors of `dp` and the experts;
 - `micro_batch`: divisors of a rank's share of the batch, up to 16;
 - `schedule`: the engine's, without and with virtual stages; `vpp`: 1, and what divides a stage's layers evenly, or 2
   and 4 where the stages do not;
-- `zero`: 0, 1 and 3 and the engine's default (stage 2 takes the time of 1 here, and saves memory only if gradients are
-  reduced in every micro-batch, which is not modelled); `recompute`: none, selective and full;
+- `zero`: 0 to 3; `recompute`: none, selective and full;
 - all else: the engine's default.
 
 Values that a user lists are all tried, also where they cannot run, so that a search can say why. A choice of ranks that
@@ -33,15 +33,19 @@ from sim.core import Reason
 from sim.hardware import Cluster
 from sim.models import ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec, TrainingSpace
+from sim.plans.training import RankDimension
 from sim.training.blocks import blocks_of, indivisible, unmodelled
-from sim.training.columns import RECOMPUTES, Columns, Layout, PlanTable
+from sim.training.columns import ORDERS, RECOMPUTES, Columns, Layout, PlanTable
 from sim.training.plan import TrainingPlan, even_layers, resolve_training
+from sim.training.ranks import distinct_orders
 from sim.training.schedules import SCHEDULES
 from sim.training.spec import TrainingWorkload
 
 _LARGEST_MICRO_BATCH: Final = 16
 _SHORTEST_SLICE: Final = 4096
 _UNEVEN_CHUNKS: Final = (2, 4)
+_RANK_ORDERS: Final[tuple[tuple[RankDimension, ...], ...]] = (("tp", "cp", "dp", "pp"), ("tp", "cp", "pp", "dp"))
+"""What Megatron-LM can be told, the second by `--use-tp-pp-dp-mapping`."""
 _EXAMPLES: Final = 20
 """Plans per reason that are written out in full; all are counted."""
 
@@ -57,9 +61,10 @@ class Degrees(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """Ranks and pipeline of plans that differ in what is left."""
+    """Ranks and pipeline of plans that differ in what is left; see `Columns` for the fields."""
 
     degrees: Degrees
+    order: tuple[RankDimension, ...]
     layout: Layout
     schedule: str
     micro_batch: int
@@ -162,10 +167,13 @@ class TrainingPlans:
 
     def _rows(self, degrees: Degrees) -> Iterator[_Row]:
         share = self.workload.global_batch // degrees.dp
+        listed = self.space.rank_order or (self.engine.defaults.rank_order, *_RANK_ORDERS)
+        orders = distinct_orders(listed, degrees._asdict())
         for schedule, vpp in self._pipelines(degrees.pp):
             layout = self._layout(degrees.pp, vpp)
             for size in self.space.micro_batch or _divisors(share, _LARGEST_MICRO_BATCH):
-                yield _Row(degrees, layout, schedule, size, share // size)
+                for order in orders:
+                    yield _Row(degrees, order, layout, schedule, size, share // size)
 
     def _pipelines(self, pp: int) -> Iterator[tuple[str, int]]:
         """Schedules and virtual stages; chunks that a schedule cannot have are tried only if listed."""
@@ -224,7 +232,7 @@ class TrainingPlans:
     def _choices(self, tp: int) -> list[tuple[Any, ...]]:
         """Values of all other fields, in the order of `Columns`; without tensor parallelism there is no `sp`."""
         space, default = self.space, self.engine.defaults
-        zero = space.zero or sorted({0, 1, 3, default.zero})
+        zero = space.zero or (0, 1, 2, 3)
         kinds = space.recompute or ("none", "selective", "full")
         again: list[tuple[int, int]] = [
             (RECOMPUTES.index(k), n) for k in kinds for n in (space.recompute_every or (1,)) if k == "full"
@@ -251,7 +259,10 @@ class TrainingPlans:
                 continue
             numbers = np.array(
                 [
-                    (d.dp, d.tp, d.cp, d.ep, layout[r.layout], schedule[r.schedule], r.micro_batch, r.microbatches)
+                    (
+                        *(d.dp, d.tp, d.cp, d.ep, ORDERS.index(r.order), layout[r.layout]),
+                        *(schedule[r.schedule], r.micro_batch, r.microbatches),
+                    )
                     for r in own
                     for d in (r.degrees,)
                 ]

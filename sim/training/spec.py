@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sim.core import Spec, TimeS
+from sim.models import LayerGroup
 
 Precision = Literal["bf16", "fp16", "fp8", "fp8_dynamic", "fp8_rowwise", "fp8_block", "mxfp8", "nvfp4"]
 Optimizer = Literal["adam", "adam_8bit", "adam_cpu", "sgd_momentum"]
@@ -59,6 +60,26 @@ class LoraSpec(Spec):
     base: Literal["bf16", "int8", "nf4"] = "bf16"
 
 
+class EncoderSpec(Spec):
+    """An encoder of images or sounds whose output takes the place of token embeddings.
+
+    Attributes:
+        hidden_size: Width of its residual stream.
+        layers: Its layers, attending in both directions.
+        patch_width: Elements of a patch before its embedding, such as 14 x 14 x 3.
+        tokens: Patches of an item.
+        merge: Neighbouring outputs that become one token of the model.
+        items_per_sequence: Items in a sequence, in the mean.
+    """
+
+    hidden_size: int = Field(gt=0)
+    layers: tuple[LayerGroup, ...] = Field(min_length=1)
+    patch_width: int = Field(gt=0)
+    tokens: int = Field(gt=0)
+    merge: int = Field(default=1, gt=0)
+    items_per_sequence: float = Field(gt=0)
+
+
 class TrainingWorkload(Spec):
     """A training job.
 
@@ -70,6 +91,7 @@ class TrainingWorkload(Spec):
         precision: Recipe of the linear layers' products, see `sim.training.precision`; embeddings, LM head and
             attention stay in 16 bits.
         quantisation: Choices of that recipe.
+        encoder: An encoder of images or sounds before the model; absent, all tokens are text.
         lora: Adapters are trained, the model is frozen; absent, all of it is trained.
         optimizer: Which states each parameter has: two fp32 moments (`adam`), two 8-bit ones, or one fp32; or
             all in host memory, updated there (`adam_cpu`).
@@ -86,6 +108,7 @@ class TrainingWorkload(Spec):
     precision: Precision = "bf16"
     quantisation: QuantisationSpec = Field(default_factory=QuantisationSpec)
     lora: LoraSpec | None = None
+    encoder: EncoderSpec | None = None
     optimizer: Optimizer = "adam"
     attention: Literal["flash", "plain"] | None = None
     dropout: bool | None = None

@@ -11,11 +11,13 @@ from sim.plans.training import Recompute
 from sim.training.adapters import adapter_parameters
 from sim.training.context import RINGS, shown_s
 from sim.training.costing import PassCost, TrainingCosts
+from sim.training.dp_overlap import reduced_behind_s, sharded_s
+from sim.training.host import pass_s
 from sim.training.layer import LayerWork, layer_work
 from sim.training.operators import Quantise
 from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.shape import WorkShape
-from sim.training.states import PARAM_BYTES, grad_bytes, layer_parameters
+from sim.training.states import PARAM_BYTES, end_parameters, grad_bytes, layer_parameters, vocabulary_rows
 from sim.training.vocabulary import embedding_work, head_work
 
 END_KERNELS = 12.0
@@ -109,21 +111,24 @@ class StageModel:
         return forward, by_input.add(by_weight)
 
     def _stage(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> StagePasses:
-        forward, by_input, by_weight, again, hidden = PassCost(), PassCost(), PassCost(), 0.0, 0.0
+        forward, by_input, by_weight, again = PassCost(), PassCost(), PassCost(), 0.0
         for group, count in layers:
             one = self.layer(group)
             forward.add(one.forward, count)
             by_input.add(one.backward_input, count)
             by_weight.add(one.backward_weight, count)
             again += count * one.recomputed_flops
-            hidden += count * one.hidden_comm_s
         ends = [embedding_work(self.model, self.shape)] if first else []
         ends += [head_work(self.model, self.shape)] if last and not self.spread_vocabulary else []
         for work in ends:
             for total, part in zip((forward, by_input, by_weight), self.work_cost(work), strict=True):
                 total.add(part)
-        self._add_host_waits(sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends))
-        self._add_first_gather(layers, forward, by_weight)
+        hidden = self._sharded(layers, forward, by_input)
+        hidden += self._add_reductions(layers, (by_input, by_weight), first=first, last=last)
+        encoded = sum(group.count for group in self.plan.encoder.layers) if first and self.plan.encoder else 0
+        self._add_host_waits(
+            encoded + sum(count for _, count in layers), (forward, by_input, by_weight), ends=len(ends)
+        )
         return StagePasses(forward, by_input, by_weight, again, hidden)
 
     def ends(self, *, first: bool, last: bool) -> PassCost:
@@ -161,7 +166,7 @@ class StageModel:
             )
 
     def layer(self, group: LayerGroup) -> StagePasses:
-        """Passes of one layer of `group`, sharded parameters gathered, host waits left out."""
+        """Passes of one layer of `group`; collectives of data-parallel ranks and host waits left out."""
         if group not in self._layers:
             work = layer_work(self.model, group, self.shape)
             forward, by_input, by_weight = self.work_cost(work)
@@ -169,8 +174,7 @@ class StageModel:
             by_input.add(again)
             if self.plan.zero == 3:
                 forward.add(self._weight_casts(group))
-            hidden = self._sharded(group, forward, by_input, by_weight)
-            self._layers[group] = StagePasses(forward, by_input, by_weight, again.flops, hidden)
+            self._layers[group] = StagePasses(forward, by_input, by_weight, again.flops, 0.0)
         return self._layers[group]
 
     def _recomputed(self, forward: PassCost, work: LayerWork) -> PassCost:
@@ -179,32 +183,33 @@ class StageModel:
 
     # ---- parameters that are gathered for use (ZeRO-3) ----
 
-    def _sharded(self, group: LayerGroup, forward: PassCost, by_input: PassCost, by_weight: PassCost) -> float:
-        """Adds what gathering a layer's parameters and scattering its gradients leaves exposed; returns the rest.
+    def _sharded(self, layers: list[tuple[LayerGroup, int]], forward: PassCost, by_input: PassCost) -> float:
+        """Adds what gathering parameters and scattering gradients leaves exposed in a stage; returns the rest [s].
 
-        Each micro-batch gathers the layer forward and again backward, and reduce-scatters its gradients (PyTorch FSDP,
-        arXiv 2304.11277). Beside compute, the collective takes a share of the multiprocessors.
+        Each micro-batch gathers every layer forward and again backward, and reduce-scatters its gradients (PyTorch
+        FSDP, arXiv 2304.11277). With overlap a layer is gathered while the one before it computes, and the collectives
+        take a share of the multiprocessors; the first gather and the last scatter have nothing to hide behind.
         """
-        if self.plan.zero < 3:
+        if self.plan.zero < 3 or not layers:
             return 0.0
-        gather_s, scatter_s = self._gather_s(group), self._scatter_s(group)
-        backward_s = by_input.total_s + by_weight.total_s
-        shown_forward = self.exposed_s(gather_s, beside_s=forward.total_s)
-        shown_backward = self.exposed_s(gather_s + scatter_s, beside_s=backward_s)
-        forward.parts_s["dp_comm"] = shown_forward
-        by_input.parts_s["dp_comm"] = shown_backward
+        each = [group for group, count in layers for _ in range(count)]
+        gathers_s, scatters_s = [self._gather_s(group) for group in each], [self._scatter_s(group) for group in each]
+        gather_s, scatter_s = sum(gathers_s), sum(scatters_s)
+        shown_forward, shown_backward = gather_s, gather_s + scatter_s
+        if self.plan.overlap_dp:
+            passes = [self.layer(group) for group in each]
+            taken, behind = self.engine.comm_units_frac.value, self.engine.overlap_scatter
+            shown_forward = sharded_s([one.forward.total_s for one in passes], gathers_s, taken=taken)
+            shown_backward = 0.0 if behind else scatter_s
+            shown_backward += sharded_s(
+                [one.backward_input.total_s + one.backward_weight.total_s for one in reversed(passes)],
+                gathers_s[::-1],
+                scatters_s[::-1] if behind else None,
+                taken=taken,
+            )
+        forward.parts_s["dp_comm"] = forward.parts_s.get("dp_comm", 0.0) + shown_forward
+        by_input.parts_s["dp_comm"] = by_input.parts_s.get("dp_comm", 0.0) + shown_backward
         return max(0.0, 2.0 * gather_s + scatter_s - shown_forward - shown_backward)
-
-    def exposed_s(self, comm_s: float, *, beside_s: float) -> float:
-        """Time [s] that communication of `comm_s` adds to compute of `beside_s` that could hide it.
-
-        All of it without overlap. With overlap, compute runs at `1 - k` of its speed while the collective runs, k the
-        multiprocessors that it takes: `k comm` if compute lasts longer, and what sticks out beyond it otherwise.
-        """
-        if not self.plan.overlap_dp:
-            return comm_s
-        taken = self.engine.comm_units_frac.value
-        return max(taken * comm_s, comm_s - beside_s)
 
     def _weight_casts(self, group: LayerGroup) -> PassCost:
         """Casting the gathered weights of a layer, in every micro-batch anew."""
@@ -217,33 +222,80 @@ class StageModel:
         if self.plan.adapters is not None:
             width = self.plan.adapters.base_bytes
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
-        return self._over_groups("all_gather", shared * width, expert * width)
+        return self.gathered_s(shared * width, expert * width)
 
     def _scatter_s(self, group: LayerGroup) -> float:
         shared, expert = layer_parameters(self.model, group, tp=self.plan.tp, ep=self.plan.ep)
         if self.plan.adapters is not None:
             shared, expert = adapter_parameters(self.model, group, self.plan.adapters, tp=self.plan.tp), 0.0
         width = grad_bytes(self.plan)
-        return self._over_groups("reduce_scatter", shared * width, expert * width)
+        return self.scattered_s(shared * width, expert * width)
 
-    def _over_groups(self, kind: str, shared_bytes: float, expert_bytes: float) -> float:
-        return self.costs.collective_s(kind, shared_bytes, "dp") + self.costs.collective_s(
-            kind, expert_bytes, "expert_dp"
+    def gathered_s(self, shared_bytes: float, expert_bytes: float) -> float:
+        """Gathering sharded parameters, those that all hold alike and those of experts [s]."""
+        return self._over_shards("all_gather", shared_bytes, expert_bytes)
+
+    def scattered_s(self, shared_bytes: float, expert_bytes: float) -> float:
+        """Reducing gradients to the ranks that own them, and with replicas summing each share over those [s].
+
+        With hybrid sharding the reduce-scatter stays among neighbours, and only a share of `1/n` crosses to the other
+        replicas (PyTorch FSDP, arXiv 2304.11277, section 3.2.2).
+        """
+        share = (shared_bytes + expert_bytes * self.plan.ep) / self.plan.shards
+        scatter_s = self._over_shards("reduce_scatter", shared_bytes, expert_bytes)
+        return scatter_s + self.costs.collective_s("all_reduce", share, "dp_replica")
+
+    def _over_shards(self, kind: str, shared_bytes: float, expert_bytes: float) -> float:
+        return self.costs.collective_s(kind, shared_bytes, "dp_shard") + self.costs.collective_s(
+            kind, expert_bytes, "expert_shard"
         )
 
-    def _add_first_gather(self, layers: list[tuple[LayerGroup, int]], forward: PassCost, by_weight: PassCost) -> None:
-        """The first gather of a micro-batch and the last scatter have nothing to hide behind."""
-        if self.plan.zero == 3 and self.plan.overlap_dp and layers:
-            forward.parts_s["dp_comm"] += self._gather_s(layers[0][0])
-            by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + self._scatter_s(layers[-1][0])
+    # ---- gradients that are reduced in every micro-batch (ZeRO-2) ----
+
+    def _add_reductions(
+        self, layers: list[tuple[LayerGroup, int]], backward: tuple[PassCost, PassCost], *, first: bool, last: bool
+    ) -> float:
+        """Adds what reducing a micro-batch's gradients leaves exposed where only a shard of them is kept.
+
+        A rank that keeps no whole gradients cannot add up those of several micro-batches before it reduces them, so
+        each backward pass ends with its reduction, in buckets behind it (DeepSpeed's stage 2 waits for them at the end
+        of every micro-step; Megatron-FSDP's `optim_grads` likewise). Returns what is hidden [s].
+        """
+        if self.plan.zero != 2:
+            return 0.0
+        (shared, expert), width = self._trained(layers, first=first, last=last), grad_bytes(self.plan)
+        reduce_s = self.scattered_s(shared * width, expert * width)
+        by_input, by_weight = backward
+        shown_s, count = reduce_s, max(1, sum(count for _, count in layers))
+        if self.plan.overlap_dp:
+            shown_s = reduced_behind_s(
+                reduce_s,
+                layers_s=[(by_input.total_s + by_weight.total_s) / count] * count,
+                layer_bytes=[(shared + expert) * width / count] * count,
+                bucket_bytes=self.engine.bucket_bytes.value,
+                taken=self.engine.comm_units_frac.value,
+            )
+        by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + shown_s
+        return max(0.0, reduce_s - shown_s)
+
+    def _trained(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> tuple[float, float]:
+        """Parameters of a stage that have gradients: without routed experts, and those of routed experts."""
+        plan, model = self.plan, self.model
+        if plan.adapters is not None:
+            return sum(
+                count * adapter_parameters(model, group, plan.adapters, tp=plan.tp) for group, count in layers
+            ), 0.0
+        counts = [(count, layer_parameters(model, group, tp=plan.tp, ep=plan.ep)) for group, count in layers]
+        ends = vocabulary_rows(model, plan.tp, first=first, last=last and not self.spread_vocabulary)
+        ends += end_parameters(model, plan.encoder, tp=plan.tp, first=first, last=last)
+        return sum(count * one for count, (one, _) in counts) + ends, sum(count * each for count, (_, each) in counts)
 
     # ---- the host ----
 
     def _add_host_waits(self, layers: int, passes: tuple[PassCost, PassCost, PassCost], *, ends: int) -> None:
         """Adds the time that the device waits for the host, which launches kernel after kernel ahead of it.
 
-        The host runs ahead while kernels are long, so a pass lasts as long as the slower of the two, over the whole
-        stage; recomputation launches the forward kernels again.
+        Over the whole stage, by `pass_s`; recomputation launches the forward kernels again.
         """
         engine, plan = self.engine, self.plan
         kept = engine.compiled_kernels_frac.value if plan.compiled else 1.0
@@ -257,9 +309,9 @@ class StageModel:
         kernels_backward = layers * per_layer_back + 2.0 * ends * END_KERNELS
         if plan.recompute in ("full", "operators"):
             kernels_backward += layers * per_layer / plan.recompute_every
-        waits = max(0.0, kernels_forward * one - forward.total_s)
+        waits = float(pass_s(forward.total_s, kernels_forward * one)) - forward.total_s
         forward.parts_s["host"] = waits + engine.micro_batch_s.value / plan.vpp
         device_s = by_input.total_s + by_weight.total_s
-        waits = max(0.0, kernels_backward * one - device_s)
+        waits = float(pass_s(device_s, kernels_backward * one)) - device_s
         for part in (by_input, by_weight):
             part.parts_s["host"] = waits * (part.total_s / device_s if device_s else 0.5)

@@ -17,7 +17,9 @@ from sim.models.parameters import (
 from sim.plans import TrainingEngineSpec
 from sim.training.adapters import adapter_parameters
 from sim.training.blocks import blocks_of
+from sim.training.encoder import encoder_model, encoder_weights
 from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.spec import EncoderSpec
 from sim.training.vocabulary import padded_vocab
 
 PARAM_BYTES: Final = 2.0
@@ -77,6 +79,27 @@ def layer_parameters(model: ModelSpec, group: LayerGroup, *, tp: int, ep: int) -
     return divided / tp + whole, routed
 
 
+def vocabulary_rows(model: ModelSpec, tp: int, *, first: bool, last: bool) -> float:
+    """Parameters of embedding and LM head on a rank of a stage that is the first, the last, or both."""
+    rows = padded_vocab(model, tp) * model.hidden_size / tp
+    return rows * (float(first) + float(last and not (first and model.tied_embeddings)))
+
+
+def encoder_parameters(spec: EncoderSpec, model: ModelSpec, *, tp: int) -> float:
+    """Parameters of an encoder on one of `tp` ranks: patches, layers and projector."""
+    own = encoder_model(spec)
+    layers = sum(group.count * layer_parameters(own, group, tp=tp, ep=1)[0] for group in own.layers)
+    return layers + encoder_weights(spec, model, tp=tp)
+
+
+def end_parameters(model: ModelSpec, encoder: EncoderSpec | None, *, tp: int, first: bool, last: bool) -> float:
+    """Parameters at the ends beside the vocabulary, on one of `tp` ranks: positions and encoder first, norm last."""
+    before = float(model.learned_positions * model.hidden_size)
+    before += 0.0 if encoder is None else encoder_parameters(encoder, model, tp=tp)
+    final = model.hidden_size * (2 if model.norm_bias else 1)
+    return float(first * before + last * final)
+
+
 def rank_parameters(
     model: ModelSpec, plan: TrainingPlan, stage: int, *, spread_vocabulary: bool = False
 ) -> RankParameters:
@@ -94,19 +117,12 @@ def rank_parameters(
         low += count * (one + routed) if plan.recipe.is_low and not group.kept_16bit else 0.0
     rows = padded_vocab(model, plan.tp) * model.hidden_size / plan.tp
     first, last = stage == 0, stage == plan.stages - 1
-    embedding = rows * (float(first) + float(last and not (first and model.tied_embeddings)))
+    embedding = vocabulary_rows(model, plan.tp, first=first, last=last)
     if spread_vocabulary:
         embedding = rows * (1.0 if model.tied_embeddings else 2.0) / plan.stages
-    positions = model.learned_positions * model.hidden_size if first else 0.0
-    final = model.hidden_size * (2 if model.norm_bias else 1) if last else 0.0
-    return RankParameters(
-        shared + embedding + positions + final,
-        expert,
-        max(largest, embedding),
-        embedding,
-        low,
-        None if plan.adapters is None else adapters,
-    )
+    shared += embedding + end_parameters(model, plan.encoder, tp=plan.tp, first=first, last=last)
+    trained = None if plan.adapters is None else adapters
+    return RankParameters(shared, expert, max(largest, embedding), embedding, low, trained)
 
 
 def update_bytes(engine: TrainingEngineSpec, optimizer: str) -> float:

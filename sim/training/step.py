@@ -17,6 +17,8 @@ from sim.hardware import Cluster, CommGroup
 from sim.models import Elementwise, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.training.costing import PassCost, TrainingCosts
+from sim.training.dp_overlap import gathered_before_s, reduced_behind_s
+from sim.training.folding import PipelineTotals, few_microbatches, folded
 from sim.training.host_optimizer import host_reasons, host_update
 from sim.training.memory import (
     RankMemory,
@@ -29,8 +31,10 @@ from sim.training.memory import (
     state_bytes,
 )
 from sim.training.operators import TrainingOperator
-from sim.training.plan import TrainingPlan, boundary_groups, communication_groups, layers_of_stage
+from sim.training.passgraph import PassGraph, pass_graph
+from sim.training.plan import TrainingPlan, layers_of_stage
 from sim.training.precision import with_wide_ends
+from sim.training.ranks import boundary_groups, communication_groups
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Schedule
 from sim.training.spec import TrainingWorkload
@@ -162,26 +166,54 @@ class TrainingStep:
         return self._stage_model.stages
 
     @cached_property
-    def pipeline(self) -> PipelineTimes:
-        """All passes of the step, replayed."""
-        return self._replayed(self._sends_s())
+    def pipeline(self) -> PipelineTotals:
+        """What all passes of the step take on each pipeline stage."""
+        return self._folded(self._times(self._sends_s()))
 
-    def _replayed(self, send_s: Array | float) -> PipelineTimes:
-        times = StageTimes(
+    @property
+    def _pipeline_s(self) -> float:
+        """Time [s] that the pipeline adds to a step: to the end of the last device, or where none waits for the others
+        between steps, of the device with the longest way from its own first pass to its last."""
+        return self._period_s(self.pipeline)
+
+    def _period_s(self, pipeline: PipelineTotals) -> float:
+        return pipeline.span_s if self.schedule.checks_step_late else pipeline.end_s
+
+    def _idle_s(self) -> Array:
+        """Seconds of that time in which each device neither computes nor sends, shape `(pp,)`."""
+        return self._pipeline_s - self.pipeline.busy_s - self.pipeline.blocked_s
+
+    def replayed(self) -> PipelineTimes:
+        """Every pass of the step."""
+        plan = self.plan
+        return replay(
+            self.schedule,
+            self._times(self._sends_s()),
+            stages=plan.pp,
+            chunks=plan.vpp,
+            microbatches=plan.microbatches,
+            overlap_p2p=plan.overlap_p2p,
+        )
+
+    def _folded(self, times: StageTimes) -> PipelineTotals:
+        plan = self.plan
+        return folded(
+            self.schedule,
+            times,
+            stages=plan.pp,
+            chunks=plan.vpp,
+            microbatches=plan.microbatches,
+            overlap_p2p=plan.overlap_p2p,
+        )
+
+    def _times(self, send_s: Array | float) -> StageTimes:
+        return StageTimes(
             forward_s=np.array([stage.forward.total_s for stage in self.stages]),
             backward_input_s=np.array([stage.backward_input.total_s for stage in self.stages]),
             backward_weight_s=np.array([stage.backward_weight.total_s for stage in self.stages]),
             send_s=send_s,
             shared_hidden_frac=self._shared_hidden_frac(),
             **self._vocabulary_times_s(),
-        )
-        return replay(
-            self.schedule,
-            times,
-            stages=self.plan.pp,
-            chunks=self.plan.vpp,
-            microbatches=self.plan.microbatches,
-            overlap_p2p=self.plan.overlap_p2p,
         )
 
     def _shared_hidden_frac(self) -> float:
@@ -242,33 +274,51 @@ class TrainingStep:
 
         Gradients are reduced in buckets behind the last backward pass, parameters gathered beside the first forward
         pass of the next step; both only if the plan overlaps, and the last bucket never hides. ZeRO-3 does both inside
-        the passes.
+        the passes, ZeRO-2 the first.
         """
         own = self.parameters[device].trained
         reduce_s, gather_s = self._reduction_s(own)
         if not self.plan.overlap_dp:
             return reduce_s + gather_s, 0.0
-        taken = self.engine.comm_units_frac.value
-        held = [self.stages[stage] for stage in self.held[device]]
-        backward_s = sum(stage.backward_input.total_s + stage.backward_weight.total_s for stage in held)
-        forward_s = sum(stage.forward.total_s for stage in held)
-        size = own.total * grad_bytes(self.plan)
-        last = min(1.0, self.engine.bucket_bytes.value / size) if size else 0.0
-        shown = max(taken * reduce_s, last * reduce_s, reduce_s - backward_s)
-        shown += max(taken * gather_s, last * gather_s, gather_s - forward_s)
-        return shown, reduce_s + gather_s - shown
+        forward_s, backward_s, counts = self._layers_of(device)
+        taken, size = self.engine.comm_units_frac.value, own.total / max(1, len(counts))
+        shown = reduced_behind_s(
+            reduce_s,
+            layers_s=backward_s[::-1],
+            layer_bytes=[size * grad_bytes(self.plan)] * len(counts),
+            bucket_bytes=self.engine.bucket_bytes.value,
+            taken=taken,
+        )
+        shown += gathered_before_s(gather_s, layers_s=forward_s, layer_bytes=[size] * len(counts), taken=taken)
+        return min(shown, reduce_s + gather_s), max(0.0, reduce_s + gather_s - shown)
+
+    def _layers_of(self, device: int) -> tuple[list[float], list[float], list[int]]:
+        """Forward and backward time [s], and virtual stage, of each layer of a pipeline stage, as they run forward.
+
+        What a stage has at its ends counts among its layers; a stage without any is one.
+        """
+        forward_s: list[float] = []
+        backward_s: list[float] = []
+        place: list[int] = []
+        for stage in sorted(self.held[device]):
+            own, count = self.stages[stage], max(1, self.plan.layers_per_stage[stage])
+            forward_s += [own.forward.total_s / count] * count
+            backward_s += [(own.backward_input.total_s + own.backward_weight.total_s) / count] * count
+            place += [stage] * count
+        return forward_s, backward_s, place
 
     def _reduction_s(self, own: RankParameters) -> tuple[float, float]:
         """Reduction of all gradients of a rank, and gathering of its parameters [s]."""
         plan, width = self.plan, grad_bytes(self.plan)
         if plan.zero == 3:
             return 0.0, 0.0
-        kind = "all_reduce" if plan.zero == 0 else "reduce_scatter"
-        parts = ((own.shared, "dp"), (own.expert, "expert_dp"))
-        reduce_s = sum(self.costs.collective_s(kind, size * width, group) for size, group in parts)
         if plan.zero == 0:
-            return reduce_s, 0.0
-        return reduce_s, sum(self.costs.collective_s("all_gather", size * PARAM_BYTES, group) for size, group in parts)
+            parts = ((own.shared, "dp"), (own.expert, "expert_dp"))
+            return sum(self.costs.collective_s("all_reduce", size * width, group) for size, group in parts), 0.0
+        gather_s = self._stage_model.gathered_s(own.shared * PARAM_BYTES, own.expert * PARAM_BYTES)
+        if plan.zero == 2:
+            return 0.0, gather_s
+        return self._stage_model.scattered_s(own.shared * width, own.expert * width), gather_s
 
     def _tied_embedding_s(self) -> float:
         """Reduction of the tied embedding's gradients between the first and the last stage [s]."""
@@ -288,7 +338,7 @@ class TrainingStep:
     def _updated(self, device: int) -> float:
         """Parameters whose states a rank of the stage holds."""
         plan, own = self.plan, self.parameters[device].trained
-        copies = plan.dp * plan.cp if plan.zero else 1
+        copies = plan.shards if plan.zero else 1
         expert_copies = copies // plan.ep if plan.zero else 1
         return own.shared / copies + own.expert / expert_copies
 
@@ -314,10 +364,11 @@ class TrainingStep:
     @cached_property
     def _late_s(self) -> float:
         """Time [s] from the end of the last pass until all gradients are reduced."""
-        pipeline = self.pipeline
-        ends = (float(pipeline.finish_s[pipeline.graph.of_device(device)].max()) for device in range(self.plan.pp))
-        synced = max(end + exposed for end, (exposed, _) in zip(ends, self._reductions_s, strict=True))
-        return max(synced - pipeline.end_s, 0.0) + self._tied_embedding_s()
+        pipeline, late = self.pipeline, self.schedule.checks_step_late
+        begins_s = pipeline.device_start_s if late else np.zeros(self.plan.pp)
+        exposed_s = np.array([exposed for exposed, _ in self._reductions_s])
+        synced_s = float((pipeline.device_end_s - begins_s + exposed_s).max())
+        return max(synced_s - self._pipeline_s, 0.0) + self._tied_embedding_s()
 
     @cached_property
     def _update_s(self) -> float:
@@ -327,7 +378,7 @@ class TrainingStep:
     @property
     def step_s(self) -> float:
         """Time between the ends of successive steps [s]."""
-        return self.pipeline.end_s + self._late_s + self._update_s + self.engine.step_s.value
+        return self._pipeline_s + self._late_s + self._update_s + self.engine.step_s.value
 
     @cached_property
     def times(self) -> StepTimes:
@@ -343,8 +394,8 @@ class TrainingStep:
             step_s=self.step_s,
             parts_s=parts,
             hidden_s={"dp_comm": inside + self._reductions_s[critical][1]},
-            bubble_s=float(pipeline.idle_s.mean()),
-            busy_s=float((pipeline.end_s - pipeline.idle_s).mean()),
+            bubble_s=float(self._idle_s().mean()),
+            busy_s=float((pipeline.busy_s + pipeline.blocked_s).mean()),
             hardware_flops=self._hardware_flops(),
         )
 
@@ -369,8 +420,8 @@ class TrainingStep:
         busy_s = sum(parts.values())
         parts = _without(parts, busy_s - float(pipeline.busy_s[device]))
         if self.plan.pp > 1:
-            idle_s = max(0.0, float(pipeline.idle_s[device]))
-            late_s = min(idle_s, max(0.0, pipeline.end_s - self._replayed(0.0).end_s))
+            idle_s = max(0.0, float(self._idle_s()[device]))
+            late_s = min(idle_s, max(0.0, self._pipeline_s - self._period_s(self._folded(self._times(0.0)))))
             parts["pp_comm"] = parts.get("pp_comm", 0.0) + late_s + float(pipeline.blocked_s[device])
             parts["bubble"] = idle_s - late_s
         return parts
@@ -389,8 +440,7 @@ class TrainingStep:
     @cached_property
     def memory(self) -> list[RankMemory]:
         """Memory of a rank of each pipeline stage, at its peak."""
-        kept = np.array([self._kept_bytes(stage) for stage in range(self.plan.stages)])
-        peaks = self.pipeline.peak(kept, kept)
+        peaks = self._graph.peak(self.kept_bytes, self.kept_bytes)
         found = []
         for device in range(self.plan.pp):
             own = self.parameters[device]
@@ -398,6 +448,11 @@ class TrainingStep:
             working, buffers = self._working_bytes(device), buffer_bytes(own, self.plan, self.engine)
             found.append(RankMemory(*states, float(peaks[device]), working, buffers))
         return found
+
+    @cached_property
+    def kept_bytes(self) -> Array:
+        """What a micro-batch keeps of each virtual stage until its backward pass [B], shape `(virtual_stages,)`."""
+        return np.array([self._kept_bytes(stage) for stage in range(self.plan.stages)])
 
     @property
     def peak_memory(self) -> RankMemory:
@@ -413,6 +468,13 @@ class TrainingStep:
             found += host_reasons(self.cluster, parameters=share)
         return found
 
+    @cached_property
+    def _graph(self) -> PassGraph:
+        """Passes of a step with the peaks of this one."""
+        plan = self.plan
+        few = few_microbatches(self.schedule, stages=plan.pp, microbatches=plan.microbatches)
+        return pass_graph(self.schedule, stages=plan.pp, chunks=plan.vpp, microbatches=few)
+
     def _kept_bytes(self, stage: int) -> float:
         plan, shape = self.plan, self.plan.shape(self.workload.sequence_length)
         layers = layers_of_stage(self.model, plan.layers_per_stage, stage)
@@ -427,7 +489,7 @@ class TrainingStep:
             for group, _ in layers_of_stage(self.model, plan.layers_per_stage, stage):
                 everything = layer_activation_bytes(self.model, group, shape)
                 layer = max(layer, everything - kept_layer_bytes(self.model, group, shape, plan))
-        loss = loss_bytes(self.model, shape, logit_bytes=self.engine.logit_bytes.value)
+        loss = loss_bytes(self.model, shape, logit_bytes=self.engine.peak_logit_bytes(plan.compiled))
         if self.spreads_vocabulary:
             return max(layer, loss / plan.pp)
         return max(layer, loss if plan.stages - 1 in self.held[device] else 0.0)

@@ -23,7 +23,8 @@ from sim.training.layer import LayerWork, layer_work
 from sim.training.layout_kinds import layer_kinds
 from sim.training.memory import end_activation_bytes, kept_layer_bytes, layer_activation_bytes, loss_bytes
 from sim.training.operators import TrainingOperator
-from sim.training.plan import TrainingPlan, communication_groups
+from sim.training.plan import TrainingPlan
+from sim.training.ranks import LAYER_GROUPS, layer_groups
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import StageModel, recomputed
 from sim.training.states import layer_parameters
@@ -115,9 +116,10 @@ class UnitTables:
 
     def of(self, table: PlanTable) -> Units:
         """Units of every plan of the table."""
-        c = table.columns
+        c, groups = table.columns, [table.lattices[name] for name in LAYER_GROUPS]
         base_rows, base = classes(
-            *(c.tp, c.cp, c.ep, c.micro_batch, c.sp, c.wide_gradients, c.overlap_tp, c.compiled, c.cp_zigzag, c.clock)
+            *(c.tp, c.cp, c.ep, c.micro_batch, c.sp, c.wide_gradients, c.overlap_tp, c.compiled, c.cp_zigzag, c.clock),
+            *(members.number for members in groups),
         )
         rows, own = classes(base, c.recompute, c.recompute_every)
         sustained, raw_s = sustained_of(self.cluster.device), dict[tuple[object, ...], dict[TrainingOperator, float]]()
@@ -126,14 +128,15 @@ class UnitTables:
         for row in rows.tolist():
             number = int(base[row])
             if number not in bases:
-                plan = self._alone(table.plan(int(base_rows[number])))
-                known = raw_s.setdefault((plan.tp, plan.cp, plan.ep, plan.clock), {})
-                bases[number] = _Base(self, plan, sustained, known)
+                first = int(base_rows[number])
+                plan = table.plan(first)
+                key = (plan.tp, plan.cp, plan.ep, plan.clock, *(int(members.number[first]) for members in groups))
+                bases[number] = _Base(self, plan, sustained, raw_s.setdefault(key, {}))
             found.append(bases[number].unit(table.plan(row)))
         columns = [np.array(values) for values in zip(*found, strict=True)]
         return Units(*columns).take(own)
 
-    def _alone(self, plan: TrainingPlan) -> TrainingPlan:
+    def alone(self, plan: TrainingPlan) -> TrainingPlan:
         """The plan without pipeline and data parallelism, which a layer's own work does not depend on."""
         return replace(plan, dp=plan.ep, pp=1, vpp=1, layers_per_stage=(self.model.n_layers,), zero=0, recompute="none")
 
@@ -144,13 +147,14 @@ class _Base:
     def __init__(
         self, tables: UnitTables, plan: TrainingPlan, sustained: Sustained, raw_s: dict[TrainingOperator, float]
     ) -> None:
-        engine = tables.engine
+        engine, groups = tables.engine, layer_groups(plan, tables.cluster)
+        plan = tables.alone(plan)
         passes = engine.compiled_stream_passes if plan.compiled else engine.stream_passes
         self.tables = tables
         self.kinds = layer_kinds(tables.model)
         self.costs = TrainingCosts(
             tables.cluster.device.at_clock(plan.clock),
-            communication_groups(plan, tables.cluster),
+            groups,
             sustained=sustained,
             stream_passes=passes.value,
             attention_frac=engine.attention_frac.value,
@@ -183,7 +187,7 @@ class _Base:
             sum(part.parts_s.get(_STREAM, 0.0) for part in first),
             sum(part.parts_s.get(_STREAM, 0.0) for part in last),
             sum(part.flops for part in (*first, *last)),
-            loss_bytes(model, shape, logit_bytes=self.tables.engine.logit_bytes.value),
+            loss_bytes(model, shape, logit_bytes=self.tables.engine.peak_logit_bytes(plan.compiled)),
             end_activation_bytes(model, shape, first=True, last=False),
             end_activation_bytes(model, shape, first=False, last=True),
             padded_vocab(model, plan.tp) * model.hidden_size / plan.tp,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from sim.models import Collective, Elementwise, Embedding, Gemm, ModelSpec
+from sim.training.encoder import encoder_work
 from sim.training.layer import LayerWork, linear
 from sim.training.operators import TrainingOperator, WeightGradient
 from sim.training.shape import WorkShape
@@ -27,7 +28,7 @@ def padded_vocab(model: ModelSpec, tp: int) -> int:
 
 
 def embedding_work(model: ModelSpec, shape: WorkShape) -> LayerWork:
-    """Look-up forward, and the sum of gradients per row backward."""
+    """Look-up forward, and the sum of gradients per row backward; an encoder before it, if there is one."""
     width = float(model.hidden_size)
     rows = shape.tokens * width
     forward: list[TrainingOperator] = [
@@ -37,7 +38,11 @@ def embedding_work(model: ModelSpec, shape: WorkShape) -> LayerWork:
     if shape.tp > 1:
         forward.append(_reduce(shape, _BYTES * rows))
     backward = Elementwise(name="embedding_backward", cause="vocabulary", moved_bytes=10.0 * rows)
-    return LayerWork(forward, [backward] if shape.adapters is None else [], [], [])
+    by_input: list[TrainingOperator] = [backward] if shape.adapters is None else []
+    if shape.encoder is None:
+        return LayerWork(forward, by_input, [], [])
+    before = encoder_work(shape.encoder, model, shape)
+    return LayerWork([*before.forward, *forward], [*before.backward_input, *by_input], before.backward_weight, [])
 
 
 def head_work(model: ModelSpec, shape: WorkShape, *, slices: int = 1) -> LayerWork:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, SerializeAsAny
-from scipy.special import ndtr
 
 from sim.core import Spec
 from sim.workloads.lengths import LENGTHS, Marginal, Tokens
@@ -39,4 +38,6 @@ class JointLengths(Spec):
         normal = rng.standard_normal((count, 2))
         pearson = 2 * sin(pi * self.rank_correlation / 6)
         second = pearson * normal[:, 0] + sqrt(1 - pearson**2) * normal[:, 1]
+        from scipy.special import ndtr
+
         return self.input.tokens(ndtr(normal[:, 0])), self.output.tokens(ndtr(second))

@@ -88,7 +88,7 @@ def test_the_recommended_plan_is_as_fast_as_any_and_runs_alone_to_the_same(found
     assert best.metrics["step_time_s"] <= fastest * 1.01
     assert "shortest step" in found.why
     assert run.metrics == best.metrics
-    fields = ("dp", "tp", "pp", "vpp", "cp", "ep", "zero", "recompute", "micro_batch", "schedule", "sp")
+    fields = ("dp", "tp", "pp", "vpp", "cp", "ep", "rank_order", "zero", "recompute", "micro_batch", "schedule", "sp")
     plan = ", ".join(f"{name}: {json.dumps(best.plan[name])}" for name in fields)
     alone = sim.run(scenario(f"plan={{{plan}}}"))
     assert alone.metrics == best.metrics
@@ -128,7 +128,8 @@ def test_tables_and_files_for_people(plansim: Command, tmp_path: Any) -> None:
     assert (tmp_path / "recommended" / "stages.parquet").is_file()
 
 
-def test_workers_change_nothing() -> None:
+def test_workers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULE, "_WORTH_A_PROCESS", 0)
     one, two = search("search.max_simulated=6"), search("search.max_simulated=6", workers=2)
     assert json.dumps(one.to_json()) == json.dumps(two.to_json())
     pd.testing.assert_frame_equal(one.evaluations, two.evaluations)
@@ -147,7 +148,7 @@ def test_where_nothing_fits_it_exits_3_with_reasons_in_numbers(plansim: Command)
 
 
 def test_schedules_and_switches_are_told_apart() -> None:
-    fixed = "tp: 2, pp: 4, cp: 1, micro_batch: 1, zero: 1, recompute: full"
+    fixed = "tp: 2, pp: 4, cp: 1, rank_order: tp-cp-dp-pp, micro_batch: 1, zero: 1, recompute: full"
     space = f"search.space={{{fixed}, schedule: [1f1b, zb_h1, gpipe], overlap_p2p: [true, false]}}"
     result = search(space, "search.algorithm=exhaustive")
     assert result.space["simulated"] == len(result.simulated) == 6

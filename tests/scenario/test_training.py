@@ -55,9 +55,10 @@ def test_tables_for_people_and_files(plansim: Command, tmp_path: Path) -> None:
         assert word in done.out
     assert {path.name for path in tmp_path.iterdir()} == {
         "manifest.json",
+        "report.html",
         "result.json",
         "scenario.yaml",
-        "stages.parquet",
+        *(f"{name}.parquet" for name in ("stages", "stage_memory", "passes", "memory_over_time")),
     }
     again = sim.load(tmp_path / "scenario.yaml")
     assert again.root == sim.load(NAME, overrides=SMALL).root
@@ -103,13 +104,36 @@ def test_bad_input_exits_2_and_names_the_place(override: str, words: list[str], 
     assert all(word in done.err for word in words), done.err
 
 
-def test_compare_says_that_it_serves_only(plansim: Command) -> None:
+def test_compare_gives_the_difference_of_every_metric_of_paired_steps(plansim: Command, tmp_path: Path) -> None:
+    variants = [
+        {"name": "none", "set": {"plan.recompute": "selective", "plan.zero": 3}},
+        {"name": "h200", "set": {"cluster.node": "dgx-h200"}},
+    ]
+    options = [part for text in (*SMALL, f"variants={json.dumps(variants)}") for part in ("--set", text)]
+    done = plansim("compare", NAME, *options, "--json", "--out", tmp_path, "--workers", 1)
+    assert (done.code, done.document["command"]) == (0, "compare")
+    base, (other, h200) = done.document["base"], done.document["variants"]
+    assert base["metrics"] == plansim("run", NAME, *options, "--json").document["metrics"]
+    for path, change in other["difference"].items():
+        assert change["interval"] is None, "a step draws nothing"
+        assert change["value"] == pytest.approx(other["metrics"][path] - base["metrics"][path])
+    assert other["difference"]["hfu_frac"]["relative"] != other["difference"]["mfu_frac"]["relative"]
+    assert h200["difference"]["step_time_s"]["value"] < 0
+    assert {"report.html", "result.json", "base", "variant-1", "variant-2"} <= {
+        each.name for each in tmp_path.iterdir()
+    }
+    shown = plansim("compare", NAME, *options, "--workers", 1).out
+    assert "Exposed TP communication" in shown
+    assert "Exposed CP communication" not in shown, "nothing where there is none"
+
+
+def test_compare_wants_variants(plansim: Command) -> None:
     done = plansim("compare", NAME)
     assert done.code == 2
-    assert "this is a training scenario" in done.err
+    assert "no variants" in done.err
 
 
-@pytest.mark.parametrize("option", ["--trace", "--report", "--check"])
+@pytest.mark.parametrize("option", ["--trace", "--check"])
 def test_options_of_serving_are_refused(option: str, plansim: Command) -> None:
     done = plansim("run", NAME, option)
     assert done.code == 2

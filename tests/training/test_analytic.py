@@ -59,6 +59,8 @@ def test_the_screen_agrees_for_gated_models_with_few_kv_heads() -> None:
     [
         ("mixtral-8x7b", {"tp": 4, "ep": 8}),
         ("mixtral-8x7b", {"tp": 2, "ep": 4, "pp": 4, "vpp": 2}),
+        ("mixtral-8x7b", {"tp": 2, "ep": 4, "zero": 2, "overlap_dp": True}),
+        ("llama-3-8b", {"pp": 4, "zero": 2, "overlap_dp": False}),
         ("mixtral-8x7b", {"ep": 8, "zero": 3, "recompute": "full", "recompute_every": 2}),
         ("deepseek-v2-lite", {"ep": 8, "pp": 4}),
         ("llama-3-8b", {"tp": 2, "pp": 4, "vpp": 3}),

@@ -149,7 +149,7 @@ def test_hybrid_models_train(name: str, plan: dict[str, Any]) -> None:
     assert sum(times.parts_s.values()) == pytest.approx(times.step_s, rel=1e-12)
     assert metrics["mfu_frac"] is not None
     assert metrics["hfu_frac"] is not None
-    assert 0.05 < metrics["mfu_frac"] < metrics["hfu_frac"] < 1.0
+    assert 0.05 < metrics["mfu_frac"] <= metrics["hfu_frac"] < 1.0
     assert metrics["model_tflops_per_gpu"] == pytest.approx(
         128 * training_flops(step.model, sequence=8192, attention="causal") / times.step_s / 64 / 1e12
     )

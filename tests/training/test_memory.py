@@ -56,6 +56,14 @@ def test_every_second_layer_keeps_half_of_each() -> None:
     assert found == pytest.approx((kept() + 2.0 * S * B * H) / 2.0)
 
 
+def test_selected_operators_keep_every_second_product() -> None:
+    """Of a GPT layer: input, attention, queries, values, first product of the block, 2 (1 + 1 + 1 + 1 + 4) s b h; the
+    output of attention and the second product come second."""
+    plan, _ = resolved({"recompute": "operators", "micro_batch": B}, model=GPT, sequence=S)
+    found = kept_layer_bytes(GPT, GPT.layers[0], WorkShape(micro_batch=B, sequence=S), plan)
+    assert found == pytest.approx(2.0 * (1 + 1 + 1 + 1 + 4) * S * B * H)
+
+
 def test_flash_attention_keeps_no_scores() -> None:
     flash = layer_activation_bytes(GPT, GPT.layers[0], WorkShape(micro_batch=B, sequence=S))
     double = layer_activation_bytes(GPT, GPT.layers[0], WorkShape(micro_batch=B, sequence=2 * S))
@@ -69,6 +77,15 @@ def test_states_of_zero(zero: int, expected: float) -> None:
     step = step_of({"zero": zero, "tp": 1}, gpus=8)
     states = step.memory[0].parameters_bytes + step.memory[0].gradients_bytes + step.memory[0].optimizer_bytes
     assert states / step.parameters[0].total == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), [("adam", 12.0), ("adam_8bit", 6.0), ("sgd_momentum", 8.0)])
+def test_states_of_optimizers(optimizer: str, expected: float) -> None:
+    """An fp32 copy, and two moments in fp32, two in 8 bits, or one in fp32; smaller moments also move less."""
+    step, adam = step_of({}, optimizer=optimizer), step_of({})
+    assert step.memory[0].optimizer_bytes / step.parameters[0].total == pytest.approx(expected)
+    moved = step.times.parts_s["optimizer"] / adam.times.parts_s["optimizer"]
+    assert moved == pytest.approx((46.0 - 2.0 * (12.0 - expected)) / 46.0, rel=1e-3)
 
 
 def test_stages_hold_all_parameters_together() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import permutations, product
+from math import factorial
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from sim.hardware import ClusterSpec, load_cluster
 from sim.models import load_model
 from sim.plans import TrainingPlanSpec, TrainingSpace, load_training_engine
-from sim.training import SCHEDULES, TrainingPlan, TrainingPlans, TrainingWorkload, resolve_training
+from sim.plans.training import RANK_DIMENSIONS
+from sim.training import SCHEDULES, PlanTable, TrainingPlan, TrainingPlans, TrainingWorkload, resolve_training
 
 
 def plans_of(space: dict[str, Any], *, model: str = "llama-3-8b", nodes: int = 1, batch: int = 24) -> TrainingPlans:
@@ -44,6 +46,7 @@ def test_listed_values_are_all_tried_and_judged_as_a_run_judges_them() -> None:
     lists: dict[str, list[Any]] = {
         "tp": [1, 2, 3, 8],
         "pp": [1, 2, 4],
+        "rank_order": ["tp-cp-dp-pp"],
         "vpp": [1, 2, 3],
         "micro_batch": [1, 2, 5],
         "zero": [0, 1],
@@ -87,6 +90,30 @@ def test_every_plan_of_the_default_ranges_can_run(model: str, nodes: int, batch:
     assert {plan.ep for plan in seen} == ({1} if model == "llama-3-8b" else {1, 2, 4, 8})
     assert {plan.recompute for plan in seen} == {"none", "selective", "full"}
     assert set(rejected.counts) <= {"multiple"}
+
+
+def test_rank_orders_that_number_the_ranks_alike_count_once() -> None:
+    orders = [[*order] for order in permutations(RANK_DIMENSIONS)]
+    listed, _ = plans_of({"rank_order": orders, "zero": 0, "recompute": "full", "cp": 1}, nodes=2, batch=32).listed()
+    default, _ = plans_of({"zero": 0, "recompute": "full", "cp": 1}, nodes=2, batch=32).listed()
+    assert listed is not None
+    assert default is not None
+
+    def numberings(table: PlanTable) -> dict[tuple[int, ...], int]:
+        """How many orders each layout has; each numbers the ranks in its own way."""
+        seen: dict[tuple[Any, ...], set[tuple[str, ...]]] = {}
+        for row in range(len(table)):
+            plan = table.plan(row)
+            own = tuple(name for name in plan.rank_order if getattr(plan, name) > 1)
+            orders = seen.setdefault((plan.dp, plan.tp, plan.pp, plan.vpp, plan.micro_batch), set())
+            assert own not in orders
+            orders.add(own)
+        return {key: len(orders) for key, orders in seen.items()}
+
+    for key, count in numberings(listed).items():
+        assert count == factorial(sum(degree > 1 for degree in key[:3]))
+    for key, count in numberings(default).items():
+        assert count == (2 if key[0] > 1 and key[2] > 1 else 1)
 
 
 def test_a_listed_schedule_gets_the_chunks_that_it_can_have() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sim.models import load_model
 from sim.training import Sustained, TrainingStep, job_metrics
+from sim.training.flops import recomputed_flops
 from sim.training.step import COMM_CAUSES
 from tests.training.builders import SMALL, gpt, resolved, step_of
 
@@ -38,8 +39,8 @@ def test_parts_sum_to_the_step(plan: dict[str, Any]) -> None:
 def test_no_step_beats_the_peak_of_its_devices(plan: dict[str, Any]) -> None:
     step = step_of(plan)
     metrics = job_metrics(step)
-    assert metrics["hfu_frac"] is not None
-    assert 0.0 < metrics["hfu_frac"] < 1.0
+    peak, _ = step.device.compute_rate("bf16")
+    assert 0.0 < step.times.hardware_flops < step.step_s * peak * step.plan.n_gpus
     assert 0.0 <= metrics["exposed_comm_frac"] < 1.0
     by_dimension = sum(metrics[f"exposed_{cause}_frac"] for cause in COMM_CAUSES)
     assert by_dimension == pytest.approx(metrics["exposed_comm_frac"])
@@ -112,7 +113,7 @@ def test_uneven_stages_are_valid_and_cost_time(layers: tuple[int, ...]) -> None:
         step_of({"pp": 4, "tp": 2, "layers_per_stage": counts}, model=deep).times for counts in ((2, 2, 2, 2), layers)
     )
     assert uneven.step_s > even.step_s
-    assert uneven.busy_s == pytest.approx(even.busy_s, rel=1e-6)
+    assert uneven.busy_s == pytest.approx(even.busy_s, rel=1e-4)  # host waits differ a little
 
 
 def test_a_lighter_last_stage_makes_room_for_a_large_vocabulary() -> None:
@@ -204,3 +205,78 @@ def test_scatter_gather_pays_where_stages_are_on_different_nodes(sp: bool) -> No
     assert shared < whole
     alone = {"tp": 1, "pp": 2}
     assert step_of({**alone, "scatter_gather": True}).step_s == step_of({**alone, "scatter_gather": False}).step_s
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_stage_2_reduces_gradients_in_every_micro_batch(overlap: bool) -> None:
+    """Stage 1 reduces them once a step, stage 2, which keeps a shard of them alone, once a micro-batch."""
+
+    def dp_comm(zero: int, batch: int) -> tuple[float, float]:
+        step = step_of({"zero": zero, "overlap_dp": overlap, "micro_batch": 2}, gpus=16, batch=batch)
+        comm_s = step.times.parts_s["dp_comm"] + step.times.hidden_s["dp_comm"]
+        return comm_s, step.costs.collective_s("reduce_scatter", 4.0 * step.parameters[0].total, "dp")
+
+    for micro_batches in (1, 2, 6):
+        (once_s, reduce_s), (each_s, _) = (dp_comm(zero, 32 * micro_batches) for zero in (1, 2))
+        assert each_s - once_s == pytest.approx((micro_batches - 1) * reduce_s)
+
+
+def test_stage_2_buys_memory_with_time() -> None:
+    steps = [step_of({"zero": zero, "overlap_dp": True}, gpus=16, batch=128) for zero in (1, 2, 3)]
+    times = [step.step_s for step in steps]
+    held = [step.peak_memory.gradients_bytes for step in steps]
+    assert times[0] < times[1] < times[2]
+    assert held[0] > held[1] == held[2]
+
+
+@every_plan
+@pytest.mark.parametrize("attention", ["full", "causal"])
+def test_hardware_flops_are_those_of_the_model_and_of_what_is_computed_again(
+    plan: dict[str, Any], attention: str
+) -> None:
+    metrics = job_metrics(step_of(plan, mfu_attention=attention))
+    if plan.get("recompute", "none") == "none":
+        assert metrics["hfu_frac"] == metrics["mfu_frac"]
+    else:
+        assert metrics["hfu_frac"] > metrics["mfu_frac"]
+
+
+def test_recomputation_counted_is_recomputation_done() -> None:
+    """Where plain attention computes the whole square, what is counted is what the operators add up to."""
+    for plan in ({"recompute": "full"}, {"recompute": "full", "recompute_every": 2}, {"recompute": "selective"}):
+        with_it, without = (step_of({**each, "tp": 4}, attention="plain") for each in (plan, {}))
+        added = with_it.times.hardware_flops - without.times.hardware_flops
+        counted = 32 * recomputed_flops(
+            with_it.model, sequence=1024, kind=with_it.plan.recompute, every=with_it.plan.recompute_every
+        )
+        assert added == pytest.approx(counted, rel=1e-9)
+
+
+def test_late_checked_steps_last_as_long_as_the_slowest_device_alone() -> None:
+    """ZB-H2 without a barrier between steps has no bubble where its passes are equal (Qi et al. 2024, section 2)."""
+    even = gpt(layers=8, hidden=4096, heads=32, vocab=128)
+    step = step_of({"pp": 4, "tp": 2, "micro_batch": 1, "schedule": "zb_h2"}, model=even, batch=64)
+    passes = step.plan.microbatches * max(stage.total_s for stage in step.stages)
+    assert step.schedule.checks_step_late
+    assert passes <= step.pipeline.span_s < 1.05 * passes
+    assert step.times.bubble_s == pytest.approx(
+        float(step.pipeline.idle_s.mean()) - step.pipeline.end_s + step.pipeline.span_s
+    )
+    assert step.times.bubble_s < 0.5 * float(step.pipeline.idle_s.mean())
+
+
+def test_gathers_ahead_hide_and_scatters_that_wait_do_not() -> None:
+    plan, things = resolved({"zero": 3, "overlap_dp": True, "tp": 1}, gpus=16)
+    assert not isinstance(plan, tuple)
+    waits = things["engine"].model_copy(update={"overlap_scatter": False})
+    hidden, waiting, alone = (
+        TrainingStep(
+            things["model"], how, workload=things["workload"], engine=engine, cluster=things["cluster"]
+        ).times.parts_s["dp_comm"]
+        for how, engine in (
+            (plan, things["engine"]),
+            (plan, waits),
+            (replace(plan, overlap_dp=False), things["engine"]),
+        )
+    )
+    assert hidden < waiting < alone

@@ -9,10 +9,22 @@ from sim.training.schedules.base import (
     Orders,
     Pass,
     PassKind,
+    PassTable,
     Route,
     Schedule,
     loop_route,
     v_route,
 )
 
-__all__ = ["SCHEDULES", "SYMBOLS", "Orders", "Pass", "PassKind", "Route", "Schedule", "loop_route", "v_route"]
+__all__ = [
+    "SCHEDULES",
+    "SYMBOLS",
+    "Orders",
+    "Pass",
+    "PassKind",
+    "PassTable",
+    "Route",
+    "Schedule",
+    "loop_route",
+    "v_route",
+]

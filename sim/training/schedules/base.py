@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from sim.core import InputError, Reason, Registry
 
 
@@ -58,6 +61,9 @@ class Pass(NamedTuple):
 Orders: TypeAlias = list[list[Pass]]
 """The passes of each device in the order in which it runs them."""
 
+PassTable: TypeAlias = npt.NDArray[np.int64]
+"""The passes of one device, one a row with the fields of `Pass` as columns."""
+
 Route: TypeAlias = tuple[int, ...]
 """The device of each virtual stage, in model order."""
 
@@ -81,12 +87,15 @@ class Schedule(ABC):
         splits_backward: Whether it runs I and W apart instead of one B.
         model_copies: How many times the pipeline holds the parameters: 2 where it is bidirectional.
         forward_only: No backward passes at all.
+        checks_step_late: Devices go on to the next step without waiting for each other, and take the update back in the
+            rare case that a late check of the gradients' norm fails (Qi et al. 2024, arXiv:2401.10241, section 4).
         synchronous: Whether devices stand still while they exchange what vocabulary passes need.
     """
 
     splits_backward: ClassVar[bool] = False
     model_copies: ClassVar[int] = 1
     forward_only: ClassVar[bool] = False
+    checks_step_late: ClassVar[bool] = False
     synchronous: ClassVar[bool] = False
 
     @property
@@ -113,6 +122,20 @@ class Schedule(ABC):
         Called with layouts for which `reasons` is empty.
         """
 
+    def tables(self, *, stages: int, chunks: int, microbatches: int) -> list[PassTable]:
+        """The orders as arrays, which a schedule of very many passes may make without them."""
+        orders = self.orders(stages=stages, chunks=chunks, microbatches=microbatches)
+        return [np.array(order, dtype=np.int64).reshape(-1, len(Pass._fields)) for order in orders]
+
+    def period(self, *, stages: int) -> int:
+        """After how many micro-batches the order of every device repeats between its warm-up and its end; 0 if never.
+
+        A schedule that says so is replayed with few micro-batches where times repeat as well (`sim.training.folding`).
+        It then begins on each device with forward passes, and takes forward and backward passes in turn from the last
+        of these on.
+        """
+        return 0
+
     def check(self, *, stages: int, chunks: int, microbatches: int) -> None:
         """Nothing where the layout is valid.
 
@@ -127,6 +150,32 @@ class Schedule(ABC):
         reasons = self.reasons(stages=stages, chunks=chunks, microbatches=microbatches)
         if reasons:
             raise InputError("; ".join(reason.message for reason in reasons), path="schedule")
+
+
+def alternating(stage: PassTable, number: PassTable, back_stage: PassTable, *, warmup: int) -> PassTable:
+    """`warmup` forward passes, then forward and backward in turn, then the backward passes left.
+
+    Args:
+        stage: Virtual stage of each forward pass, in turn.
+        number: Micro-batch of each forward pass, and of each backward pass.
+        back_stage: Virtual stage of each backward pass, in turn.
+        warmup: How many forward passes come first; all, if there are fewer.
+    """
+    count = len(number)
+    warmup = min(warmup, count)
+    turn = np.arange(count)
+    table = np.zeros((2 * count, len(Pass._fields)), dtype=np.int64)
+    forward, backward = turn + np.maximum(turn - warmup, 0), turn + np.minimum(turn + 1 + warmup, count)
+    table[forward] = np.column_stack([np.full(count, PassKind.FORWARD), stage, number, np.zeros(count, np.int64)])
+    table[backward] = np.column_stack(
+        [np.full(count, PassKind.BACKWARD), back_stage, number, np.zeros(count, np.int64)]
+    )
+    return table
+
+
+def as_orders(tables: Sequence[PassTable]) -> Orders:
+    """Passes of arrays."""
+    return [[Pass(PassKind(k), s, n, bool(w)) for k, s, n, w in table.tolist()] for table in tables]
 
 
 SCHEDULES: Registry[type[Schedule]] = Registry("schedule", package="sim.training.schedules")

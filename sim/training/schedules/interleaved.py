@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from sim.core import Reason
-from sim.training.schedules.base import SCHEDULES, Orders, Pass, PassKind, Schedule, at_least, multiple_of
+from sim.training.schedules.base import (
+    SCHEDULES,
+    Orders,
+    PassTable,
+    Schedule,
+    alternating,
+    as_orders,
+    at_least,
+    multiple_of,
+)
 
 
 @SCHEDULES.register("interleaved")
@@ -20,19 +31,20 @@ class Interleaved(Schedule):
 
     def orders(self, *, stages: int, chunks: int, microbatches: int) -> Orders:
         """Warm-up of 2(p - 1 - i) + (v - 1)p passes, then forward and backward in turn, then the rest."""
-        turns = forward_turns(stages, chunks, microbatches)
-        orders: Orders = []
-        for device in range(stages):
-            forward = [Pass(PassKind.FORWARD, chunk * stages + device, number) for chunk, number in turns]
-            backward = [
-                Pass(PassKind.BACKWARD, (chunks - 1 - chunk) * stages + device, number) for chunk, number in turns
-            ]
-            warmup = min(len(turns), 2 * (stages - 1 - device) + (chunks - 1) * stages)
-            order = forward[:warmup]
-            for pair in zip(forward[warmup:], backward, strict=False):
-                order += pair
-            orders.append(order + backward[len(turns) - warmup :])
-        return orders
+        return as_orders(self.tables(stages=stages, chunks=chunks, microbatches=microbatches))
+
+    def tables(self, *, stages: int, chunks: int, microbatches: int) -> list[PassTable]:
+        """The same as arrays."""
+        chunk, number = np.array(forward_turns(stages, chunks, microbatches), dtype=np.int64).reshape(-1, 2).T
+        first, last = chunk * stages, (chunks - 1 - chunk) * stages
+        return [
+            alternating(first + device, number, last + device, warmup=2 * (stages - 1 - device) + (chunks - 1) * stages)
+            for device in range(stages)
+        ]
+
+    def period(self, *, stages: int) -> int:
+        """Groups of p micro-batches are alike."""
+        return stages
 
 
 def forward_turns(stages: int, chunks: int, microbatches: int) -> list[tuple[int, int]]:

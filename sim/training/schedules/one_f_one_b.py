@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.training.schedules.base import SCHEDULES, Orders, Pass, PassKind, Schedule
+import numpy as np
+
+from sim.training.schedules.base import SCHEDULES, Orders, PassTable, Schedule, alternating, as_orders
 
 
 @SCHEDULES.register("1f1b")
@@ -14,15 +16,14 @@ class OneForwardOneBackward(Schedule):
 
     def orders(self, *, stages: int, chunks: int, microbatches: int) -> Orders:
         """p - 1 - i forward passes, then forward and backward in turn, then the backward passes left."""
-        return [alternate(device, stages - 1 - device, microbatches) for device in range(stages)]
+        return as_orders(self.tables(stages=stages, chunks=chunks, microbatches=microbatches))
 
+    def tables(self, *, stages: int, chunks: int, microbatches: int) -> list[PassTable]:
+        """The same as arrays."""
+        numbers = np.arange(microbatches)
+        alike = [np.full(microbatches, device) for device in range(stages)]
+        return [alternating(own, numbers, own, warmup=stages - 1 - device) for device, own in enumerate(alike)]
 
-def alternate(stage: int, warmup: int, microbatches: int) -> list[Pass]:
-    """`warmup` forward passes of a stage (or as many as there are), then F and B in turn, then the rest of the B."""
-    warmup = min(warmup, microbatches)
-    order = [Pass(PassKind.FORWARD, stage, number) for number in range(warmup)]
-    for number in range(microbatches):
-        if number + warmup < microbatches:
-            order.append(Pass(PassKind.FORWARD, stage, number + warmup))
-        order.append(Pass(PassKind.BACKWARD, stage, number))
-    return order
+    def period(self, *, stages: int) -> int:
+        """Every micro-batch is like the one before."""
+        return 1

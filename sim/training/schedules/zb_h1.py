@@ -14,6 +14,7 @@ class ZeroBubbleH1(Schedule):
     """The memory of 1F1B (p micro-batches on every device) with a third of its bubble: (p-1)(F + I - W)."""
 
     splits_backward = True
+    checks_step_late = True
 
     def orders(self, *, stages: int, chunks: int, microbatches: int) -> Orders:
         """1F1B from a warm-up of (p - 1 - i) passes, with W i micro-batches late."""

@@ -14,6 +14,7 @@ class ZeroBubbleH2(Schedule):
     """2p - 1 micro-batches on every device, twice that of 1F1B; bubble (p-1)(F + I - 2W): none if all are equal."""
 
     splits_backward = True
+    checks_step_late = True
 
     def orders(self, *, stages: int, chunks: int, microbatches: int) -> Orders:
         """1F1B from a warm-up of 2(p - 1 - i) passes, with W 2i micro-batches late."""

@@ -16,6 +16,7 @@ class ZeroBubbleV(Schedule):
     """Two chunks per device in a V: no bubble if F, I and W are equal, with the memory of 1F1B on every device."""
 
     splits_backward = True
+    checks_step_late = True
 
     def reasons(self, *, stages: int, chunks: int, microbatches: int) -> list[Reason]:
         """Two chunks, on two devices or more."""

@@ -6,6 +6,7 @@ turned into seconds by `flops_definition`, and a row without one is not answered
 
 - `micro_batch` 1, or without pipeline stages the largest divisor of a rank's batch up to 8, except for the runs whose
   published scripts fix it (Megatron-LM, SC'21);
+- as many micro-batches as pipeline stages (TorchTitan's default) where FSDP2 does not say how it splits a local batch;
 - chunks of two layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
 - a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
 - no recomputation where it is not stated; the engine's own format of gradients;
@@ -75,6 +76,10 @@ _SCRIPTS: Final = {
     "GPT 1008B": {"micro_batch": 1},
 }
 """What the published scripts of Megatron-LM's SC'21 runs fix (examples/sc21)."""
+
+_TP_OVERLAPS: Final = ("Megatron-Core README", "NeMo 24.07")
+"""Sources whose text or scripts turn tensor-parallel overlap on: `--tp-comm-overlap` in the README of Megatron-Core
+(which says so of all its runs), `ub_tp_comm_overlap` in the launcher's configurations of NeMo."""
 
 _SHIPPED: Final = {"DeepSeek-V3": "deepseek-v3", "Mixtral-8x7B": "mixtral-8x7b"}
 """Models whose shape a row cannot hold: latent attention, dense first layers, experts."""
@@ -353,9 +358,13 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     scripts = {"vpp": 1, **_SCRIPTS.get(line.text("model"), {})} if "SC21" in line.text("source") else {}
     dp = gpus // (tp * pp * cp)
     micro_batch = line.whole("micro_batch") or scripts.get("micro_batch") or _assumed_micro_batch(line, dp, pp)
+    if "count not stated" in line.text("notes") and "FSDP2" in line.text("sharding_offload"):
+        micro_batch = max(1, _count(line, "global_batch") // dp // pp)
     if line.text("micro_batch") and "." in line.text("micro_batch"):
         raise _UnusableError(f"a micro-batch of {line.text('micro_batch')} sequences is a mean of several")
     plan: _Scenario = {"tp": tp, "pp": pp, "cp": cp, "ep": line.whole("ep") or 1}
+    if cp > 1 and line.text("source").startswith("Llama 3"):
+        plan["cp_kind"] = "all_gather"  # section 3.3.2 of the report
     stated = re.search(r"(\d+) chunks", line.text("vpp"))
     vpp = line.whole("vpp") or (int(stated[1]) if stated else scripts.get("vpp", 1))
     if line.text("vpp").startswith("max"):
@@ -366,16 +375,18 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
         vpp = _assumed_chunks(line, pp, dp * micro_batch)
     plan["vpp"] = vpp if pp > 1 else 1
     plan.update(_recompute(line.text("recompute")))
-    plan.update(_sharding(line.text("sharding_offload")))
+    plan.update(_sharding(line.text("sharding_offload"), pp))
     if pp > 1 and "FSDP2" in line.text("sharding_offload"):
-        plan["zero"] = 2  # with pipeline stages TorchTitan keeps gathered parameters until the step ends
+        # With pipeline stages FSDP2 keeps gathered parameters, and gradients unreduced, until the last micro-batch.
+        plan["zero"] = 1
     plan.update(_schedule(line, plan))
     for step in _ablation_steps(line.text("model")):
         plan.update(_ABLATION[step])
     precision = line.text("precision")
     if "compile" in precision:
         plan["compiled"] = True
-    if "AsyncTP" in precision or "async TP" in line.text("model"):
+    told = "AsyncTP" in precision or "async TP" in line.text("model")
+    if told or (tp > 1 and any(source in line.text("source") for source in _TP_OVERLAPS)):
         plan["overlap_tp"] = True
     return micro_batch, plan
 
@@ -408,11 +419,16 @@ def _recompute(text: str) -> _Scenario:
     return {**found, "sp": True} if text.endswith("+ SP") else found
 
 
-def _sharding(text: str) -> _Scenario:
+def _sharding(text: str, pp: int) -> _Scenario:
+    """What data-parallel ranks share.
+
+    With pipeline stages, what sources call ZeRO-2 is Megatron-LM's distributed optimizer, which reduces whole gradients
+    once a step: DeepSpeed has no stage 2 with a pipeline, whose micro-batches would each need a reduction.
+    """
     if "ZeRO-3" in text or "FULL_SHARD" in text:
         return {"zero": 3}
     if "ZeRO-2" in text or text.startswith("FSDP (shard opt+grads"):
-        return {"zero": 2}
+        return {"zero": 2 if pp == 1 else 1}
     if "ZeRO-1" in text or "distributed optimizer" in text:
         return {"zero": 1}
     return {"zero": 0} if text.startswith("none") else {}

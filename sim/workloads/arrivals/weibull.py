@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import brentq
 
 from sim.core import Array
 from sim.workloads.arrivals.base import ARRIVALS, Renewal
@@ -34,6 +33,8 @@ class Weibull(Renewal):
     @cached_property
     def shape(self) -> float:
         """The shape parameter that gives `cv`."""
+        from scipy.optimize import brentq
+
         return float(brentq(lambda shape: weibull_cv(shape) - self.cv, 0.1, 40.0, xtol=1e-12))
 
     def unit_gaps(self, count: int, rng: np.random.Generator) -> Array:

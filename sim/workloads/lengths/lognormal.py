@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.special import ndtr, ndtri
 
 from sim.core import Array
 from sim.workloads.lengths.base import LENGTHS, Marginal
@@ -38,6 +37,8 @@ class Lognormal(Marginal):
 
     def quantile(self, level: Array) -> Array:
         """Tokens at `level`."""
+        from scipy.special import ndtr, ndtri
+
         low = ndtr(log(self.min / self.median) / self.sigma)
         high = 1.0 if self.max is None else ndtr(log(self.max / self.median) / self.sigma)
         return np.asarray(self.median * np.exp(self.sigma * ndtri(low + level * (high - low))), dtype=np.float64)

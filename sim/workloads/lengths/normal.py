@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.special import ndtr, ndtri
 
 from sim.core import Array
 from sim.workloads.lengths.base import LENGTHS, Marginal
@@ -37,6 +36,8 @@ class Normal(Marginal):
 
     def quantile(self, level: Array) -> Array:
         """Tokens at `level`."""
+        from scipy.special import ndtr, ndtri
+
         low = ndtr((self.min - self.mean) / self.sd)
         high = 1.0 if self.max is None else ndtr((self.max - self.mean) / self.sd)
         return np.asarray(self.mean + self.sd * ndtri(low + level * (high - low)), dtype=np.float64)

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sim.workloads.blocks import PromptBlocks
 from sim.workloads.requests import RequestTable
@@ -23,6 +21,9 @@ OPTIONAL = ("session_id", "parent_id", "priority")
 
 def write_parquet(table: RequestTable, path: Path) -> None:
     """Write `table` to `path`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     frame = table.to_frame()
     columns = {name: frame[name].to_numpy() for name in frame.columns if name != "block_ids"}
     if table.blocks is not None:
@@ -43,6 +44,9 @@ class PlansimParquet(TraceFormat):
     @staticmethod
     def read(file: TraceFile) -> RawTrace:
         """Requests as written by `write_parquet`; rows stand in for lines."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             data = pq.read_table(BytesIO(file.content))
         except (pa.ArrowException, OSError) as error:

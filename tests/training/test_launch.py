@@ -1,0 +1,59 @@
+"""Megatron-LM arguments: each feature of a plan is told to it, or a comment says that it cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sim.training import megatron_command
+from tests.training.builders import gpt, resolved
+
+MODEL = gpt(layers=8, hidden=1024, heads=16)
+ENCODER: dict[str, Any] = {
+    "hidden_size": 512,
+    "layers": [
+        {
+            "count": 2,
+            "attention": {"kind": "gqa", "heads": 8, "kv_heads": 8, "head_dim": 64},
+            "ffn": {"kind": "dense", "intermediate": 2048, "gated": False},
+        }
+    ],
+    "patch_width": 588,
+    "tokens": 64,
+    "items_per_sequence": 1.0,
+}
+
+
+def command(plan: dict[str, Any], **workload: Any) -> str:
+    given = {"model": MODEL, "gpus": 16, "node": "dgx-b200", "engine": "megatron-lm", **workload}
+    found, things = resolved(plan, **given)
+    assert not isinstance(found, tuple), found
+    return megatron_command(found, model=MODEL, workload=things["workload"], cluster=things["cluster"])
+
+
+@pytest.mark.parametrize(
+    ("plan", "workload", "words"),
+    [
+        ({"zero": 1, "dp_replicas": 2}, {}, "--num-distributed-optimizer-instances 2"),
+        ({"cp": 2, "cp_kind": "ulysses"}, {}, "--cp-comm-type a2a"),
+        ({"cp": 2, "cp_kind": "token_ring"}, {}, "# no argument chooses token_ring"),
+        ({"grad_dtype": "bf16"}, {}, "--grad-reduce-in-bf16"),
+        ({}, {"optimizer": "adam_cpu"}, "--optimizer-cpu-offload"),
+        ({}, {"precision": "fp16"}, "--fp16"),
+        ({}, {"precision": "nvfp4"}, "--bf16 --fp4-format e2m1 --fp4-recipe nvfp4"),
+        ({}, {"precision": "fp8_rowwise"}, "# no argument chooses the recipe fp8_rowwise"),
+        (
+            {},
+            {"precision": "mxfp8", "quantisation": {"first_16bit": 1, "last_16bit": 2}},
+            "--first-last-layers-bf16 --num-layers-at-start-in-bf16 1 --num-layers-at-end-in-bf16 2",
+        ),
+        ({}, {"encoder": ENCODER}, "# the encoder on the first stage"),
+        ({}, {"lora": {"rank": 16}}, "# adapters of rank 16"),
+        ({"pp": 2, "schedule": "zb_h1"}, {}, "# no argument chooses the schedule zb_h1"),
+    ],
+)
+def test_each_choice_is_an_argument_or_a_comment(plan: dict[str, Any], workload: dict[str, Any], words: str) -> None:
+    found = command(plan, **workload)
+    assert words in found
+    assert words not in command({})
