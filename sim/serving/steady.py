@@ -45,7 +45,7 @@ class SteadyCurves:
         device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s + self._decode_attention_s()
         self._launch_s = timing.host_call_s * self._stages.prompt_calls()
         added_s, least_s = timing.host(_BATCHES, lanes=len(stages))
-        self._alone_s = timing.host(1.0, lanes=len(stages))
+        self._alone_s = timing.host(1.0)
         self._decode_s = np.maximum(device_s + added_s, least_s)
         self.idle_w, self.busy_w = self._power()
 
