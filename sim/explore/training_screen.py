@@ -45,7 +45,7 @@ def training_objectives(spec: TrainingScenarioSpec, *, priced: bool) -> tuple[Ob
 
 
 def estimated_metrics(table: PlanTable, estimates: Estimates, things: TrainingThings) -> dict[str, Array]:
-    """Metrics of all plans by path, as far as the screen estimates them; see `job_metrics`."""
+    """Metrics of all plans by path, as far as the screen estimates them; see `job_metrics`; without ramps."""
     spec, c = things.spec.workload, table.columns
     step_s, gpus = estimates.step_s, c.dp * c.tp * c.cp * table.pp
     tokens = float(spec.global_batch * spec.sequence_length)

@@ -37,7 +37,7 @@ def job_metrics(step: TrainingStep) -> dict[str, float | int | None]:
         attention=workload.mfu_attention,
     )
     peak_flops, _ = step.device.compute_rate(compute_dtype(plan.recipe.dtype))
-    energy_j = _step_energy_j(step, peak_flops)
+    energy_j = _step_energy_j(step)
     exposed = {f"exposed_{cause}_frac": times.parts_s.get(cause, 0.0) / step_s for cause in COMM_CAUSES}
     found: dict[str, float | int | None] = {
         "step_time_s": step_s,
@@ -70,14 +70,13 @@ def goodput_frac(step: TrainingStep) -> float:
 
 def _job(step: TrainingStep, tokens_per_step: float, step_energy_j: float) -> Mapping[str, float | None]:
     """Cost of a token, and time, money and energy of all tokens where the job says how many."""
-    goodput, workload = goodput_frac(step), step.workload
+    goodput = goodput_frac(step)
     per_hour = step.cluster.usd_per_device_hour
     usd_per_hour = None if per_hour is None else per_hour * step.plan.n_gpus
     tokens_per_s = tokens_per_step / step.times.step_s * goodput
     cost = None if usd_per_hour is None else usd_per_hour / _HOUR_S / tokens_per_s * 1e6
-    total_s = None if workload.tokens is None else workload.tokens / tokens_per_s
+    total_s, total_j = _whole_job(step, step_energy_j)
     total_usd = None if total_s is None or usd_per_hour is None else total_s / _HOUR_S * usd_per_hour
-    total_j = None if workload.tokens is None else workload.tokens / tokens_per_step * step_energy_j
     return {
         "goodput_frac": goodput,
         "cost_usd_per_million_tokens": cost,
@@ -88,9 +87,25 @@ def _job(step: TrainingStep, tokens_per_step: float, step_energy_j: float) -> Ma
     }
 
 
-def _step_energy_j(step: TrainingStep, peak_flops: float) -> float:
+def _whole_job(step: TrainingStep, step_energy_j: float) -> tuple[float | None, float | None]:
+    """Time [s] and energy [J] of all tokens, a ramp and checkpoints included; None where they are not given."""
+    workload, total_s, total_j = step.workload, 0.0, 0.0
+    if workload.tokens is None:
+        return None, None
+    checkpoint = workload.checkpoint
+    standing_s = 0.0 if checkpoint is None else checkpoint.time / checkpoint.every_steps
+    for batch, steps in workload.parts(workload.tokens / workload.sequence_length):
+        if steps > 0.0:
+            one = step.at_batch(batch)
+            total_s += steps * (one.times.step_s + standing_s)
+            total_j += steps * (step_energy_j if one is step else _step_energy_j(one))
+    return total_s, total_j
+
+
+def _step_energy_j(step: TrainingStep) -> float:
     """Energy of all GPUs over a step [J]: power at the mean use of arithmetic and of memory."""
     times, gpus = step.times, step.plan.n_gpus
+    peak_flops, _ = step.device.compute_rate(compute_dtype(step.plan.recipe.dtype))
     compute = min(1.0, times.hardware_flops / times.step_s / gpus / peak_flops)
     memory = min(1.0, sum(times.parts_s.get(cause, 0.0) for cause in _STREAM_CAUSES) / times.step_s)
     watts = power_w(step.device, compute_frac=np.asarray(compute), memory_frac=np.asarray(memory))

@@ -48,6 +48,8 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
     if plan.sp:
         yield "--sequence-parallel"
     yield f"--micro-batch-size {plan.micro_batch} --global-batch-size {workload.global_batch}"
+    if (ramp := workload.batch_ramp) is not None:
+        yield f"--rampup-batch-size {ramp.start} {ramp.increment} {ramp.samples}"
     yield f"--seq-length {workload.sequence_length}"
     yield from _memory_arguments(plan)
     yield from _overlap_arguments(plan)

@@ -237,24 +237,29 @@ def _degree_reasons(
             {**numbers, "dp": dp},
         )
         return
-    batch, micro = workload.global_batch, spec.micro_batch or 1
-    if batch % (dp * micro):
-        unit = dp * micro
-        near = " or ".join(
-            str(value) for value in sorted({max(unit, batch // unit * unit), (batch // unit + 1) * unit})
-        )
-        yield Reason(
-            "batch",
-            f"global batch {batch} does not divide by dp {dp} x micro_batch {micro} = {unit}; the nearest that do are "
-            f"{near}",
-            {"global_batch": batch, "dp": dp, "micro_batch": micro},
-        )
+    unit = dp * (spec.micro_batch or 1)
+    for batch in workload.batches:
+        if batch % unit:
+            yield _batch_reason(batch, dp, spec.micro_batch or 1, whole=batch == workload.global_batch)
+            break
     if spec.layers_per_stage is not None and sum(spec.layers_per_stage) != model.n_layers:
         yield Reason(
             "layers",
             f"layers_per_stage adds up to {sum(spec.layers_per_stage)}, the model has {model.n_layers} layers",
             {"given": sum(spec.layers_per_stage), "layers": model.n_layers},
         )
+
+
+def _batch_reason(batch: int, dp: int, micro: int, *, whole: bool) -> Reason:
+    """Why a batch cannot be dealt to data-parallel ranks, with the nearest that can."""
+    unit = dp * micro
+    near = " or ".join(str(value) for value in sorted({max(unit, batch // unit * unit), (batch // unit + 1) * unit}))
+    which = "global batch" if whole else "batch_ramp's batch"
+    return Reason(
+        "batch",
+        f"{which} {batch} does not divide by dp {dp} x micro_batch {micro} = {unit}; the nearest that do are {near}",
+        {"global_batch": batch, "dp": dp, "micro_batch": micro},
+    )
 
 
 def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload) -> Iterator[Reason]:

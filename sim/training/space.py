@@ -215,17 +215,21 @@ class TrainingPlans:
     def _pipeline_reasons(self, row: _Row) -> Sequence[Reason]:
         """Why batch, layers or schedule do not go with the pipeline."""
         pp, vpp, layers = row.layout
-        whole = row.microbatches * row.micro_batch * row.degrees.dp == self.workload.global_batch
+        unit = row.micro_batch * row.degrees.dp
+        whole = not any(batch % unit for batch in self.workload.batches)
         if not whole or 0 in layers[1:-1] or (vpp > 1 and pp == 1):
             given = {**row.degrees._asdict(), "vpp": vpp, "micro_batch": row.micro_batch, "schedule": row.schedule}
             found = self._resolve(TrainingPlanSpec.model_construct(**given))
             assert isinstance(found, tuple)
             return found
-        key = (row.schedule, pp, vpp, row.microbatches)
-        if key not in self._schedule_reasons:
-            schedule = SCHEDULES.get(row.schedule)()
-            self._schedule_reasons[key] = schedule.reasons(stages=pp, chunks=vpp, microbatches=row.microbatches)
-        return self._schedule_reasons[key]
+        for batch in self.workload.batches:
+            key = (row.schedule, pp, vpp, batch // unit)
+            if key not in self._schedule_reasons:
+                schedule = SCHEDULES.get(row.schedule)()
+                self._schedule_reasons[key] = schedule.reasons(stages=pp, chunks=vpp, microbatches=batch // unit)
+            if self._schedule_reasons[key]:
+                return self._schedule_reasons[key]
+        return []
 
     # ---- what is left ----
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sim.core import Spec, TimeS
 from sim.models import LayerGroup
@@ -23,6 +24,20 @@ class CheckpointSpec(Spec):
 
     every_steps: int = Field(ge=1)
     time: TimeS
+
+
+class BatchRampSpec(Spec):
+    """A batch that grows to the job's own in equal parts of its samples (Megatron-LM's `--rampup-batch-size`).
+
+    Attributes:
+        start: Sequences of the first steps.
+        increment: Sequences that each part has more than the one before.
+        samples: Sequences until the whole batch is reached.
+    """
+
+    start: int = Field(ge=1)
+    increment: int = Field(ge=1)
+    samples: int = Field(ge=1)
 
 
 class QuantisationSpec(Spec):
@@ -98,6 +113,8 @@ class TrainingWorkload(Spec):
         attention: `flash` keeps no score matrix in memory, `plain` does; absent, the engine's.
         dropout: Whether residuals and attention scores have dropout; absent, the engine's.
         mfu_attention: Whether model FLOPs count the whole score matrix or the causal half.
+        batch_ramp: Smaller batches at the beginning; absent, all steps have `global_batch`. They count for time, cost
+            and energy of the job; all else is of a step of the whole batch.
         checkpoint: Checkpoints; absent, none are counted.
     """
 
@@ -113,4 +130,33 @@ class TrainingWorkload(Spec):
     attention: Literal["flash", "plain"] | None = None
     dropout: bool | None = None
     mfu_attention: Literal["full", "causal"] = "full"
+    batch_ramp: BatchRampSpec | None = None
     checkpoint: CheckpointSpec | None = None
+
+    @model_validator(mode="after")
+    def _ramp_reaches_the_batch(self) -> TrainingWorkload:
+        ramp = self.batch_ramp
+        if ramp is not None and (ramp.start >= self.global_batch or (self.global_batch - ramp.start) % ramp.increment):
+            near = max(1, self.global_batch - ramp.increment)
+            raise ValueError(
+                f"`batch_ramp` from {ramp.start} in steps of {ramp.increment} never reaches global_batch "
+                f"{self.global_batch}; start at {near}, for example"
+            )
+        return self
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Sequences of a step: of each part of the ramp, and last of the whole batch."""
+        ramp = self.batch_ramp
+        parts = () if ramp is None else tuple(range(ramp.start, self.global_batch, ramp.increment))
+        return (*parts, self.global_batch)
+
+    def parts(self, samples: float) -> Iterator[tuple[int, float]]:
+        """Batch and steps of each part of a job of so many sequences."""
+        *ramp, whole = self.batches
+        for batch in ramp:
+            assert self.batch_ramp is not None
+            own = min(samples, self.batch_ramp.samples / len(ramp))
+            samples -= own
+            yield batch, own / batch
+        yield whole, samples / whole

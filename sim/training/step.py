@@ -7,7 +7,7 @@ event is spent on it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -143,9 +143,29 @@ class TrainingStep:
         return self.schedule.barriers > 0
 
     def schedule_reasons(self) -> list[Reason]:
-        """Why the schedule cannot run this layout."""
+        """Why the schedule cannot run this layout, or that of a smaller batch on the way to it."""
         plan = self.plan
-        return self.schedule.reasons(stages=plan.pp, chunks=plan.vpp, microbatches=plan.microbatches)
+        for batch in self.workload.batches:
+            count = batch // (plan.dp * plan.micro_batch)
+            reasons = self.schedule.reasons(stages=plan.pp, chunks=plan.vpp, microbatches=count)
+            if reasons:
+                return reasons
+        return []
+
+    def at_batch(self, batch: int) -> TrainingStep:
+        """The step with so many sequences."""
+        plan = self.plan
+        if batch == self.workload.global_batch:
+            return self
+        return TrainingStep(
+            self.model,
+            replace(plan, microbatches=batch // (plan.dp * plan.micro_batch)),
+            workload=self.workload.model_copy(update={"global_batch": batch, "batch_ramp": None}),
+            engine=self.engine,
+            cluster=self.cluster,
+            sustained=self.costs.sustained,
+            raw_s=self.costs.raw_s,
+        )
 
     # ---- the pipeline ----
 

@@ -104,7 +104,10 @@ def test_bad_input_exits_2_and_names_the_place(override: str, words: list[str], 
     assert all(word in done.err for word in words), done.err
 
 
-def test_compare_gives_the_difference_of_every_metric_of_paired_steps(plansim: Command, tmp_path: Path) -> None:
+def test_compare_gives_the_difference_of_every_metric_of_paired_steps(
+    plansim: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # names of metrics do not wrap
     variants = [
         {"name": "none", "set": {"plan.recompute": "selective", "plan.zero": 3}},
         {"name": "h200", "set": {"cluster.node": "dgx-h200"}},

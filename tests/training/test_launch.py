@@ -49,6 +49,7 @@ def command(plan: dict[str, Any], **workload: Any) -> str:
             "--first-last-layers-bf16 --num-layers-at-start-in-bf16 1 --num-layers-at-end-in-bf16 2",
         ),
         ({}, {"encoder": ENCODER}, "# the encoder on the first stage"),
+        ({}, {"batch_ramp": {"start": 16, "increment": 16, "samples": 64}}, "--rampup-batch-size 16 16 64"),
         ({}, {"lora": {"rank": 16}}, "# adapters of rank 16"),
         ({"pp": 2, "schedule": "zb_h1"}, {}, "# no argument chooses the schedule zb_h1"),
     ],

@@ -280,3 +280,30 @@ def test_gathers_ahead_hide_and_scatters_that_wait_do_not() -> None:
         )
     )
     assert hidden < waiting < alone
+
+
+def test_a_batch_ramp_adds_the_steps_of_smaller_batches_to_the_job() -> None:
+    """Two parts of 1,024 sequences at batches of 32 and 64, the rest at 96; each step as that batch alone takes."""
+    given = {"gpus": 8, "sequence": 1024, "tokens": 8192 * 1024.0}
+    plan = {"tp": 4, "pp": 2}
+    ramp = {"start": 32, "increment": 32, "samples": 2048}
+    job = job_metrics(step_of(plan, batch=96, batch_ramp=ramp, checkpoint={"every_steps": 10, "time": "2 s"}, **given))
+    alone = {batch: job_metrics(step_of(plan, batch=batch, **given)) for batch in (32, 64, 96)}
+    steps = {32: 1024 / 32, 64: 1024 / 64, 96: 6144 / 96}
+    seconds = sum(count * (alone[batch]["step_time_s"] + 0.2) for batch, count in steps.items())
+    energy = sum(count * alone[batch]["energy_j"] for batch, count in steps.items())
+    assert job["training_time_s"] == pytest.approx(seconds)
+    assert job["training_energy_j"] == pytest.approx(energy)
+    assert job["step_time_s"] == alone[96]["step_time_s"]
+    short = job_metrics(step_of(plan, batch=96, batch_ramp=ramp, **{**given, "tokens": 512 * 1024.0}))
+    assert short["training_time_s"] == pytest.approx(512 / 32 * alone[32]["step_time_s"])
+
+
+def test_a_ramp_whose_batches_cannot_be_dealt_out_is_refused() -> None:
+    found, _ = resolved({"micro_batch": 4}, batch=96, batch_ramp={"start": 16, "increment": 16, "samples": 100})
+    assert isinstance(found, tuple)
+    assert "batch_ramp's batch 16 does not divide by dp 8 x micro_batch 4 = 32" in found[0].message
+    step = step_of({"tp": 4, "pp": 2, "vpp": 2}, batch=8, batch_ramp={"start": 1, "increment": 1, "samples": 10})
+    assert step.schedule_reasons(), "one micro-batch for two stages"
+    with pytest.raises(ValueError, match="never reaches global_batch 96; start at 76"):
+        resolved({}, batch=96, batch_ramp={"start": 32, "increment": 20, "samples": 10})
