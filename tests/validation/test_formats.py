@@ -113,8 +113,6 @@ def test_undated_runs_of_models_that_only_one_benchmark_measured_are_that_benchm
         ({"precision": "bf16"}, {"kv_dtype": "bf16", "queue_interval": 10, "max_num_batched_tokens": 32768}),
         ({"system": "h200_sxm"}, {"kv_dtype": "fp8", "max_num_batched_tokens": 16384, "kv_memory_frac": 0.8}),
         ({"concurrency": "16", "batch_size": "16"}, {"queue_interval": 30}),
-        ({}, {"speculation": {"draft_tokens": 3, "acceptance": [0.85, 0.63, 0.63]}}),
-        ({"moe_tp_size": "1", "moe_ep_size": "4"}, {"speculation": None}),
     ],
 )
 def test_runs_have_the_options_of_their_launch_script(

@@ -29,11 +29,7 @@ _MTP_VERSION: Final = "1.2.0rc6.post3"
 _ACCEPTANCE: Final = (0.85, 0.63, 0.63)
 """Acceptance of DeepSeek's module, not fitted: the first draft as DeepSeek-V3's report has it (arXiv 2412.19437, 5.4.3:
 85 to 90 %), later ones so that seven drafts give the 3.2 tokens a step measured with that module on MT-bench, HumanEval
-and GSM8K (nebius/MTP-DeepSeek-V3-0324, model card, original module). Taken for that of Qwen3.5 as well (assumed)."""
-
-_UNDRAFTED: Final = 64
-"""Most requests in flight of the runs of DeepSeek in FP8 under SGLang on B200 without drafts (`nvidia-master.yaml`,
-`dsr1-fp8-b200-sglang`): rows of more are those with them. Below, rows do not tell, and none is assumed."""
+and GSM8K (nebius/MTP-DeepSeek-V3-0324, model card, original module)."""
 
 _RANKS_RECORDED: Final = "2025-11-15"
 """First day on which the DeepSeek scripts of TensorRT-LLM were told how attention and experts are divided, which rows
@@ -73,7 +69,7 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     if engine == "vllm":
         return _vllm(line)
     if engine == "sglang" and model in (*DEEPSEEK, QWEN_HYBRID):
-        return _sglang(line, plan)
+        return _sglang(line)
     if engine == "trtllm" and model in DEEPSEEK:
         return _trtllm_deepseek(line, plan)
     if engine == "trtllm" and model == GPT_OSS:
@@ -98,34 +94,23 @@ def _vllm(line: Line) -> dict[str, Any]:
     return {}
 
 
-def _sglang(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
-    """`dsr1_fp8_b200` and `qwen3.5_fp8_b200` with their `_mtp`, `dsr1_fp4_b200`, `qwen3.5_bf16_b200` and others."""
+def _sglang(line: Line) -> dict[str, Any]:
+    """`dsr1_fp8_b200`, `dsr1_fp4_b200`, `dsr1_fp8_h200`, `qwen3.5_{bf16,fp8,fp4}_b200` and `qwen3.5_fp8_h200`.
+
+    The scripts with multi-token prediction of the FP8 runs on B200 ran on the same versions as those without. Which rows
+    are theirs could be told from ranks and users at most, so none is taken for one.
+    """
     deepseek, precision = line.text("arch") in DEEPSEEK, line.text("precision")
     if line.text("system") != "b200_sxm":
         own = {"max_num_batched_tokens": 32768, "kv_memory_frac": 0.82}
         return own if deepseek else {"kv_dtype": "fp8", "max_num_batched_tokens": 16384, "kv_memory_frac": 0.8}
-    drafts = _sglang_drafts(line, plan)
     few = (line.whole("concurrency") or 0) < _MANY_IN_FLIGHT and (deepseek or precision != "fp4")
     return {
         "kv_dtype": "bf16" if precision == "bf16" else "fp8",
-        "max_num_batched_tokens": 16384 if deepseek and (drafts or precision == "fp4") else 32768,
+        "max_num_batched_tokens": 16384 if deepseek and precision == "fp4" else 32768,
         "kv_memory_frac": 0.85 if precision == "fp4" else 0.82,
         "queue_interval": 10 if few else 30,
-        **({"speculation": {"draft_tokens": drafts, "acceptance": list(_ACCEPTANCE[:drafts])}} if drafts else {}),
     }
-
-
-def _sglang_drafts(line: Line, plan: dict[str, Any]) -> int:
-    """Drafts of the FP8 runs on B200 that can only be those of `dsr1_fp8_b200_mtp` and `qwen3.5_fp8_b200_mtp`.
-
-    DeepSeek has more requests in flight than without drafts; Qwen3.5 has four ranks that share every expert, where the
-    runs without drafts divide the experts of four ranks (`perf-changelog.yaml`, pull requests 626, 804 and 898).
-    """
-    if line.text("precision") != "fp8":
-        return 0
-    if line.text("arch") in DEEPSEEK:
-        return 2 if (line.whole("concurrency") or 0) > _UNDRAFTED else 0
-    return 3 if (plan["tp"], plan["ep"]) == (4, 1) else 0
 
 
 def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
