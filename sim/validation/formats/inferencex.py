@@ -97,8 +97,8 @@ def _vllm(line: Line) -> dict[str, Any]:
 def _sglang(line: Line) -> dict[str, Any]:
     """`dsr1_fp8_b200`, `dsr1_fp4_b200`, `dsr1_fp8_h200`, `qwen3.5_{bf16,fp8,fp4}_b200` and `qwen3.5_fp8_h200`.
 
-    The scripts with multi-token prediction of the FP8 runs on B200 ran on the same versions as those without. Which rows
-    are theirs could be told from ranks and users at most, so none is taken for one.
+    The scripts with multi-token prediction of the FP8 runs on B200 ran on the same versions as those without. Which
+    rows are theirs could be told from ranks and users at most, so none is taken for one.
     """
     deepseek, precision = line.text("arch") in DEEPSEEK, line.text("precision")
     if line.text("system") != "b200_sxm":
