@@ -23,6 +23,9 @@ maximises and a leading `-` minimises instead.
 
 - A request *arrives* when the client sends it. The engine receives it when the front end is done with it: a time that
   all requests spend side by side, and work that it does for one after the other (see the engine profile).
+- Tokens are the client's when the front end has sent them. Where the engine profile says how long it takes to send one
+  (`stream_token_s`), an engine may run ahead of it: first tokens and the ends of requests then come later than the
+  iterations that made them. Percentiles of the ITL and what replicas record are times of iterations.
 - The first output token ends the prompt's processing; the others follow one by one. A request with n output tokens
   has n - 1 gaps.
 - E2E = TTFT + the sum of its gaps, and TPOT = (E2E - TTFT) / (n - 1) is their mean. Over many requests the mean ITL

@@ -23,7 +23,7 @@ class ServingWorkload(Spec):
     Attributes:
         kind: `serving`.
         traffic: Name of a traffic spec, or one written inline.
-        trace: A recorded trace; instead of `traffic`, `rate` and `requests`, which it says itself.
+        trace: A recorded trace; it takes the place of `traffic`, `rate` and `requests`.
         rate: Arrival rate of an open loop; absent, the traffic's own.
         requests: How many requests; absent, 2000 in an open loop and 10 times the concurrency in a closed one.
         concurrency: Requests in flight of a closed loop.
@@ -44,10 +44,6 @@ class ServingWorkload(Spec):
     def _one_source(self) -> ServingWorkload:
         if self.traffic is None and self.trace is None:
             raise ValueError("give `traffic` (a name, see `plansim list traffic`) or `trace: {path: ...}`")
-        if self.trace is not None:
-            for name, instead in (("rate", "trace: {rate_scale: ...}"), ("requests", "trace: {limit: ...}")):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"`{name}` says nothing beside a `trace`, which has its own; use `{instead}`")
         if self.concurrency is not None and self.rate is not None:
             raise ValueError("`concurrency` (closed loop) and `rate` (open loop) exclude each other")
         if self.duration is not None and self.duration <= self.warmup:

@@ -175,7 +175,7 @@ class CompiledCost:
         self._grids: dict[int, tuple[Array, Array]] = {}
         self._codes: dict[_Share[int], int] = {}
         self._decode_base: dict[int, tuple[float, int]] = {}
-        self._hosts: dict[int, tuple[float, float]] = {}
+        self._hosts: dict[tuple[int, bool], tuple[float, float]] = {}
         self._prefill = [self._prefill_table(cls) for cls in classes]
 
     @property
@@ -287,14 +287,14 @@ class CompiledCost:
 
     def host(self, requests: int, prompts: int = 0) -> tuple[float, float]:
         """Host time [s] that is added, and the least time of a cycle: one scheduler serves all lanes of a rank."""
-        known = self._hosts.get(requests)
+        known = self._hosts.get((requests, prompts > 0))
         if known is None:
             lanes = self._lanes(requests)
             rows = -(-requests // (lanes * self._dp))
-            known = self._hosts[requests] = self._timing.host(float(rows), lanes=lanes)
-        if not prompts or not self._timing.host_call_s:
-            return known
-        return known[0], sum(known) + self._timing.host_call_s * self._prompt_calls
+            calls = self._prompt_calls if prompts and self._timing.host_call_s else 0.0
+            known = self._timing.host(float(rows), lanes=lanes, calls=calls)
+            self._hosts[requests, prompts > 0] = known
+        return known
 
     @cached_property
     def _prompt_calls(self) -> float:

@@ -65,14 +65,17 @@ class EngineTiming:
     step_gap_s: float = 0.0
     host_call_s: float = 0.0
 
-    def host(self, rows: Value, *, lanes: int = 1) -> tuple[Value, Value]:
+    def host(self, rows: Value, *, lanes: int = 1, calls: float = 0.0) -> tuple[Value, Value]:
         """Time that the host adds to a cycle, and the least that it lets a cycle take [s].
 
-        One scheduler serves the `lanes` of a rank in turn, each with `rows` sequences.
+        One scheduler serves the `lanes` of a rank in turn, each with `rows` sequences. `calls` are those that launch a
+        cycle without CUDA graphs: the device works while they are made, but is not done before them.
         """
         host_s = lanes * (self.host_step_s + self.host_per_sequence_s * rows)
-        none_s = 0.0 * host_s
-        return (none_s + lanes * self.step_gap_s, host_s) if self.overlapped else (host_s, none_s)
+        least_s = host_s + self.host_call_s * calls
+        if self.overlapped:
+            return 0.0 * host_s + lanes * self.step_gap_s, least_s
+        return host_s, least_s
 
 
 class Stages:

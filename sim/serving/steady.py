@@ -43,9 +43,10 @@ class SteadyCurves:
         rows_s = self._sum("row", _BATCHES)
         self._row_s = rows_s
         device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s + self._decode_attention_s()
-        self._launch_s = timing.host_call_s * self._stages.prompt_calls()
+        calls = self._stages.prompt_calls()
+        self._launch_s = timing.host_call_s * calls
         added_s, least_s = timing.host(_BATCHES, lanes=len(stages))
-        self._alone_s = timing.host(1.0)
+        self._alone_s = timing.host(1.0, calls=calls)
         self._decode_s = np.maximum(device_s + added_s, least_s)
         self.idle_w, self.busy_w = self._power()
 
@@ -70,8 +71,8 @@ class SteadyCurves:
         one = np.interp(chunk, _TOKENS, self._token_s - self._joint_s) + np.interp(even, _TOKENS, self._joint_s)
         added_s, least_s = self._alone_s
         chunks = tokens / chunk
-        one = one + self._prompt_attention_s(tokens) / chunks + added_s
-        return np.asarray(chunks * np.maximum(one, added_s + least_s + self._launch_s) + self._row_s[0])
+        one = one + (self._prompt_attention_s(tokens) + self._row_s[0]) / chunks + added_s
+        return np.asarray(chunks * np.maximum(one, least_s))
 
     def _sum(self, what: str, grid: Array) -> Array:
         total = np.zeros_like(grid)

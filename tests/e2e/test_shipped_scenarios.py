@@ -8,6 +8,7 @@ import pytest
 
 import sim
 from sim.core import data_names
+from sim.plans import load_engine
 from tests.conftest import Command
 
 FEW = "workload.requests=60"
@@ -89,7 +90,8 @@ def test_run_gives_the_document_of_the_contract(name: str, plansim: Command) -> 
     breakdown = document["breakdown"]
     assert sum(breakdown["parts"].values()) == pytest.approx(breakdown["explains_s"], rel=1e-9)
     assert min(breakdown["parts"].values()) >= 0
-    assert "vllm serve" in document["launch"]
+    server = {"vllm": "vllm serve", "trtllm": "trtllm-serve", "sglang": "sglang.launch_server"}
+    assert server[load_engine(sim.load(name).spec.engine).family] in document["launch"]
     found = sim.run(sim.load(name, overrides=[FEW]), seed=3)
     assert plain(found.to_json()) == document, "from Python come the same numbers"
 

@@ -112,9 +112,7 @@ def test_paths_start_from_the_file_and_in_overrides_from_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    scenario = load(
-        write(tmp_path), overrides=["workload.rate=null", "workload.requests=null", "workload.trace.path=t.csv"]
-    )
+    scenario = load(write(tmp_path), overrides=["workload.trace.path=t.csv"])
     assert scenario.spec.workload.trace is not None
     assert scenario.spec.workload.trace.path == str(tmp_path / "t.csv")
 

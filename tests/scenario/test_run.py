@@ -193,12 +193,12 @@ def test_throughput_of_a_closed_loop_is_that_of_the_formula() -> None:
     assert metrics["output_tokens_per_s"] == pytest.approx(formula, rel=0.01)
 
 
-def test_a_trace_replaces_traffic(tmp_path: Path) -> None:
+def test_a_trace_replaces_traffic_rate_and_number(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     rows = [{"plansim": "requests", "version": 1, "name": "mine"}]
     rows += [{"arrival_s": float(i), "input_tokens": 50 + i, "output_tokens": 5} for i in range(3)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    result = run(small_scenario({"workload": {"trace": {"path": str(path)}}}))
+    result = run(small_scenario({"workload.trace": {"path": str(path)}}))
     assert result.requests["input_tokens"].tolist() == [50, 51, 52]
     assert result.requests["arrival_s"].tolist() == [0.0, 1.0, 2.0]
     assert result.provenance["trace_report"]["rows_kept"] == 3
@@ -465,15 +465,6 @@ def test_goodput_needs_an_slo_and_an_open_loop() -> None:
         runner = plan_runner(small_scenario(values))
         with pytest.raises(InputError):
             runner.goodput(resolved_plan(runner))
-
-
-@pytest.mark.parametrize(("name", "instead"), [("rate", "rate_scale"), ("requests", "limit")])
-def test_a_trace_has_its_own_rate_and_requests(name: str, instead: str) -> None:
-    """They would be ignored: the message says what does the same to a trace."""
-    other = {"rate": "requests", "requests": "rate"}[name]
-    values = {"workload.traffic": None, f"workload.{other}": None, "workload.trace": {"path": "t.csv"}}
-    with pytest.raises(InputError, match=f"`{name}` says nothing beside a `trace`.*{instead}"):
-        small_scenario(values)
 
 
 def test_both_kinds_of_engines_show_their_memory() -> None:
