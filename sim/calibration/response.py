@@ -29,8 +29,9 @@ _LEAST_SHARE: Final = 0.1
 
 
 def changed(engine: EngineSpec, factors: Mapping[str, float]) -> dict[str, float]:
-    """Values of the profile's parameters multiplied by `factors`."""
-    return {name: getattr(engine, name).value * factor for name, factor in factors.items()}
+    """Values of the profile's parameters multiplied by `factors`; those that it does not have stay out."""
+    own = {name: getattr(engine, name) for name in factors}
+    return {name: sourced.value * factors[name] for name, sourced in own.items() if sourced is not None}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sim.calibration import PARAMETERS, Calibration, calibrate, parameters_of, profile_yaml
+from sim.calibration.response import changed
 from sim.core import InputError, parse_yaml
 from sim.plans import load_engine, with_values
 from sim.validation import MeasuredRow, predict
@@ -127,3 +128,8 @@ def test_a_profile_without_a_parameter_is_not_fitted_to_it() -> None:
     assert names == [name for name in PARAMETERS if name not in ("host_call_s", "stream_token_s")]
     with pytest.raises(InputError, match="the profile vllm has no host_call_s"):
         parameters_of(load_engine("vllm"), ["host_call_s"])
+
+
+def test_a_parameter_that_a_version_does_not_have_stays_out() -> None:
+    engine = load_engine("vllm-0.12")
+    assert changed(engine, {"host_step_s": 2.0, "step_gap_s": 2.0}) == {"host_step_s": 2.0 * engine.host_step_s.value}
