@@ -30,6 +30,7 @@ HEADLINES: Final = (
 LATENCIES: Final = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
 """Latencies that a summary of a run shows, in this order."""
 
+_DAY_S: Final = 86_400.0
 _OWN_SCALE: Final = frozenset({"s", "s/tok", "1", "bytes", "J"})
 
 
@@ -42,8 +43,6 @@ def figures(value: float, *, pad: bool = False) -> str:
     """
     if value == 0:
         return "0"
-    if abs(value) >= 2.0 * _DAY_S:
-        return f"{figures(value / _DAY_S, pad=pad)} d"
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
     if abs(value) < 1e-4:
@@ -53,10 +52,9 @@ def figures(value: float, *, pad: bool = False) -> str:
     return text if pad or "." not in text else text.rstrip("0").rstrip(".")
 
 
-_DAY_S: Final = 86_400.0
-
-
 def _seconds(value: float, pad: bool) -> str:
+    if abs(value) >= 2.0 * _DAY_S:
+        return f"{figures(value / _DAY_S, pad=pad)} d"
     if abs(value) >= 999.5:
         return f"{value:,.0f} s"
     for factor, unit in ((1.0, "s"), (1e-3, "ms")):
