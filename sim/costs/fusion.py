@@ -44,9 +44,7 @@ def side_by_side_share(members: Sequence[tuple[bool, OpCost]]) -> Array:
     """
     serial_s = sum((cost.time_s for _, cost in members), np.asarray(0.0))
     side_s = sum((cost.time_s for aside, cost in members if aside), np.asarray(0.0))
-    demands_s = [
-        sum((part for part in parts), np.asarray(0.0))
-        for parts in zip(*((cost.compute_s, cost.memory_s, cost.network_s) for _, cost in members), strict=True)
-    ]
+    resources = zip(*((cost.compute_s, cost.memory_s, cost.network_s) for _, cost in members), strict=True)
+    demands_s = [sum(parts, np.asarray(0.0)) for parts in resources]
     joint_s = np.minimum(np.maximum.reduce(np.broadcast_arrays(side_s, serial_s - side_s, *demands_s)), serial_s)
     return np.asarray(np.divide(joint_s, serial_s, out=np.ones_like(serial_s), where=serial_s > 0.0))

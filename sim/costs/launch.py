@@ -14,7 +14,7 @@ import numpy as np
 from sim.core import Array
 from sim.costs.numeric import Value
 from sim.costs.recurrent import SCAN_LAUNCHES
-from sim.models import Collective, Elementwise, Gemm, Operator, PrefillAttention, Shard, StateScan
+from sim.models import Elementwise, Gemm, Operator, PrefillAttention, StateScan
 
 EAGER_LAUNCH_S = 6.0e-6
 """Host time to dispatch one kernel from PyTorch without CUDA graphs (assumed; published traces show 4-10 us)."""
@@ -37,7 +37,7 @@ _SHARED_EXPERT_CALLS: Final = 4.0
 """Further calls where shared experts run on a stream of their own: events recorded and waited for."""
 
 
-def host_calls(operators: Iterable[Operator], shard: Shard) -> float:
+def host_calls(operators: Iterable[Operator]) -> float:
     """Calls from Python that a forward pass without CUDA graphs is made of.
 
     As TensorRT-LLM's PyTorch backend makes them (`tensorrt_llm/_torch/modules`, `models`): one per operator, but
@@ -47,9 +47,8 @@ def host_calls(operators: Iterable[Operator], shard: Shard) -> float:
     calls = 0.0
     for op in operators:
         fused = isinstance(op, Elementwise) and (op.name in _INSIDE_ATTENTION or op.name == _BEHIND_REDUCTION)
-        alone = isinstance(op, Collective) and op.group == "tp" and shard.tp == 1
         scaled = isinstance(op, Gemm) and op.weights_dtype in _SCALED_ON_THE_FLY
-        calls += op.count * (1.0 + scaled) * (not fused and not alone)
+        calls += op.count * (1.0 + scaled) * (not fused)
         if isinstance(op, PrefillAttention) and op.kind == "mla":
             calls += op.count * _LATENT_PROMPT_CALLS
         if isinstance(op, StateScan):

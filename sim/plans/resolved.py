@@ -177,6 +177,11 @@ class ResolvedPlan:
         return self.shape.kv_dtype
 
     @property
+    def step_tokens(self) -> int:
+        """Tokens of a decoding sequence that an iteration computes."""
+        return 1 if self.speculation is None else self.speculation.step_tokens
+
+    @property
     def expert_exchange(self) -> str:
         """How tokens get to the experts of other data-parallel ranks."""
         return self.shape.expert_exchange

@@ -90,7 +90,7 @@ def _work(
     busy = float((steps * leaps["first_s"] + leaps["growth_s"] * triangle).sum())
     decoded_keys = float((steps * leaps["attended"] + leaps["attended_growth"] * triangle).sum())
     prompt_keys = float(leaps["prompt_attended"].sum())
-    width = 1 if pool.speculation is None else pool.speculation.step_tokens
+    width = pool.step_tokens
     tokens = float((steps * leaps["decoding"] * width + leaps["prompt_tokens"]).sum())
     rows = float((steps * (leaps["decoding"] * width + leaps["prompts"])).sum())
     per_token, per_row = model_flops_per_token(model)

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sim.core import InfeasibleError, InputError, Reason
+from sim.core import InfeasibleError, InputError, Reason, Sourced
 from sim.costs import NO_FUSION, CostModel, Fusion, MeasuredKernels, Use, bind_collective, measured_kernels, merged
 from sim.models import layer_caches
 from sim.plans import ResolvedPlan, launch_command, require, with_draft_layers
@@ -55,6 +55,11 @@ _STEADY_RESIDENCES: Final = 5.0
 _MOST_PROBE_REQUESTS: Final = 1_000_000
 
 Progress = Callable[[int, int, str], None]
+
+
+def _seconds(given: Sourced[float] | None) -> float:
+    """A time that an engine profile may leave out; zero then [s]."""
+    return 0.0 if given is None else given.value
 
 
 def seed_of(scenario: Scenario, seed: int | None) -> int:
@@ -215,7 +220,7 @@ class PlanRunner:
             batch_wait=plan.batch_wait,
             batch_fill_tokens=math.ceil(plan.batch_fill * plan.max_num_batched_tokens * plan.pp),
             ranks=plan.dp,
-            step_tokens=1 if plan.speculation is None else plan.speculation.step_tokens,
+            step_tokens=plan.step_tokens,
             emitted_tokens=Fraction(1) if plan.speculation is None else plan.speculation.emitted_tokens,
         )
 
@@ -231,20 +236,19 @@ class PlanRunner:
             engine.frontend_s.value,
             engine.frontend_request_s.value,
             engine.frontend_token_s.value,
-            engine.stream_token_s.value if engine.stream_token_s else 0.0,
+            _seconds(engine.stream_token_s),
         )
 
     def _timing(self, plan: ResolvedPlan) -> EngineTiming:
         """Host times of the plan's engines; a prompt that runs from graphs takes no calls."""
         engine = self.things.engine
-        calls = engine.host_call_s if not plan.prompt_graphs else None
         return EngineTiming(
             host_step_s=engine.host_step_s.value,
             host_per_sequence_s=engine.host_per_sequence_s.value,
             overlapped=engine.async_scheduling,
             graph_sizes=engine.graph_sizes,
-            step_gap_s=engine.step_gap_s.value if engine.step_gap_s else 0.0,
-            host_call_s=0.0 if calls is None else calls.value,
+            step_gap_s=_seconds(engine.step_gap_s),
+            host_call_s=0.0 if plan.prompt_graphs else _seconds(engine.host_call_s),
         )
 
     def _prefill_pool(self, plan: ResolvedPlan) -> PrefillPool | None:
@@ -274,8 +278,7 @@ class PlanRunner:
             ),
             state_bytes=sum(copies * cache.state_bytes for cache, copies in caches),
         )
-        handover = self.things.engine.handover_s
-        return PrefillPool(pool, transfer, 0.0 if handover is None else handover.value)
+        return PrefillPool(pool, transfer, _seconds(self.things.engine.handover_s))
 
     def simulate(
         self,

@@ -369,7 +369,8 @@ class Replica:
             due, request = heappop(heap)
             if at.get(request) == due:
                 extra -= self._iteration - due
-                self._finish(request)
+                self._leave_decoding(request)
+                self._complete(request)
         self.record.together(extra)
 
     def stop(self) -> None:
@@ -436,10 +437,6 @@ class Replica:
         for window in self._windows:
             if window is not None:
                 window.enter(request, offset, self._iteration)
-
-    def _finish(self, request: int) -> None:
-        self._leave_decoding(request)
-        self._complete(request)
 
     def _complete(self, request: int) -> None:
         del self._running[request]

@@ -118,7 +118,7 @@ class Stages:
             operators = [*self.token_operators(stage, one), *self.row_operators(stage, one)]
             for cls in attention_classes(self.model, stage.shard):
                 operators += prefill_operators(self.model, stage.shard, one, none, cls)
-            found.append(host_calls(operators, stage.shard))
+            found.append(host_calls(operators))
         return max(found)
 
     def token_operators(self, stage: StageCosts, tokens: Array) -> list[Operator]:

@@ -7,6 +7,7 @@ axis, and the attention of one prompt. All pipeline lanes count as full.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -38,12 +39,12 @@ class SteadyCurves:
     def __init__(self, model: ModelSpec, stages: Sequence[StageCosts], *, timing: EngineTiming, context: float) -> None:
         self._stages = Stages(model, stages)
         self._context = context
-        self._joint_s = self._sum("joint", _TOKENS)
+        self._dp = stages[0].shard.dp
         self._token_s = self._sum("token", _TOKENS)
         rows_s = self._sum("row", _BATCHES)
         self._row_s = rows_s
         device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s + self._decode_attention_s()
-        calls = self._stages.prompt_calls()
+        calls = self._stages.prompt_calls() if timing.host_call_s else 0.0
         self._launch_s = timing.host_call_s * calls
         added_s, least_s = timing.host(_BATCHES, lanes=len(stages))
         self._alone_s = timing.host(1.0, calls=calls)
@@ -67,12 +68,18 @@ class SteadyCurves:
     def alone_s(self, tokens: float, chunk: Array) -> Array:
         """Time [s] until the first token of a prompt of `tokens` on an idle engine, in chunks of `chunk` tokens."""
         chunk = np.minimum(chunk, tokens)
-        even = chunk / self._stages.items[0].shard.dp
-        one = np.interp(chunk, _TOKENS, self._token_s - self._joint_s) + np.interp(even, _TOKENS, self._joint_s)
+        one = np.interp(chunk, _TOKENS, self._token_s)
+        if self._dp > 1:  # experts see the even share of the tokens
+            one += np.interp(chunk / self._dp, _TOKENS, self._joint_s) - np.interp(chunk, _TOKENS, self._joint_s)
         added_s, least_s = self._alone_s
         chunks = tokens / chunk
         one = one + (self._prompt_attention_s(tokens) + self._row_s[0]) / chunks + added_s
         return np.asarray(chunks * np.maximum(one, least_s))
+
+    @cached_property
+    def _joint_s(self) -> Array:
+        """Time [s] of what works on the tokens of all data-parallel ranks, at `_TOKENS`."""
+        return self._sum("joint", _TOKENS)
 
     def _sum(self, what: str, grid: Array) -> Array:
         total = np.zeros_like(grid)

@@ -98,5 +98,5 @@ def test_calls_of_a_dense_layer(tp: int, calls: int) -> None:
     (cls,) = attention_classes(model, shard)
     operators += prefill_operators(model, shard, one, np.array([0.0]), cls)
     outside = [op for op in operators if op.name.startswith(("embedding", "final_norm"))]
-    layers = host_calls(operators, shard) - host_calls(outside, shard)
+    layers = host_calls(operators) - host_calls(outside)
     assert layers == calls * model.n_layers

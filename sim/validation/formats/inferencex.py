@@ -14,9 +14,7 @@ from sim.validation.formats.base import Line
 DEEPSEEK: Final = ("deepseek-ai/DeepSeek-V3", "nvidia/DeepSeek-R1-NVFP4")
 QWEN_HYBRID: Final = "Qwen/Qwen3.5-397B-A17B"
 GPT_OSS: Final = "openai/gpt-oss-120b"
-LLAMA: Final = "meta-llama/Llama-3.1-70B"
 KIMI: Final = "moonshotai/Kimi-K2.5"
-
 LLAMA_70B: Final = "meta-llama/Llama-3.1-70B"
 
 _FEWEST_TOKENS: Final = 8192
@@ -44,10 +42,11 @@ _MOST_USERS: Final = {
 
 _SPARE_CONTEXT: Final = 200
 """What the benchmark adds to prompt and output for the context limit of a server [tokens]."""
+
 _MANY_IN_FLIGHT: Final = 16
 """From how many requests in flight on the SGLang scripts look at the queue less often."""
 
-_ONLY_THERE: Final = frozenset({QWEN_HYBRID, "moonshotai/Kimi-K2.5"})
+_ONLY_THERE: Final = frozenset({QWEN_HYBRID, KIMI})
 """Models of which the table has no other runs: most of their rows without a date repeat a dated one, rounded."""
 
 
@@ -87,7 +86,7 @@ def _vllm(line: Line) -> dict[str, Any]:
     checkpoint by its own configuration, which vLLM's `auto` follows since 0.12.
     """
     model, precision = line.text("arch"), line.text("precision")
-    if model == LLAMA or (model == GPT_OSS and line.text("system") == "b200_sxm"):
+    if model == LLAMA_70B or (model == GPT_OSS and line.text("system") == "b200_sxm"):
         return {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
     if model == KIMI:
         return {"kv_dtype": "fp8"} if precision == "fp4" else {"kv_memory_frac": 0.95}
