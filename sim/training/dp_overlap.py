@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sim.training.overlap import overlap
+from sim.training.overlap import Operation, overlap
 from sim.training.overlap_patterns import Load, gradient_buckets, sharded_layers
 
 
@@ -28,12 +28,12 @@ def reduced_behind_s(
     if reduce_s <= 0.0 or total <= 0.0:
         return 0.0
     operations = gradient_buckets(
-        [Load(each, {"sm": 1.0}) for each in layers_s],
+        _computing(layers_s),
         layer_bytes,
         bucket_bytes=bucket_bytes,
         reduce=lambda size: Load(reduce_s * size / total, {"sm": taken}),
     )
-    return max(0.0, overlap(operations).end_s - sum(layers_s))
+    return _added_s(operations, layers_s)
 
 
 def gathered_before_s(
@@ -51,11 +51,11 @@ def gathered_before_s(
     if gather_s <= 0.0 or total <= 0.0:
         return 0.0
     operations = sharded_layers(
-        [Load(each, {"sm": 1.0}) for each in layers_s],
+        _computing(layers_s),
         [Load(gather_s * size / total, {"sm": taken}) for size in layer_bytes],
         ahead=len(layers_s),
     )
-    return max(0.0, overlap(operations).end_s - sum(layers_s))
+    return _added_s(operations, layers_s)
 
 
 def sharded_s(
@@ -72,8 +72,18 @@ def sharded_s(
     if not any(gathers_s):
         return 0.0
     operations = sharded_layers(
-        [Load(each, {"sm": 1.0}) for each in layers_s],
+        _computing(layers_s),
         [Load(each, {"sm": taken}) for each in gathers_s],
         None if scatters_s is None else [Load(each, {"sm": taken}) for each in scatters_s],
     )
+    return _added_s(operations, layers_s)
+
+
+def _computing(layers_s: Sequence[float]) -> list[Load]:
+    """The layers' compute, which wants all multiprocessors."""
+    return [Load(each, {"sm": 1.0}) for each in layers_s]
+
+
+def _added_s(operations: Sequence[Operation], layers_s: Sequence[float]) -> float:
+    """What all operations together take beyond the layers alone [s]."""
     return max(0.0, overlap(operations).end_s - sum(layers_s))

@@ -300,32 +300,31 @@ class TrainingStep:
         reduce_s, gather_s = self._reduction_s(own)
         if not self.plan.overlap_dp:
             return reduce_s + gather_s, 0.0
-        forward_s, backward_s, counts = self._layers_of(device)
-        taken, size = self.engine.comm_units_frac.value, own.total / max(1, len(counts))
+        forward_s, backward_s = self._layers_of(device)
+        count = len(forward_s)
+        taken, size = self.engine.comm_units_frac.value, own.total / max(1, count)
         shown = reduced_behind_s(
             reduce_s,
             layers_s=backward_s[::-1],
-            layer_bytes=[size * grad_bytes(self.plan)] * len(counts),
+            layer_bytes=[size * grad_bytes(self.plan)] * count,
             bucket_bytes=self.engine.bucket_bytes.value,
             taken=taken,
         )
-        shown += gathered_before_s(gather_s, layers_s=forward_s, layer_bytes=[size] * len(counts), taken=taken)
+        shown += gathered_before_s(gather_s, layers_s=forward_s, layer_bytes=[size] * count, taken=taken)
         return min(shown, reduce_s + gather_s), max(0.0, reduce_s + gather_s - shown)
 
-    def _layers_of(self, device: int) -> tuple[list[float], list[float], list[int]]:
-        """Forward and backward time [s], and virtual stage, of each layer of a pipeline stage, as they run forward.
+    def _layers_of(self, device: int) -> tuple[list[float], list[float]]:
+        """Forward and backward time [s] of each layer of a pipeline stage, as they run forward.
 
         What a stage has at its ends counts among its layers; a stage without any is one.
         """
         forward_s: list[float] = []
         backward_s: list[float] = []
-        place: list[int] = []
         for stage in sorted(self.held[device]):
             own, count = self.stages[stage], max(1, self.plan.layers_per_stage[stage])
             forward_s += [own.forward.total_s / count] * count
             backward_s += [(own.backward_input.total_s + own.backward_weight.total_s) / count] * count
-            place += [stage] * count
-        return forward_s, backward_s, place
+        return forward_s, backward_s
 
     def _reduction_s(self, own: RankParameters) -> tuple[float, float]:
         """Reduction of all gradients of a rank, and gathering of its parameters [s]."""
