@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from sim.calibration.parameters import Parameter, device_parameters, parameters_of
 from sim.core import InputError, data_names, did_you_mean
@@ -68,29 +68,36 @@ class Subject(Protocol):
         ...
 
 
+Profile = TypeVar("Profile", EngineSpec, Device)
+
+
 @dataclass(frozen=True)
-class EngineSubject:
+class _Named(Generic[Profile]):
+    profile: Profile
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.profile.name
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return self.profile.title
+
+
+@dataclass(frozen=True)
+class EngineSubject(_Named[EngineSpec]):
     """An engine profile: times of its host and front end [s]."""
 
-    spec: EngineSpec
     kind: Literal["engine", "device"] = "engine"
     unit: str = "s"
     keeps_costs: bool = True
     step: float = 0.2
 
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.spec.name
-
-    @property
-    def title(self) -> str:
-        """Its name for people."""
-        return self.spec.title
-
     def parameters(self, names: Sequence[str] | None) -> tuple[Parameter, ...]:
         """Its parameters of these names with their priors; None for all."""
-        return parameters_of(self.spec, names)
+        return parameters_of(self.profile, names)
 
     def ran(self, row: MeasuredRow) -> str:
         """Name of the engine that a row ran on."""
@@ -100,32 +107,21 @@ class EngineSubject:
         self, row: MeasuredRow, values: Mapping[str, float] | None, *, seed: int, compiled: dict[str, Compiled]
     ) -> Prediction:
         """The row with these times; compiled costs hold for all of them."""
-        return predict(row, seed=seed, compiled=compiled, engine=with_values(self.spec, values or {}))
+        return predict(row, seed=seed, compiled=compiled, engine=with_values(self.profile, values or {}))
 
 
 @dataclass(frozen=True)
-class DeviceSubject:
+class DeviceSubject(_Named[Device]):
     """A device profile: factors on what its kernel curves say (`sim.hardware.Scales`)."""
 
-    device: Device
     kind: Literal["engine", "device"] = "device"
     unit: str = ""
     keeps_costs: bool = False
     step: float = 0.1
 
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.device.name
-
-    @property
-    def title(self) -> str:
-        """Its name for people."""
-        return self.device.title
-
     def parameters(self, names: Sequence[str] | None) -> tuple[Parameter, ...]:
         """Its parameters of these names with their priors; None for all."""
-        return device_parameters(self.device, names)
+        return device_parameters(self.profile, names)
 
     def ran(self, row: MeasuredRow) -> str:
         """Name of the device that a row ran on; rows of training belong to `fit_training`."""
@@ -142,7 +138,7 @@ class DeviceSubject:
         self, row: MeasuredRow, values: Mapping[str, float] | None, *, seed: int, compiled: dict[str, Compiled]
     ) -> Prediction:
         """The row on the device with these factors; `compiled` must hold costs of the same ones."""
-        device = self.device if values is None else self.device.scaled(scales_of(values))
+        device = self.profile if values is None else self.profile.scaled(scales_of(values))
         return predict(row, seed=seed, compiled=compiled, device=device)
 
 
