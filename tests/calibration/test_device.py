@@ -15,6 +15,7 @@ from sim.hardware import Scales, load_device
 from sim.models import Gemm
 from sim.scenario import load, run
 from sim.validation import MeasuredRow, predict
+from tests.calibration.builders import closed_loop
 from tests.conftest import Command
 
 DEVICE = "h100-sxm"
@@ -28,22 +29,15 @@ LOADS = (*DECODES, *PROMPTS, *LAUNCHES)
 
 
 def row(number: int, concurrency: int, prompt: int, output: int, model: str) -> MeasuredRow:
-    lengths = {
-        "kind": "joint",
-        "input": {"kind": "constant", "value": prompt},
-        "output": {"kind": "constant", "value": output},
-    }
-    traffic = {"name": "t", "arrivals": {"kind": "poisson"}, "lengths": lengths}
-    scenario = {
-        "name": "row",
-        "model": model,
-        "cluster": {"node": "dgx-h100"},
-        "engine": "vllm-0.12",
-        "plan": {"tp": 1},
-        "workload": {"traffic": traffic, "concurrency": concurrency, "requests": 3 * concurrency},
-    }
-    groups = {"system": "h100", "model": model, "engine": "vllm", "load": str(concurrency)}
-    return MeasuredRow(str(number), "made", groups, scenario, {"ttft_s": None, "tpot_s": None})
+    return closed_loop(
+        number,
+        model=model,
+        engine="vllm-0.12",
+        concurrency=concurrency,
+        prompt=prompt,
+        output={"kind": "constant", "value": output},
+        requests=3 * concurrency,
+    )
 
 
 @cache

@@ -13,28 +13,20 @@ from sim.calibration.response import changed
 from sim.core import InputError, parse_yaml
 from sim.plans import load_engine, with_values
 from sim.validation import MeasuredRow, predict
+from tests.calibration.builders import closed_loop
 
 TRUE = {"frontend_s": 0.06, "host_step_s": 9e-3}
 
 
 def row(number: int, concurrency: int, prompt: int, model: str) -> MeasuredRow:
-    lengths = {
-        "kind": "joint",
-        "input": {"kind": "constant", "value": prompt},
-        "output": {"kind": "uniform", "min": 20, "max": 40},
-    }
-    traffic = {"name": "t", "arrivals": {"kind": "poisson"}, "lengths": lengths}
-    scenario = {
-        "name": "row",
-        "model": model,
-        "cluster": {"node": "dgx-h100"},
-        "engine": "vllm",
-        "plan": {"tp": 1},
-        "workload": {"traffic": traffic, "concurrency": concurrency, "requests": 6 * concurrency},
-    }
-    groups = {"system": "h100", "model": model, "engine": "vllm", "load": str(concurrency)}
-    return MeasuredRow(
-        id=str(number), dataset="made", groups=groups, scenario=scenario, measured={"ttft_s": None, "tpot_s": None}
+    return closed_loop(
+        number,
+        model=model,
+        engine="vllm",
+        concurrency=concurrency,
+        prompt=prompt,
+        output={"kind": "uniform", "min": 20, "max": 40},
+        requests=6 * concurrency,
     )
 
 

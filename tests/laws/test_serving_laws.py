@@ -89,6 +89,18 @@ def test_leap_equals_step(
     assert len(runs[0].records[0]) <= len(runs[1].records[0])
 
 
+def check_leap_equals_step(limits: EngineLimits, *, seed: int, rate: float) -> None:
+    """All requests finish, at the same times with leaps and without."""
+    runs = []
+    for leap in (True, False):
+        log, load = random_traffic(seed, 40, rate=rate, longest=200)
+        runs.append(serve(log, load, costs=[AffineCost()], limits=limits, scheduler="trtllm", leap=leap))
+        check_run(runs[-1])
+        assert all(status == FINISHED for status in log.status)
+    a, b = (np.asarray(run.log.finish_s) for run in runs)
+    np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
@@ -102,17 +114,10 @@ def test_leap_equals_step_where_prompts_wait_for_each_other(
     seed: int, rate: float, ranks: int, wait: int, extra_blocks: int, ahead: bool
 ) -> None:
     """Law 5 with attention data parallelism whose prompts are held back."""
-    runs = []
     limits = EngineLimits(
         12, 64 * ranks, 64, kv_blocks=26 + extra_blocks, schedule_ahead=ahead, balance_wait=wait, ranks=ranks
     )
-    for leap in (True, False):
-        log, load = random_traffic(seed, 40, rate=rate, longest=200)
-        runs.append(serve(log, load, costs=[AffineCost()], limits=limits, scheduler="trtllm", leap=leap))
-        check_run(runs[-1])
-        assert all(status == FINISHED for status in log.status)
-    a, b = (np.asarray(run.log.finish_s) for run in runs)
-    np.testing.assert_allclose(a, b, rtol=1e-9)
+    check_leap_equals_step(limits, seed=seed, rate=rate)
 
 
 @settings(max_examples=25, deadline=None)
@@ -128,17 +133,10 @@ def test_leap_equals_step_where_prompts_wait_to_fill_an_iteration(
     seed: int, rate: float, wait: int, fill: int, extra_blocks: int, ahead: bool
 ) -> None:
     """Law 5 with prompts that are held back until they are many."""
-    runs = []
     limits = EngineLimits(
         12, 128, 64, kv_blocks=26 + extra_blocks, schedule_ahead=ahead, batch_wait=wait, batch_fill_tokens=fill
     )
-    for leap in (True, False):
-        log, load = random_traffic(seed, 40, rate=rate, longest=200)
-        runs.append(serve(log, load, costs=[AffineCost()], limits=limits, scheduler="trtllm", leap=leap))
-        check_run(runs[-1])
-        assert all(status == FINISHED for status in log.status)
-    a, b = (np.asarray(run.log.finish_s) for run in runs)
-    np.testing.assert_allclose(a, b, rtol=1e-9)
+    check_leap_equals_step(limits, seed=seed, rate=rate)
 
 
 @pytest.mark.parametrize(("fill", "waited"), [(10, 0), (100, 7)])

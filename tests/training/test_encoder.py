@@ -15,18 +15,12 @@ from sim.training.operators import FlashAttention, matrix_flops
 from sim.training.shape import WorkShape
 from sim.training.spec import EncoderSpec
 from sim.training.states import encoder_parameters
-from tests.training.builders import resolved, step_of
+from tests.training.builders import gelu_layers, resolved, step_of
 
 LLAMA = load_model("llama-3-8b")
 VIT: dict[str, Any] = {
     "hidden_size": 1024,
-    "layers": [
-        {
-            "count": 24,
-            "attention": {"kind": "gqa", "heads": 16, "kv_heads": 16, "head_dim": 64},
-            "ffn": {"kind": "dense", "intermediate": 4096, "gated": False},
-        }
-    ],
+    "layers": gelu_layers(layers=24, hidden=1024, heads=16),
     "patch_width": 588,
     "tokens": 576,
     "merge": 4,

@@ -7,18 +7,12 @@ from typing import Any
 import pytest
 
 from sim.training import megatron_command
-from tests.training.builders import gpt, resolved
+from tests.training.builders import gelu_layers, gpt, resolved
 
 MODEL = gpt(layers=8, hidden=1024, heads=16)
 ENCODER: dict[str, Any] = {
     "hidden_size": 512,
-    "layers": [
-        {
-            "count": 2,
-            "attention": {"kind": "gqa", "heads": 8, "kv_heads": 8, "head_dim": 64},
-            "ffn": {"kind": "dense", "intermediate": 2048, "gated": False},
-        }
-    ],
+    "layers": gelu_layers(layers=2, hidden=512, heads=8),
     "patch_width": 588,
     "tokens": 64,
     "items_per_sequence": 1.0,
