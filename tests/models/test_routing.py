@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,7 +35,7 @@ def test_more_tokens_never_touch_fewer_nor_more_than_they_pick(tokens: float, mo
 def test_unequal_popularity_touches_fewer(experts: int) -> None:
     tokens = np.arange(2.0, 200.0)
     steps = [touched_experts(tokens, experts=experts, top_k=2, popularity=r) for r in (0.5, 1.0, 4.0, 1e6, EVEN)]
-    assert all((a < b).all() for a, b in zip(steps[:3], steps[1:4], strict=True))
+    assert all((a < b).all() for a, b in pairwise(steps[:4]))
     assert steps[3] == pytest.approx(steps[4], rel=1e-4)
 
 
