@@ -247,6 +247,11 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
     if not ffn.shared_intermediate:
         return routed_path
     shared = _dense_block(model, shard, ffn.shared_intermediate, tokens, gated=ffn.gated, name="shared")
+    if ffn.shared_gate:
+        shared += [
+            Gemm(name="shared_gate", cause="ffn_gemm", m=tokens, n=1, k=hidden, weights_dtype=model.dtype),
+            _stream(model, "shared_gating", 2.0 * _hidden_bytes(model, tokens)),
+        ]
     return [
         *(replace(operator, stream="main") for operator in routed_path),
         *(replace(operator, stream="side") for operator in shared),
