@@ -50,8 +50,17 @@ _NODES: Final = {
     "gb200": ("gb200-nvl72", 4),
 }
 _ENGINES: Final = ("sglang", "trtllm", "vllm")
-_PROFILES: Final = {"vllm 0.12.0": "vllm-0.12", "trtllm 1.0.0rc3": "trtllm-1.0"}
-"""Engine profiles of versions for which the default one does not hold."""
+_PROFILES: Final = {
+    "vllm 0.12.": "vllm-0.12",
+    "trtllm 1.0.": "trtllm-1.0",
+    "trtllm 1.1.0rc": "trtllm-1.1",
+    "trtllm 0.5.": "trtllm-1.1",
+    "trtllm gpt-oss-dev": "trtllm-1.1",
+}
+"""Engine profiles of versions for which the default one does not hold, by how they begin; 0.5 is Dynamo's, with 1.1."""
+
+_UNVERSIONED: Final = {"trtllm": "trtllm-1.1"}
+"""Engine profiles of runs without a version, all of the autumn of 2025."""
 
 _SHORTEST: Final = 0.8
 
@@ -202,12 +211,11 @@ def _scenario(line: Line) -> dict[str, Any] | str:
     node, size = _NODES[line.text("system")]
     concurrency, prompt, output = (line.whole(name) or 0 for name in ("concurrency", "isl", "osl"))
     spread = measured_there(line)
-    version = f"{engine} {line.text('backend_version')}"
     return {
         "name": "measured",
         "model": name,
         "cluster": {"node": node, "nodes": -(-_gpus(plan) // size)},
-        "engine": _PROFILES.get(version, engine),
+        "engine": _profile(engine, line.text("backend_version")),
         "plan": plan,
         "workload": closed_loop(
             concurrency=concurrency,
@@ -216,6 +224,14 @@ def _scenario(line: Line) -> dict[str, Any] | str:
             output_tokens=at_least(output, _SHORTEST) if spread else exactly(output),
         ),
     }
+
+
+def _profile(engine: str, version: str) -> str:
+    """The engine profile for a recorded version."""
+    if not version:
+        return _UNVERSIONED.get(engine, engine)
+    found = (name for start, name in _PROFILES.items() if f"{engine} {version}".startswith(start))
+    return next(found, engine)
 
 
 def _parallelism(line: Line) -> dict[str, Any] | str:
