@@ -233,7 +233,7 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
         intermediate=ffn.intermediate / shard.moe_tp,
         gated=ffn.gated,
         weights_dtype=shard.weights_dtype,
-        popularity=ffn.popularity,
+        popularity=ffn.popularity_shape,
     )
     routed_path: list[Operator] = [
         Gemm(name="router", cause="moe", m=tokens, n=ffn.experts, k=hidden, weights_dtype=model.dtype),

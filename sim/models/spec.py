@@ -9,6 +9,11 @@ from pydantic import Field, field_validator, model_validator
 
 from sim.core import Spec
 from sim.models.mixers import FormatName, Mixer
+from sim.models.routing import EVEN
+
+_POPULARITY = 1.0
+_MANY_EXPERTS = 32
+"""What is assumed of routers, and from how many experts on; see `MoE`."""
 
 
 class Dense(Spec):
@@ -36,9 +41,10 @@ class MoE(Spec):
         latent: Width in which routed experts work, with a projection into it before and out of it after them (Nemotron
             3 Super, "latent MoE"); absent, the model's.
         popularity: Shape of the gamma law of how often tokens of a served batch pick an expert; the larger, the more
-            evenly. Assumed: routing measured over texts has Gini coefficients of 0.44 (LFM2.5-8B-A1B) and 0.65
-            (Qwen3.6-35B-A3B) (ork-driver wiki, "MoE Routing Skew", 2026-06), a gamma law of shape 1 has 0.5.
-            Training, whose losses balance experts, does not use it.
+            evenly. Absent, 1 for 32 experts or more, and even for fewer, both assumed: routing measured over texts has
+            Gini coefficients of 0.44 (LFM2.5-8B-A1B, 32 experts) and 0.65 (Qwen3.6-35B-A3B, 256) (ork-driver wiki,
+            "MoE Routing Skew", 2026-06), where a gamma law of shape 1 has 0.5; the 8 experts of Mixtral are used alike
+            whatever the topic (arXiv 2401.04088, section 5). Training, whose losses balance experts, does not use it.
     """
 
     kind: Literal["moe"] = "moe"
@@ -51,7 +57,14 @@ class MoE(Spec):
     bias: bool = False
     router_bias: bool = False
     latent: int | None = Field(default=None, gt=0)
-    popularity: float = Field(default=1.0, gt=0)
+    popularity: float | None = Field(default=None, gt=0)
+
+    @property
+    def popularity_shape(self) -> float:
+        """`popularity`, or what is assumed where it is absent."""
+        if self.popularity is not None:
+            return self.popularity
+        return _POPULARITY if self.experts >= _MANY_EXPERTS else EVEN
 
     @model_validator(mode="after")
     def _possible(self) -> MoE:

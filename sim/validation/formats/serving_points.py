@@ -115,8 +115,8 @@ class ServingPoints(MeasurementFormat):
         "10 x concurrency requests, all slots filled at the start, means over the whole run, first wave included",
         "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
         "but DeepSeek, Qwen3.5 and gpt-oss on SGLang and TensorRT-LLM have the token budget, KV format and waits that "
-        "InferenceX's public launch scripts set; runs with exact lengths have batch limit and budget (TensorRT-LLM, vLLM) "
-        "or mixed chunks (SGLang since 0.5.6) as AIConfigurator's generator sets them",
+        "InferenceX's public launch scripts set; runs with exact lengths have batch limit and budget (TensorRT-LLM and "
+        "vLLM) or mixed chunks (SGLang since 0.5.6) as AIConfigurator's generator sets them",
         "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching",
         "no speculation, but multi-token prediction for DeepSeek on TensorRT-LLM 1.2.0rc6.post3, all of whose scripts "
         "have it, with published acceptance rates",
