@@ -8,7 +8,7 @@ from typing import Final
 from sim.report import page
 from sim.report.explain import why_lost
 from sim.report.figures import rejected_bar, rejected_counts
-from sim.report.pareto import pareto, pareto_views
+from sim.report.pareto import pareto_drawings
 from sim.report.parts import (
     header,
     headline_tiles,
@@ -78,7 +78,7 @@ def _search_header(result: SearchResult) -> str:
 
 
 def _pareto_section(result: SearchResult) -> str:
-    views = {title: pareto(result, x, y) for title, (x, y) in pareto_views(result).items()}
+    views = pareto_drawings(result)
     names = ", ".join(metric_title(objective.path) for objective in result.objectives)
     plot = (
         page.figure_chooser(

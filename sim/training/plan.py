@@ -210,6 +210,18 @@ def layers_of_stage(model: ModelSpec, layers_per_stage: tuple[int, ...], stage: 
     return found
 
 
+def alike_stages(model: ModelSpec, layers_per_stage: tuple[int, ...]) -> list[int]:
+    """For each virtual stage the first one with the same layers that is at the same end, if any: itself, if it is."""
+    groups = {id(group): number for number, group in enumerate(model.layers)}
+    seen: dict[tuple[object, ...], int] = {}
+    found = []
+    for stage in range(len(layers_per_stage)):
+        layers = layers_of_stage(model, layers_per_stage, stage)
+        counts = tuple((groups[id(group)], count) for group, count in layers)
+        found.append(seen.setdefault((counts, stage == 0, stage == len(layers_per_stage) - 1), stage))
+    return found
+
+
 # ---- why a plan cannot run ----
 
 

@@ -15,7 +15,7 @@ from sim.training.dp_overlap import reduced_behind_s, sharded_s
 from sim.training.host import pass_s
 from sim.training.layer import LayerWork, layer_work
 from sim.training.operators import Quantise
-from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.plan import TrainingPlan, alike_stages, layers_of_stage
 from sim.training.shape import WorkShape
 from sim.training.states import PARAM_BYTES, end_parameters, grad_bytes, layer_parameters, vocabulary_rows
 from sim.training.vocabulary import embedding_work, head_work
@@ -93,14 +93,13 @@ class StageModel:
     @cached_property
     def stages(self) -> list[StagePasses]:
         """Passes of every virtual stage, in model order; stages alike share one."""
-        kinds: dict[object, StagePasses] = {}
+        kinds: dict[int, StagePasses] = {}
         found = []
-        for stage in range(self.plan.stages):
-            layers = layers_of_stage(self.model, self.plan.layers_per_stage, stage)
-            key = (tuple(layers), stage == 0, stage == self.plan.stages - 1)
-            if key not in kinds:
-                kinds[key] = self._stage(layers, first=stage == 0, last=stage == self.plan.stages - 1)
-            found.append(kinds[key])
+        for stage in alike_stages(self.model, self.plan.layers_per_stage):
+            if stage not in kinds:
+                layers = layers_of_stage(self.model, self.plan.layers_per_stage, stage)
+                kinds[stage] = self._stage(layers, first=stage == 0, last=stage == self.plan.stages - 1)
+            found.append(kinds[stage])
         return found
 
     @cached_property
