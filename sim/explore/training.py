@@ -237,6 +237,8 @@ class _TrainingSearch:
 def training_label(plan: TrainingPlan, space: TrainingSpace) -> str:
     """The plan in short, with what else plans of the space differ in."""
     parts = [plan.label]
+    if plan.cp > 1 and (space.cp_kind is None or len(space.cp_kind) > 1):
+        parts.append(plan.cp_kind)
     for name in _SWITCHES:
         values = getattr(space, name)
         if values is not None and len(values) > 1 and not (name == "sp" and plan.tp == 1):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sim.core import InfeasibleError, Reason, load_data
 from sim.hardware import Cluster, ClusterSpec, load_cluster
-from sim.models import ModelSpec, load_model
+from sim.models import GatedDelta, Mamba2, ModelSpec, load_model
 from sim.plans import TrainingEngineSpec, load_training_engine
 from sim.results import Band, TrainingResult, training_intervals
 from sim.scenario.load import Scenario, located
@@ -200,4 +200,6 @@ def _assumptions(things: TrainingThings, step: TrainingStep | None) -> list[str]
         notes.append("no checkpoints are counted")
     if step is not None and step.plan.cp > 1:
         notes.append(_CONTEXT[step.plan.cp_kind])
+        if any(isinstance(group.attention, GatedDelta | Mamba2) for group in things.model.layers):
+            notes.append("around a recurrence they exchange positions for heads, and each scans the whole sequence")
     return notes

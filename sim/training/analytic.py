@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.core import Array, InputError
+from sim.core import Array
 from sim.costs import CostModel, bind_collective
 from sim.hardware import Cluster, CommGroup, Device, power_w
 from sim.models import Elementwise, ModelSpec, compute_dtype
@@ -77,13 +77,7 @@ class Screen:
         return self.estimate_table(PlanTable.of(plans))
 
     def estimate_table(self, table: PlanTable) -> Estimates:
-        """Estimates of the plans of a table, all of them valid.
-
-        Raises:
-            InputError: for hybrid sharding, which the closed forms do not know; `plansim run` does.
-        """
-        if table.template.dp_replicas > 1:
-            raise InputError("plans with several replicas are not screened", path="plan.dp_replicas", allowed="1")
+        """Estimates of the plans of a table, all of them valid."""
         model = with_wide_ends(self.model, self.workload.quantisation)
         units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
         kinds = layout_kinds(model, table.layouts)
@@ -272,11 +266,22 @@ class _Block:
         return gather_s, scatter_s
 
     def _over_s(self, kind: str, shared_bytes: Array, expert_bytes: Array, rows: Ints | slice) -> Array:
-        """A collective of shared parameters over all copies, and of experts over theirs [s]."""
-        found = self.network.over_s(kind, shared_bytes, self.members["dp"].take(rows))
+        """A collective of shared parameters over the ranks that divide them, and of experts over theirs [s].
+
+        With hybrid sharding, gradients that are reduced to shares are then summed over the copies of each.
+        """
+        found = self.network.over_s(kind, shared_bytes, self.members["dp_shard"].take(rows))
         if expert_bytes.any():
-            found = found + self.network.over_s(kind, expert_bytes, self.members["expert_dp"].take(rows))
+            found = found + self.network.over_s(kind, expert_bytes, self.members["expert_shard"].take(rows))
+        if kind == "reduce_scatter" and (self.plan.dp_replicas[rows] > 1).any():
+            share = (shared_bytes + expert_bytes * self.plan.ep[rows, None]) / self.shards[rows, None]
+            found = found + self.network.over_s("all_reduce", share, self.members["dp_replica"].take(rows))
         return found
+
+    @property
+    def shards(self) -> Ints:
+        """Ranks that sharded states are divided over."""
+        return self.plan.dp * self.plan.cp // self.plan.dp_replicas
 
     def _sharded_s(self) -> tuple[Array, Array]:
         """What sharded parameters add to the forward and the backward pass of a layer [s]."""
@@ -469,10 +474,10 @@ class _Block:
     # ---- memory, see `RankMemory` ----
 
     def _divided(self, each: Array | float, sharded: Flags, of: tuple[Array, Array] | None = None) -> Array:
-        """`each` per parameter of a device (of trained ones, unless others are given), over the copies if `sharded`."""
+        """`each` per parameter of a device (of trained ones, unless others are given), over the shards if `sharded`."""
         shared, expert = of or self.trained
-        copies = (self.plan.dp * self.plan.cp)[:, None]
-        spread = shared / copies + expert * self.plan.ep[:, None] / copies
+        shards = self.shards[:, None]
+        spread = shared / shards + expert * self.plan.ep[:, None] / shards
         return np.asarray(each * np.where(sharded[:, None], spread, shared + expert))
 
     def _frozen(self) -> Array:
@@ -480,7 +485,8 @@ class _Block:
         if self.adapters is None:
             return np.zeros(self.shared.shape)
         whole = self.shared + self.expert
-        each = (self.adapters.base_bytes * (whole - self.embedding) + PARAM_BYTES * self.embedding) / whole
+        layers_bytes = self.adapters.base_bytes * (whole - self.embedding)
+        each = (layers_bytes + PARAM_BYTES * self.embedding) / np.maximum(whole, 1.0)
         return self._divided(each, self.plan.zero >= 3, (self.shared, self.expert))
 
     def _memory(self) -> Array:

@@ -15,7 +15,7 @@ from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
 from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankDimension, Recompute, WideDtype
 from sim.training.adapters import Adapters
-from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
+from sim.training.blocks import Blocks, blocks_of, indivisible, indivisible_scan, nearest_divisors, unmodelled
 from sim.training.host_optimizer import host_reasons
 from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
 from sim.training.shape import WorkShape
@@ -322,11 +322,7 @@ def _layer_reasons(plan: TrainingPlan, blocks: Blocks) -> Iterator[Reason]:
     ffn = blocks.ffn
     yield from indivisible(blocks, plan.tp)
     if plan.cp > 1 and blocks.recurrence is not None:
-        yield Reason(
-            "context_parallel",
-            f"cp {plan.cp}, but the state of a recurrence passes through the whole sequence: use cp 1",
-            {"cp": plan.cp},
-        )
+        yield from indivisible_scan(blocks.recurrence, tp=plan.tp, cp=plan.cp)
     if plan.cp > 1 and plan.cp_kind == "ulysses" and blocks.attention is not None:
         heads = blocks.attention.heads // plan.tp
         if heads % plan.cp:

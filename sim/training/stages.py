@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
+from sim.models import Collective, Elementwise, Gemm, LayerGroup, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.plans.training import Recompute
 from sim.training.adapters import adapter_parameters
@@ -145,8 +145,9 @@ class StageModel:
             self.costs.pass_cost(part) for part in (work.forward, work.backward_input, work.backward_weight)
         )
         if self.plan.cp > 1 and self.plan.cp_kind in RINGS:
-            for part in (forward, by_input):
-                self._hide_hops(part)
+            for part, operators in ((forward, work.forward), (by_input, work.backward_input)):
+                if any(isinstance(o, Collective) and o.group == "cp_hop" for o in operators):
+                    self._hide_hops(part)
         if self.plan.overlap_tp:
             shown = 1.0 - self.engine.tp_hidden_frac.value
             for part in (forward, by_input):

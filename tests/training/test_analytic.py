@@ -72,6 +72,8 @@ def test_the_screen_agrees_for_gated_models_with_few_kv_heads() -> None:
         ("llama-3.2-1b", {"pp": 4, "zero": 0, "overlap_p2p": False}),
         ("qwen3.5-27b", {"tp": 4, "pp": 4}),
         ("nemotron-h-56b", {"tp": 8, "sp": True, "pp": 2}),
+        ("nemotron-h-56b", {"tp": 8, "sp": True, "cp": 2}),
+        ("qwen3.5-27b", {"tp": 2, "cp": 4, "pp": 2, "cp_kind": "ring"}),
     ],
 )
 def test_the_screen_knows_experts_unequal_stages_and_switches(model: str, plan: dict[str, Any]) -> None:
