@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from sim.core import Spec
 from sim.plans.spec import Counts, Names, Shares, one_or_more
@@ -74,3 +74,9 @@ class TrainingSpace(Spec):
     overlap_tp: Switches | None = None
     compiled: Switches | None = None
     clock: Shares | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingSpace:
+        if self.recompute_every is not None and self.recompute is not None and "full" not in self.recompute:
+            raise ValueError(f"`recompute_every` goes with `recompute: full`, not {', '.join(self.recompute)}")
+        return self

@@ -83,7 +83,8 @@ class _Points(NamedTuple):
 def _drawing(points: _Points, across: Objective, up: Objective) -> dict[str, Any]:
     x, y = points.values(across.path), points.values(up.path)
     kept = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-    x, y, front, chosen = x[kept], y[kept], points.front[kept], points.chosen[kept]
+    x, y = x[kept] / _scale(across.path), y[kept] / _scale(up.path)
+    front, chosen = points.front[kept], points.chosen[kept]
     line = _frontier(x, y, across, up)
     best = _trace(x[line], y[line], mode="lines", name="best of these two metrics", hoverinfo="skip")
     traces = [{**best, "line": {"color": FRONT, "width": 1.5, "dash": "dot", "shape": "linear"}}]
@@ -105,12 +106,22 @@ def _trace(x: Array, y: Array, **more: Any) -> dict[str, Any]:
 
 
 def pareto_views(result: SearchResult) -> dict[str, tuple[str, str]]:
-    """Pairs of metrics `(x, y)` worth a view, by title: every pair of objectives, the first one as `y` of the first."""
+    """Pairs of metrics `(x, y)` worth a view, by title: every pair of objectives, those that rank plans alike last."""
     paths = list(dict.fromkeys(objective.path for objective in result.objectives))
     if len(paths) < 2:
         paths = [*paths, *(path for path in ("n_gpus", "ttft_s.p99") if path not in paths)][:2]
     known = [path for path in paths if path in result.evaluations]
-    return {f"{metric_title(y)} against {metric_title(x)}": (x, y) for y, x in combinations(known, 2)}
+    simulated = result.simulated[known].astype(float)
+    pairs = sorted(combinations(known, 2), key=lambda pair: _alike(simulated[[*pair]]))
+    return {f"{metric_title(y)} against {metric_title(x)}": (x, y) for y, x in pairs}
+
+
+def _alike(two: pd.DataFrame) -> bool:
+    """Whether two metrics rank the plans alike, so that a view of both says little."""
+    values = two.dropna().to_numpy()
+    ranks = np.argsort(np.argsort(values, axis=0, kind="stable"), axis=0)
+    there, back = ranks[:, 0], len(ranks) - 1 - ranks[:, 0]
+    return len(ranks) > 2 and bool((ranks[:, 1] == there).all() or (ranks[:, 1] == back).all())
 
 
 def _axes(result: SearchResult, x: str | None, y: str | None) -> tuple[Objective, Objective]:
@@ -141,9 +152,16 @@ def _frontier(x: Array, y: Array, across: Objective, up: Objective) -> list[int]
     return kept
 
 
+def _scale(path: str) -> float:
+    """What an axis divides values by: plotly's prefixes for bytes are those of money."""
+    return 2.0**30 if metric_unit(path) == "bytes" else 1.0
+
+
 def _axis(objective: Objective, values: Array) -> dict[str, Any]:
     arrow = "larger is better" if objective.maximise else "smaller is better"
-    axis: dict[str, Any] = {"title": f"{axis_title(objective.path)}, {arrow}"}
+    title = axis_title(objective.path)
+    title = title if _scale(objective.path) == 1.0 else title.replace("[bytes]", "[GiB]")
+    axis: dict[str, Any] = {"title": f"{title}, {arrow}"}
     low, high = (float(values.min()), float(values.max())) if len(values) else (1.0, 1.0)
     if low > 0 and high / low > _LOG_RATIO:
         axis |= {"type": "log", "dtick": "D1" if high / low < 300 else 1}

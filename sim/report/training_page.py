@@ -64,9 +64,13 @@ def _pipeline_section(run: TrainingResult) -> str:
     if run.plan["pp"] == 1:
         return ""
     if not len(run.passes):
-        return page.section("pipeline", "Pipeline", page.paragraph("The step has too many passes to draw.", "note"))
-    about = f"{run.plan['microbatches']} micro-batches through {run.plan['pp']} stages with the schedule "
-    about += f"{run.plan['schedule']}; gaps are the bubble. Shades tell the chunks of a stage apart."
+        passes = 2 * run.plan["pp"] * run.plan["vpp"] * run.plan["microbatches"]
+        text = f"The step has {passes:,} passes, too many to draw; a smaller workload.global_batch has fewer."
+        return page.section("pipeline", "Pipeline", page.paragraph(text, "note"))
+    about = f"{run.plan['microbatches']} micro-batches through {run.plan['pp']} stages, schedule "
+    about += f"{run.plan['schedule']}; gaps are the bubble. Hover to see a pass, drag to look closer."
+    about += " Shades tell the chunks of a stage apart." if run.plan["vpp"] > 1 else ""
+    about += " Passes of half the height run at the same time." if run.passes["beside"].any() else ""
     return page.section(
         "pipeline", "Pipeline", page.figure_block("pipeline-plot", pipeline_gantt(run.passes), caption=about)
     )

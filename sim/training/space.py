@@ -40,7 +40,7 @@ from sim.training.blocks import Blocks, blocks_of, indivisible, indivisible_scan
 from sim.training.columns import CONTEXT_KINDS, ORDERS, RECOMPUTES, Columns, Layout, PlanTable
 from sim.training.plan import TrainingPlan, even_layers, resolve_training
 from sim.training.ranks import distinct_orders
-from sim.training.schedules import SCHEDULES
+from sim.training.schedules import SCHEDULES, counted
 from sim.training.spec import TrainingWorkload
 
 _LARGEST_MICRO_BATCH: Final = 16
@@ -232,13 +232,16 @@ class TrainingPlans:
                     yield _Row(degrees, order, layout, schedule, size, share // size)
 
     def _pipelines(self, pp: int) -> Iterator[tuple[str, int]]:
-        """Schedules and virtual stages; chunks that a schedule cannot have are tried only if listed."""
-        default = self.engine.defaults
-        for vpp in self.space.vpp or self._chunks(pp):
+        """Schedules and virtual stages; chunks that a schedule cannot have are tried only if listed, or one for all."""
+        default, possible = self.engine.defaults, set[str]()
+        chunks = self.space.vpp or self._chunks(pp)
+        for vpp in chunks:
             for name in self.space.schedule or (default.interleaved_schedule if vpp > 1 else default.schedule,):
                 listed = self.space.vpp is not None
                 if listed or not SCHEDULES.get(name)().reasons(stages=pp, chunks=vpp, microbatches=8 * pp):
+                    possible.add(name)
                     yield name, vpp
+        yield from ((name, chunks[0]) for name in self.space.schedule or () if name not in possible)
 
     def _chunks(self, pp: int) -> list[int]:
         layers = self.model.n_layers
@@ -282,9 +285,10 @@ class TrainingPlans:
             key = (row.schedule, pp, vpp, batch // unit)
             if key not in self._schedule_reasons:
                 schedule = SCHEDULES.get(row.schedule)()
-                self._schedule_reasons[key] = schedule.reasons(stages=pp, chunks=vpp, microbatches=batch // unit)
-            if self._schedule_reasons[key]:
-                return self._schedule_reasons[key]
+                layout = {"stages": pp, "chunks": vpp, "microbatches": batch // unit}
+                self._schedule_reasons[key] = schedule.training_reasons(**layout)
+            if found_here := self._schedule_reasons[key]:
+                return counted(found_here, batch=batch, dp=row.degrees.dp, micro_batch=row.micro_batch)
         return []
 
     def _shares_states(self, degrees: Degrees, rows: int, rejected: Rejected) -> bool:

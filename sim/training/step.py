@@ -37,7 +37,7 @@ from sim.training.plan import TrainingPlan, alike_stages, layers_of_stage
 from sim.training.precision import with_wide_ends
 from sim.training.ranks import boundary_groups, communication_groups
 from sim.training.replay import PipelineTimes, StageTimes, replay
-from sim.training.schedules import SCHEDULES, Schedule
+from sim.training.schedules import SCHEDULES, Schedule, counted
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import StageModel, StagePasses
 from sim.training.states import PARAM_BYTES, RankParameters, grad_bytes, rank_parameters, update_bytes
@@ -165,9 +165,9 @@ class TrainingStep:
         plan = self.plan
         for batch in self.workload.batches:
             count = batch // (plan.dp * plan.micro_batch)
-            reasons = self.schedule.reasons(stages=plan.pp, chunks=plan.vpp, microbatches=count)
+            reasons = self.schedule.training_reasons(stages=plan.pp, chunks=plan.vpp, microbatches=count)
             if reasons:
-                return reasons
+                return counted(reasons, batch=batch, dp=plan.dp, micro_batch=plan.micro_batch)
         return []
 
     def at_batch(self, batch: int) -> TrainingStep:
