@@ -5,7 +5,11 @@ Budget: 0.3 CPU-seconds for 16 devices, 8 chunks and 128 micro-batches (Llama 3 
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,3 +151,13 @@ def test_search(cpu: BenchmarkFixture) -> None:
     found = cpu.pedantic(sim.search, args=(scenario,), rounds=1)
     assert found.recommended is not None
     cpu.extra_info["space"] = found.space
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--report"]], ids=["json", "report"])
+def test_search_command(benchmark: BenchmarkFixture, options: list[str], tmp_path: Path) -> None:
+    """The same as a command, start-up and HTML report included; budget: 2 CPU-seconds of the subprocess."""
+    benchmark._timer = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    command = [sys.executable, "-m", "sim", "search", "mt-nlg-530b-plans", "--out", str(tmp_path), *options]
+    benchmark.pedantic(
+        subprocess.run, args=(command,), kwargs={"capture_output": True, "check": True}, rounds=3, warmup_rounds=1
+    )

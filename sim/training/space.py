@@ -8,7 +8,8 @@ Ranges of fields left open:
 - `cp_kind`: the engine's, all-gather, ring, and Ulysses where it divides the heads;
 - `rank_order`: Megatron-LM's two, with data-parallel ranks inside or outside of pipeline stages;
 - `dp`: the GPUs left; `ep`: common divisors of `dp` and the experts;
-- `dp_replicas`: 1, and with `zero` 3 as few as leave the shards of a replica in one scale-up domain;
+- `dp_replicas`: 1, and with `zero` 3 as few as leave the shards of a replica in one scale-up domain, and about the root
+  of those;
 - `micro_batch`: divisors of a rank's share of the batch, up to 16;
 - `schedule`: the engine's, without and with virtual stages; `vpp`: 1, and what divides a stage's layers evenly, or 2
   and 4 where the stages do not;
@@ -26,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from math import gcd
+from math import gcd, log
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -203,12 +204,18 @@ class TrainingPlans:
         return self.space.cp_kind or [*dict.fromkeys(kind for kind in kinds if whole or kind != "ulysses")]
 
     def _replicas(self, dp: int, tp: int, cp: int, ep: int) -> Sequence[int]:
-        """Copies of sharded states; one, and those whose gathers stay on the fast links where all is sharded."""
+        """Copies of sharded states: one, and where all is sharded those that keep gathers on fast links, and between.
+
+        More copies gather nearer, but reduce as many gradients again between them.
+        """
         if self.space.dp_replicas or 3 not in (self.space.zero or (3,)):
             return self.space.dp_replicas or (1,)
         near = min(self.cluster.domain, self.cluster.n_devices) // (tp * cp)
         shards = [n for n in _divisors(dp, near) if n % ep == 0 and n * cp > 1]
-        return (1, dp // shards[-1]) if shards and shards[-1] < dp else (1,)
+        most = dp // shards[-1] if shards else 1
+        between = [n for n in _divisors(most)[1:-1] if dp // n % ep == 0]
+        middle = [min(between, key=lambda n: abs(log(n * n / most)))] if between else []
+        return [1, *middle, most] if most > 1 else [1]
 
     @cached_property
     def _blocks(self) -> list[Blocks]:

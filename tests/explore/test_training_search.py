@@ -157,6 +157,19 @@ def test_schedules_and_switches_are_told_apart() -> None:
     assert fastest["zb_h1"] < fastest["1f1b"]
 
 
+def test_a_search_finds_how_many_copies_of_sharded_states_are_best() -> None:
+    """On 1,024 GPUs gathers over all are slow and gradients between copies on every node too: some copies are best."""
+    given = ["model=llama-3-8b", "engine=fsdp", "workload.global_batch=2048"]
+    space = "search.space={zero: 3, pp: 1, tp: 1, cp: 1, recompute: full, micro_batch: 1}"
+    found = sim.search(sim.load(NAME, overrides=[*given, space, "search.algorithm=exhaustive"]))
+    times = found.simulated.set_index("plan.dp_replicas")["step_time_s"]
+    assert sorted(times.index) == [1, 8, 128]
+    assert times[8] < times[128] < times[1]
+    assert found.recommended is not None
+    assert "dp1024/8" in found.recommended.label
+    assert "--num-distributed-optimizer-instances 8" in found.recommended.launch
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

@@ -117,7 +117,7 @@ def test_rank_orders_that_number_the_ranks_alike_count_once() -> None:
 
 
 def test_copies_of_sharded_states_are_tried_where_they_keep_gathers_on_fast_links() -> None:
-    """Left open, one copy, and with everything sharded those of which each fills a node; listed, all that share."""
+    """Left open, one copy, and with everything sharded one a node and one a few nodes; listed, all that share."""
     fixed = {"tp": 2, "pp": 1, "cp": 1, "recompute": "full", "micro_batch": 1, "rank_order": "tp-cp-dp-pp"}
     open_, _ = plans_of(fixed, nodes=4, batch=64).listed()
     listed, rejected = plans_of({**fixed, "dp_replicas": [1, 2, 3], "zero": [0, 1, 3]}, nodes=4, batch=64).listed()
@@ -125,6 +125,7 @@ def test_copies_of_sharded_states_are_tried_where_they_keep_gathers_on_fast_link
     assert listed is not None
     assert {(p.zero, p.dp_replicas) for p in map(open_.plan, range(len(open_)))} == {
         *((zero, 1) for zero in range(4)),
+        (3, 2),
         (3, 4),
     }
     assert {(p.zero, p.dp_replicas) for p in map(listed.plan, range(len(listed)))} == {
