@@ -18,7 +18,7 @@ from sim.report.parts import (
     status_line,
     verdict,
 )
-from sim.report.training_page import training_sections
+from sim.report.training_page import training_sections, training_tiles
 from sim.results import (
     Evaluation,
     RunResult,
@@ -62,11 +62,13 @@ def _search_header(result: SearchResult) -> str:
         parts = [status_line(f"{result.why}.", "bad"), about, looked, warning]
         return header(eyebrow=eyebrow, title="No plan to recommend", kind="bad", parts=parts)
     status, kind = verdict(best.metrics, result.scenario)
+    run = result.recommended_run
+    tiles = training_tiles(run) if isinstance(run, TrainingResult) else headline_tiles(best.metrics)
     parts = [
         warning,
         page.paragraph(f"Why: {result.why}.", "lead"),
         status_line(status, kind),
-        page.tiles(headline_tiles(best.metrics)),
+        page.tiles(tiles),
         page.command(best.launch) if best.launch else "",
         f"<h3>The question</h3>{about}{looked}",
     ]

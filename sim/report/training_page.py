@@ -25,18 +25,23 @@ _TILES: Final = (
 
 def training_body(run: TrainingResult) -> list[str]:
     """Parts of the page of a training step, in order."""
-    shown = [path for path in _TILES if get_metric(run.metrics, path) is not None]
     head = header(
         eyebrow=f"plansim run, {run.name}",
         title=f"{run.label or run.name} on {show_metric(run.metrics, 'n_gpus')} GPUs",
         kind="",
         parts=[
             page.paragraph(scenario_sentence(run.scenario)),
-            page.tiles([(metric_title(path), show_metric(run.metrics, path)) for path in shown]),
+            page.tiles(training_tiles(run)),
             page.command(run.launch) if run.launch else "",
         ],
     )
     return [head, *training_sections(run), provenance_section(run.provenance, run.scenario)]
+
+
+def training_tiles(run: TrainingResult) -> list[tuple[str, str]]:
+    """Title and value of the numbers of a step that matter most, those that are defined."""
+    shown = [path for path in _TILES if get_metric(run.metrics, path) is not None]
+    return [(metric_title(path), show_metric(run.metrics, path)) for path in shown]
 
 
 def training_sections(run: TrainingResult) -> list[str]:

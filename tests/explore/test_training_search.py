@@ -124,6 +124,8 @@ def test_tables_and_files_for_people(plansim: Command, tmp_path: Any) -> None:
     assert "SLO" not in done.out
     page = (tmp_path / "report.html").read_text()
     assert "shortest step" in page
+    assert '<dl class="tiles"><div><dt>Step time</dt>' in page
+    assert "tokens cost? llama-3-8b on 2 x dgx-h100" in page
     assert {"evaluations.parquet", "rejected.parquet", "result.json"} <= {path.name for path in tmp_path.iterdir()}
     assert (tmp_path / "recommended" / "stages.parquet").is_file()
 
