@@ -149,9 +149,16 @@ def training_result(things: TrainingThings, step: TrainingStep, resolved: dict[s
         stage_memory=memory_by_stage(step),
         passes=pd.DataFrame() if run is None else run.frame(),
         memory_over_time=pd.DataFrame() if run is None else memory_over_time(step, run),
-        launch=megatron_command(step.plan, model=things.model, workload=things.spec.workload, cluster=things.cluster),
+        launch=launch_of(things, step.plan),
         scenario=resolved,
         label=step.plan.label,
+    )
+
+
+def launch_of(things: TrainingThings, plan: TrainingPlan) -> str:
+    """Shell text that starts a plan."""
+    return megatron_command(
+        plan, model=things.model, workload=things.spec.workload, cluster=things.cluster, engine=things.engine.name
     )
 
 

@@ -239,16 +239,23 @@ class TrainingPlans:
                     yield _Row(degrees, order, layout, schedule, size, share // size)
 
     def _pipelines(self, pp: int) -> Iterator[tuple[str, int]]:
-        """Schedules and virtual stages; chunks that a schedule cannot have are tried only if listed, or one for all."""
-        default, possible = self.engine.defaults, set[str]()
-        chunks = self.space.vpp or self._chunks(pp)
+        """Schedules and virtual stages; chunks that a schedule cannot have are tried only where they are listed.
+
+        Without stages all schedules are alike. One that cannot run on any chunks of listed stages is tried to say why.
+        """
+        space, default = self.space, self.engine.defaults
+        chunks, possible = space.vpp or self._chunks(pp), dict[tuple[str, int], None]()
         for vpp in chunks:
-            for name in self.space.schedule or (default.interleaved_schedule if vpp > 1 else default.schedule,):
-                listed = self.space.vpp is not None
-                if listed or not SCHEDULES.get(name)().reasons(stages=pp, chunks=vpp, microbatches=8 * pp):
-                    possible.add(name)
-                    yield name, vpp
-        yield from ((name, chunks[0]) for name in self.space.schedule or () if name not in possible)
+            for name in space.schedule or (default.interleaved_schedule if vpp > 1 else default.schedule,):
+                if space.vpp or not SCHEDULES.get(name)().reasons(stages=pp, chunks=vpp, microbatches=8 * pp):
+                    possible[name, vpp] = None
+        if pp == 1 and not space.vpp and possible:
+            yield next(iter(possible))
+            return
+        yield from possible
+        if space.pp is not None:
+            known = {name for name, _ in possible}
+            yield from ((name, chunks[0]) for name in space.schedule or () if name not in known)
 
     def _chunks(self, pp: int) -> list[int]:
         layers = self.model.n_layers

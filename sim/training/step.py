@@ -128,8 +128,7 @@ class TrainingStep:
     @cached_property
     def held(self) -> list[list[int]]:
         """Virtual stages that each pipeline stage holds, by the schedule's routes; more than once in two-way ones."""
-        routes = self.schedule.routes(stages=self.plan.pp, chunks=self.plan.vpp)
-        return [[s for route in routes for s, d in enumerate(route) if d == device] for device in range(self.plan.pp)]
+        return self.schedule.held(stages=self.plan.pp, chunks=self.plan.vpp)
 
     @cached_property
     def _alike(self) -> list[int]:
@@ -286,7 +285,7 @@ class TrainingStep:
         return {
             "vocabulary_s_s": score.total_s,
             "vocabulary_t_s": gradient.total_s,
-            "broadcast_s": self.costs.collective_s("p2p", whole / self.plan.tp, "pp0"),
+            "broadcast_s": self.costs.collective_s("p2p", whole / self.plan.tp, "pp0") if self.plan.pp > 1 else 0.0,
             "exchange_s": self.costs.collective_s("all_reduce", 8.0 * tokens + whole / self.plan.tp, "stages"),
         }
 

@@ -170,6 +170,7 @@ def test_a_search_finds_how_many_copies_of_sharded_states_are_best() -> None:
     assert found.recommended is not None
     assert "dp1024/8" in found.recommended.label
     assert "--num-distributed-optimizer-instances 8" in found.recommended.launch
+    assert "those of fsdp" in found.recommended.launch
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,11 @@ class Schedule(ABC):
         """The paths through the devices; more than one in a bidirectional pipeline."""
         return (loop_route(stages, chunks),)
 
+    def held(self, *, stages: int, chunks: int) -> list[list[int]]:
+        """Virtual stages that each device holds, by the routes; more than once in two-way pipelines."""
+        routes = self.routes(stages=stages, chunks=chunks)
+        return [[s for route in routes for s, d in enumerate(route) if d == device] for device in range(stages)]
+
     def route_of(self, microbatch: int, microbatches: int) -> int:
         """Which of the routes a micro-batch takes."""
         return 0
