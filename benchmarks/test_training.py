@@ -5,7 +5,12 @@ Budget: 0.3 CPU-seconds for 16 devices, 8 chunks and 128 micro-batches (Llama 3 
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +22,17 @@ from sim.hardware import ClusterSpec, load_cluster
 from sim.models import load_model
 from sim.plans import TrainingPlanSpec, TrainingSpace, load_training_engine
 from sim.testing.training import equal_times
-from sim.training import SCHEDULES, Screen, TrainingPlans, TrainingWorkload, pass_graph, replay, resolve_training
+from sim.training import (
+    SCHEDULES,
+    Screen,
+    TrainingPlans,
+    TrainingStep,
+    TrainingWorkload,
+    job_metrics,
+    pass_graph,
+    replay,
+    resolve_training,
+)
 
 LAYOUTS = [("1f1b", 16, 1, 128), ("interleaved", 16, 8, 128), ("zb_v", 16, 2, 128), ("dualpipe", 16, 1, 128)]
 
@@ -38,6 +53,36 @@ def test_step(cpu: BenchmarkFixture, name: str, stages: int, chunks: int, microb
     graph = pass_graph(schedule, stages=stages, chunks=chunks, microbatches=microbatches)
     cpu.extra_info["passes"] = graph.count
     cpu.extra_info["passes_per_cpu_s"] = graph.count / cpu.stats.stats.min
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["compiled", "again"])
+@pytest.mark.parametrize("dp", [1, 128])
+@pytest.mark.parametrize("straggler", [False, True], ids=["alike", "straggler"])
+def test_large_job(cpu: BenchmarkFixture, dp: int, straggler: bool, fresh: bool) -> None:
+    """A step of Llama 3 405B with tp8 pp16 and 128 micro-batches, on 128 GPUs or 16,384, metrics and memory included.
+
+    Budget: 1 s; at most twice as long for all GPUs as for one replica, and four times where a device is slow.
+    """
+    model, engine = load_model("llama-3.1-405b"), load_training_engine("megatron-lm")
+    things: dict[str, Any] = {
+        "workload": TrainingWorkload(kind="training", global_batch=128 * dp, sequence_length=8192),
+        "engine": engine,
+        "cluster": load_cluster(ClusterSpec(node="dgx-h100", nodes=16 * dp)),
+    }
+    plan = resolve_training(TrainingPlanSpec(tp=8, pp=16, vpp=2, dp=dp, zero=1), model=model, **things)
+    assert not isinstance(plan, tuple)
+    slowdown = np.where(np.arange(16) == 3, 1.3, 1.0)
+
+    def run() -> None:
+        if fresh:
+            pass_graph.cache_clear()
+        step = TrainingStep(model, plan, **things)
+        job_metrics(step)
+        if straggler:
+            step.replayed(slowdown=slowdown)
+
+    cpu.pedantic(run, rounds=5, warmup_rounds=1)
+    assert cpu.stats.stats.min < 1.0
 
 
 def test_screen(cpu: BenchmarkFixture) -> None:
@@ -106,3 +151,13 @@ def test_search(cpu: BenchmarkFixture) -> None:
     found = cpu.pedantic(sim.search, args=(scenario,), rounds=1)
     assert found.recommended is not None
     cpu.extra_info["space"] = found.space
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--report"]], ids=["json", "report"])
+def test_search_command(benchmark: BenchmarkFixture, options: list[str], tmp_path: Path) -> None:
+    """The same as a command, start-up and HTML report included; budget: 2 CPU-seconds of the subprocess."""
+    benchmark._timer = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    command = [sys.executable, "-m", "sim", "search", "mt-nlg-530b-plans", "--out", str(tmp_path), *options]
+    benchmark.pedantic(
+        subprocess.run, args=(command,), kwargs={"capture_output": True, "check": True}, rounds=3, warmup_rounds=1
+    )

@@ -83,7 +83,7 @@ DIMENSIONS: Final[dict[str, Dimension]] = {
             "j",
             {**_scaled({**_UP, "m": 1e-3}, "J"), **{f"{p}Wh": f * 3600.0 for p, f in _UP.items()}},
             "1.2 kWh",
-            _ladder_of("J", "G", "M", "k", "", "m"),
+            _ladder_of("J", "P", "T", "G", "M", "k", "", "m"),
         ),
         Dimension("hz", _scaled(_UP, "Hz"), "1830 MHz", _ladder_of("Hz", "G", "M", "k", "")),
         Dimension(

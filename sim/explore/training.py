@@ -34,6 +34,7 @@ from sim.scenario import (
     Scenario,
     TrainingThings,
     assemble_training,
+    launch_of,
     step_band,
     step_of,
     training_provenance,
@@ -49,7 +50,6 @@ from sim.training import (
     available_bytes,
     few_microbatches,
     job_metrics,
-    megatron_command,
 )
 
 Progress = Callable[[int, int, str], None]
@@ -237,6 +237,8 @@ class _TrainingSearch:
 def training_label(plan: TrainingPlan, space: TrainingSpace) -> str:
     """The plan in short, with what else plans of the space differ in."""
     parts = [plan.label]
+    if plan.cp > 1 and (space.cp_kind is None or len(space.cp_kind) > 1):
+        parts.append(plan.cp_kind)
     for name in _SWITCHES:
         values = getattr(space, name)
         if values is not None and len(values) > 1 and not (name == "sp" and plan.tp == 1):
@@ -266,9 +268,9 @@ def evaluate_training(things: TrainingThings, plan: TrainingPlan) -> Outcome:
     if reasons := step.memory_reasons():
         return tuple(reasons)
     metrics = job_metrics(step)
-    launch = megatron_command(plan, model=things.model, workload=things.spec.workload, cluster=things.cluster)
     intervals = training_intervals(metrics, step_band(step))
-    return Evaluation(plan.to_dict(), training_label(plan, things.spec.search.space), metrics, intervals, launch)
+    label = training_label(plan, things.spec.search.space)
+    return Evaluation(plan.to_dict(), label, metrics, intervals, launch_of(things, plan))
 
 
 def _passes(plan: TrainingPlan) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from sim.core import Spec
 from sim.plans.spec import Counts, Names, Shares, one_or_more
-from sim.plans.training import RANK_DIMENSIONS, RankOrder, Recompute, WideDtype, ZeroStage
+from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankOrder, Recompute, WideDtype, ZeroStage
 
 _LIST = (Field(min_length=1), BeforeValidator(one_or_more))
 
@@ -31,11 +31,13 @@ class TrainingSpace(Spec):
 
     Attributes:
         dp: Data-parallel ranks.
+        dp_replicas: Copies of the sharded states (hybrid sharding).
         tp: Tensor-parallel ranks.
         sp: Sequence parallelism.
         pp: Pipeline stages.
         vpp: Model chunks per stage.
         cp: Context-parallel ranks.
+        cp_kind: What context-parallel ranks exchange; without any, all are alike and count once.
         ep: Expert-parallel ranks.
         rank_order: Orders in which ranks are numbered, one or a list of them; those alike for a plan count once.
         zero: What data-parallel ranks share.
@@ -52,11 +54,13 @@ class TrainingSpace(Spec):
     """
 
     dp: Counts | None = None
+    dp_replicas: Counts | None = None
     tp: Counts | None = None
     sp: Switches | None = None
     pp: Counts | None = None
     vpp: Counts | None = None
     cp: Counts | None = None
+    cp_kind: Annotated[tuple[ContextKind, ...], *_LIST] | None = None
     ep: Counts | None = None
     rank_order: RankOrders | None = None
     zero: Annotated[tuple[ZeroStage, ...], *_LIST] | None = None
@@ -70,3 +74,9 @@ class TrainingSpace(Spec):
     overlap_tp: Switches | None = None
     compiled: Switches | None = None
     clock: Shares | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingSpace:
+        if self.recompute_every is not None and self.recompute is not None and "full" not in self.recompute:
+            raise ValueError(f"`recompute_every` goes with `recompute: full`, not {', '.join(self.recompute)}")
+        return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich import box
 from rich.console import RenderableType
@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sim.results import METRICS, show
-from sim.validation import ClaimRow, Reproduction
+
+if TYPE_CHECKING:
+    from sim.validation import ClaimRow, Reproduction
 
 _HEAD: Final = ("claim", "published", "simulated", "band", "verdict")
 _STYLES: Final = {"reproduced": "green", "direction only": "yellow", "missed": "red", "cannot be evaluated": "dim"}

@@ -77,18 +77,18 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def figure_block(name: str, figure: go.Figure, *, caption: str) -> str:
     """A figure, drawn by the page's script from its data, with a caption that says what it shows."""
-    return f"{_frame(name, _height(figure), caption)}\n{data_script(f'{name}-data', figure.to_json())}"
+    return f"{_frame(name, int(figure.layout.height), caption)}\n{data_script(f'{name}-data', figure.to_json())}"
 
 
-def figure_chooser(name: str, views: Mapping[str, go.Figure], *, label: str, caption: str) -> str:
-    """A figure with a menu of views, by title."""
+def figure_chooser(name: str, views: Mapping[str, Mapping[str, Any]], *, label: str, caption: str) -> str:
+    """A figure with a menu of views, by title; views are plain data with `data` and `layout`."""
     choices, data = [], []
     for i, (title, figure) in enumerate(views.items()):
         choices.append(f'<option value="{name}-view-{i}">{escape(title)}</option>')
-        data.append(data_script(f"{name}-view-{i}", figure.to_json()))
+        data.append(data_script(f"{name}-view-{i}", figure))
     select = f'<select id="{name}-choice" data-for="{name}" autocomplete="off">{"".join(choices)}</select>'
     menu = f'<div class="chooser"><label for="{name}-choice">{escape(label)}</label>\n{select}</div>'
-    height = max(_height(figure) for figure in views.values())
+    height = max(int(figure["layout"]["height"]) for figure in views.values())
     return "\n".join([menu, _frame(name, height, caption), *data])
 
 
@@ -100,10 +100,6 @@ def _frame(name: str, height: int, caption: str) -> str:
 
 def _caption(name: str, caption: str) -> str:
     return f'<figcaption id="{name}-caption">{escape(caption)}</figcaption>'
-
-
-def _height(figure: go.Figure) -> int:
-    return int(figure.layout.height)
 
 
 def table(

@@ -7,6 +7,7 @@ labels, shapes or order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -38,24 +39,48 @@ FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', A
 
 def finish(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
     """`figure` with the common look: no background of its own, fine grid, one font; `layout` adds to it."""
-    axis = {
+    figure.update_xaxes(**_axis_look())
+    figure.update_yaxes(**_axis_look())
+    figure.update_layout(template="none", **_layout_look(height))
+    return figure.update_layout(**layout)
+
+
+def drawing(
+    traces: Sequence[Mapping[str, Any]], *, height: int, x: Mapping[str, Any], y: Mapping[str, Any], **layout: Any
+) -> dict[str, Any]:
+    """A figure of the common look as plain data, which a page draws; plotly takes much longer to check one.
+
+    Args:
+        traces: What is drawn.
+        height: Of the figure [px].
+        x: What the horizontal axis has besides the common look; its title as text.
+        y: The vertical one, likewise.
+        layout: What the layout has besides the common look.
+    """
+    axes = {name: {**_axis_look(), **axis} for name, axis in (("xaxis", x), ("yaxis", y))}
+    for axis in axes.values():
+        axis["title"] = {**_axis_look()["title"], "text": axis["title"]}
+    return {"data": [*traces], "layout": {**_layout_look(height), **axes, **layout}}
+
+
+def _axis_look() -> dict[str, Any]:
+    return {
         "gridcolor": GRID,
         "linecolor": GRID,
         "zerolinecolor": GRID,
         "automargin": True,
         "title": {"standoff": 10, "font": {"size": 13}},
     }
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 12, "r": 12, "t": 28, "b": 12},
-        font={"family": FONT, "size": 13, "color": INK},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": OTHER, "activecolor": FRONT},
-        hoverlabel={"align": "left", "font": {"family": FONT, "size": 13}},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
-    )
-    return figure.update_layout(**layout)
+
+
+def _layout_look(height: int) -> dict[str, Any]:
+    return {
+        "height": height,
+        "margin": {"l": 12, "r": 12, "t": 28, "b": 12},
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": OTHER, "activecolor": FRONT},
+        "hoverlabel": {"align": "left", "font": {"family": FONT, "size": 13}},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
+    }

@@ -92,7 +92,9 @@ def scenario_sentence(scenario: Mapping[str, Any]) -> str:
     text = " ".join(part for part in parts if part)
     text = f"{text}; {source}." if work else f"{text}." if text else ""
     about = str(scenario.get("description", "")).strip()
-    return f"{about.rstrip('.')}. {text}" if about else text
+    if not about:
+        return text
+    return f"{about} {text}" if about.endswith((".", "?", "!")) else f"{about}. {text}"
 
 
 def provenance_section(provenance: Mapping[str, Any], scenario: Mapping[str, Any]) -> str:

@@ -24,6 +24,8 @@ _HEIGHT: Final = 0.82
 """Height of a pass; a device's row is 1."""
 _NUMBERED: Final = 80
 """Most passes of a device that get the number of their micro-batch: more could not be read."""
+_LINED: Final = 600
+"""Most passes of a device that have a line between them: with more there would be nothing but lines."""
 _SHADES: Final = (1.0, 0.72, 0.5)
 """Opacity of the chunks of a device in turn."""
 
@@ -41,7 +43,9 @@ def pipeline_gantt(passes: pd.DataFrame, *, title: str | None = None) -> go.Figu
     import plotly.graph_objects as go
 
     unit, scale = easy_unit(float(passes["finish_s"].max()))
-    readable = len(passes) <= _NUMBERED * (int(passes["device"].max()) + 1)
+    each = len(passes) / (int(passes["device"].max()) + 1)
+    readable = each <= _NUMBERED
+    line = 0.7 if readable else 0.4 if each <= _LINED else 0.0
     figure = go.Figure()
     drawn = [
         (kind, place, rows)
@@ -66,7 +70,7 @@ def pipeline_gantt(passes: pd.DataFrame, *, title: str | None = None) -> go.Figu
                 marker={
                     "color": colour,
                     "opacity": _SHADES[place % len(_SHADES)],
-                    "line": {"color": PAPER, "width": 0.7 if readable else 0.0},
+                    "line": {"color": PAPER, "width": line},
                 },
                 text=rows["microbatch"] if readable else None,
                 textposition="inside",

@@ -8,7 +8,7 @@ from typing import Final
 from sim.report import page
 from sim.report.explain import why_lost
 from sim.report.figures import rejected_bar, rejected_counts
-from sim.report.pareto import pareto, pareto_views
+from sim.report.pareto import pareto_drawings
 from sim.report.parts import (
     header,
     headline_tiles,
@@ -18,7 +18,7 @@ from sim.report.parts import (
     status_line,
     verdict,
 )
-from sim.report.training_page import training_sections
+from sim.report.training_page import training_sections, training_tiles
 from sim.results import (
     Evaluation,
     RunResult,
@@ -62,11 +62,13 @@ def _search_header(result: SearchResult) -> str:
         parts = [status_line(f"{result.why}.", "bad"), about, looked, warning]
         return header(eyebrow=eyebrow, title="No plan to recommend", kind="bad", parts=parts)
     status, kind = verdict(best.metrics, result.scenario)
+    run = result.recommended_run
+    tiles = training_tiles(run) if isinstance(run, TrainingResult) else headline_tiles(best.metrics)
     parts = [
         warning,
         page.paragraph(f"Why: {result.why}.", "lead"),
         status_line(status, kind),
-        page.tiles(headline_tiles(best.metrics)),
+        page.tiles(tiles),
         page.command(best.launch) if best.launch else "",
         f"<h3>The question</h3>{about}{looked}",
     ]
@@ -78,7 +80,7 @@ def _search_header(result: SearchResult) -> str:
 
 
 def _pareto_section(result: SearchResult) -> str:
-    views = {title: pareto(result, x, y) for title, (x, y) in pareto_views(result).items()}
+    views = pareto_drawings(result)
     names = ", ".join(metric_title(objective.path) for objective in result.objectives)
     plot = (
         page.figure_chooser(

@@ -25,18 +25,23 @@ _TILES: Final = (
 
 def training_body(run: TrainingResult) -> list[str]:
     """Parts of the page of a training step, in order."""
-    shown = [path for path in _TILES if get_metric(run.metrics, path) is not None]
     head = header(
         eyebrow=f"plansim run, {run.name}",
         title=f"{run.label or run.name} on {show_metric(run.metrics, 'n_gpus')} GPUs",
         kind="",
         parts=[
             page.paragraph(scenario_sentence(run.scenario)),
-            page.tiles([(metric_title(path), show_metric(run.metrics, path)) for path in shown]),
+            page.tiles(training_tiles(run)),
             page.command(run.launch) if run.launch else "",
         ],
     )
     return [head, *training_sections(run), provenance_section(run.provenance, run.scenario)]
+
+
+def training_tiles(run: TrainingResult) -> list[tuple[str, str]]:
+    """Title and value of the numbers of a step that matter most, those that are defined."""
+    shown = [path for path in _TILES if get_metric(run.metrics, path) is not None]
+    return [(metric_title(path), show_metric(run.metrics, path)) for path in shown]
 
 
 def training_sections(run: TrainingResult) -> list[str]:
@@ -64,9 +69,13 @@ def _pipeline_section(run: TrainingResult) -> str:
     if run.plan["pp"] == 1:
         return ""
     if not len(run.passes):
-        return page.section("pipeline", "Pipeline", page.paragraph("The step has too many passes to draw.", "note"))
-    about = f"{run.plan['microbatches']} micro-batches through {run.plan['pp']} stages with the schedule "
-    about += f"{run.plan['schedule']}; gaps are the bubble. Shades tell the chunks of a stage apart."
+        passes = 2 * run.plan["pp"] * run.plan["vpp"] * run.plan["microbatches"]
+        text = f"The step has {passes:,} passes, too many to draw; a smaller workload.global_batch has fewer."
+        return page.section("pipeline", "Pipeline", page.paragraph(text, "note"))
+    about = f"{run.plan['microbatches']} micro-batches through {run.plan['pp']} stages, schedule "
+    about += f"{run.plan['schedule']}; gaps are the bubble. Hover to see a pass, drag to look closer."
+    about += " Shades tell the chunks of a stage apart." if run.plan["vpp"] > 1 else ""
+    about += " Passes of half the height run at the same time." if run.passes["beside"].any() else ""
     return page.section(
         "pipeline", "Pipeline", page.figure_block("pipeline-plot", pipeline_gantt(run.passes), caption=about)
     )

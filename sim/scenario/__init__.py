@@ -17,6 +17,7 @@ from sim.scenario.spec import ScenarioSpec, SearchSpec, ServingWorkload, Variant
 from sim.scenario.training import (
     TrainingThings,
     assemble_training,
+    launch_of,
     run_training,
     step_band,
     step_of,
@@ -45,6 +46,7 @@ __all__ = [
     "bands_for",
     "cluster_spec",
     "compare",
+    "launch_of",
     "load",
     "located",
     "native_rate",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -12,7 +14,7 @@ import pandas as pd
 
 from sim.core import InfeasibleError, Reason, load_data
 from sim.hardware import Cluster, ClusterSpec, load_cluster
-from sim.models import ModelSpec, load_model
+from sim.models import GatedDelta, Mamba2, ModelSpec, load_model
 from sim.plans import TrainingEngineSpec, load_training_engine
 from sim.results import Band, TrainingResult, training_intervals
 from sim.scenario.load import Scenario, located
@@ -21,6 +23,7 @@ from sim.training import (
     Sustained,
     TrainingPlan,
     TrainingStep,
+    available_bytes,
     job_metrics,
     megatron_command,
     memory_by_stage,
@@ -137,14 +140,25 @@ def training_result(things: TrainingThings, step: TrainingStep, resolved: dict[s
         breakdown={"explains_s": times.step_s, "parts": dict(times.parts_s), "hidden": dict(times.hidden_s)},
         provenance=training_provenance(things, step, resolved),
         plan=step.plan.to_dict(),
-        memory={**memory.to_dict(), "free_bytes": step.device.memory_bytes - memory.allocated_bytes},
+        memory={
+            **memory.to_dict(),
+            "runtime_bytes": step.engine.context_bytes.value,
+            "free_bytes": available_bytes(step.device, step.engine) - memory.allocated_bytes,
+        },
         stages=_stage_table(step),
         stage_memory=memory_by_stage(step),
         passes=pd.DataFrame() if run is None else run.frame(),
         memory_over_time=pd.DataFrame() if run is None else memory_over_time(step, run),
-        launch=megatron_command(step.plan, model=things.model, workload=things.spec.workload, cluster=things.cluster),
+        launch=launch_of(things, step.plan),
         scenario=resolved,
         label=step.plan.label,
+    )
+
+
+def launch_of(things: TrainingThings, plan: TrainingPlan) -> str:
+    """Shell text that starts a plan."""
+    return megatron_command(
+        plan, model=things.model, workload=things.spec.workload, cluster=things.cluster, engine=things.engine.name
     )
 
 
@@ -180,11 +194,20 @@ def training_provenance(things: TrainingThings, step: TrainingStep | None, resol
         "device": {"name": things.cluster.device.name, "sources": list(things.cluster.device.sources)},
         "price": {"usd_per_gpu_hour": things.cluster.usd_per_device_hour, "source": things.cluster.price_source},
         "engine": {"name": things.engine.name, "version": things.engine.version},
-        "costs": {} if step is None else dict(sorted(step.costs.sources.items())),
+        "costs": {} if step is None else _merged(step.costs.sources),
         "assumptions": list(_assumptions(things, step)),
         "intervals": "measured over predicted step times of the runs that the device's factors were fitted to, 5 % to "
         "95 %; on held-out runs of A100 and H100 they hold 86 to 91 % of the time; assumed for other devices",
     }
+
+
+def _merged(sources: Mapping[str, str]) -> dict[str, str]:
+    """Sources by name, sorted; those of transfers over all boundaries of stages once if they are alike."""
+    between = {name: source for name, source in sources.items() if re.search(r" over pp\d+$", name)}
+    if len({*between.values()}) != 1:
+        return dict(sorted(sources.items()))
+    kept = {name: source for name, source in sources.items() if name not in between}
+    return dict(sorted({**kept, "p2p between stages": next(iter(between.values()))}.items()))
 
 
 def _assumptions(things: TrainingThings, step: TrainingStep | None) -> list[str]:
@@ -200,4 +223,6 @@ def _assumptions(things: TrainingThings, step: TrainingStep | None) -> list[str]
         notes.append("no checkpoints are counted")
     if step is not None and step.plan.cp > 1:
         notes.append(_CONTEXT[step.plan.cp_kind])
+        if any(isinstance(group.attention, GatedDelta | Mamba2) for group in things.model.layers):
+            notes.append("around a recurrence they exchange positions for heads, and each scans the whole sequence")
     return notes

@@ -4,7 +4,8 @@ For screening. What depends on few choices (a layer's passes by tensor paralleli
 worked out once by the same code as a single step (`sim.training.units`); pipelines, reductions, states and activations
 of all plans then follow in array operations over the different kinds of stage (`sim.training.layout_kinds`). The
 pipeline is the closed form of 1F1B with unequal stages, `sum_i t_i/v + (m - 1/v) max t`; schedules other than 1F1B,
-interleaved and GPipe are ranked as if they were 1F1B with as many chunks, and only their replay is their own.
+interleaved and GPipe are ranked by it too, with their own stages on each device and their own passes in flight, so that
+their memory is right and only the finer shape of their bubble is left to the replay.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.core import Array, InputError
+from sim.core import Array
 from sim.costs import CostModel, bind_collective
 from sim.hardware import Cluster, CommGroup, Device, power_w
 from sim.models import Elementwise, ModelSpec, compute_dtype
@@ -25,7 +26,7 @@ from sim.training.columns import RECOMPUTES, Flags, Ints, Members, PlanTable
 from sim.training.costing import KERNEL_FAMILY
 from sim.training.host import pass_s
 from sim.training.host_optimizer import HostUpdate, host_update
-from sim.training.layout_kinds import LayoutKinds, layer_kinds, layout_kinds
+from sim.training.layout_kinds import LayoutKinds, layer_kinds, layout_kinds, pipelines_of
 from sim.training.plan import TrainingPlan
 from sim.training.precision import with_wide_ends
 from sim.training.ranks import Lattice
@@ -77,16 +78,11 @@ class Screen:
         return self.estimate_table(PlanTable.of(plans))
 
     def estimate_table(self, table: PlanTable) -> Estimates:
-        """Estimates of the plans of a table, all of them valid.
-
-        Raises:
-            InputError: for hybrid sharding, which the closed forms do not know; `plansim run` does.
-        """
-        if table.template.dp_replicas > 1:
-            raise InputError("plans with several replicas are not screened", path="plan.dp_replicas", allowed="1")
+        """Estimates of the plans of a table, all of them valid."""
         model = with_wide_ends(self.model, self.workload.quantisation)
         units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
-        kinds = layout_kinds(model, table.layouts)
+        pipelines, pipeline = pipelines_of(table)
+        kinds = layout_kinds(model, pipelines)
         casts = Casting.of(model, table.template, self.cluster)
         network = Network(self.cluster, self.engine)
         blocks = []
@@ -94,7 +90,7 @@ class Screen:
             rows = slice(start, start + _BLOCK)
             own = table.take(rows)
             members = {name: one.take(rows) for name, one in table.lattices.items()}
-            part = _Block(self, own, units.take(rows), kinds.take(own.columns.layout), network, members, casts)
+            part = _Block(self, own, units.take(rows), kinds.take(pipeline[rows]), network, members, casts)
             blocks.append(part.estimates())
         return Estimates(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
 
@@ -200,12 +196,12 @@ class _Block:
 
     def estimates(self) -> Estimates:
         """Of these plans."""
-        table, plan = self.table, self.plan
+        table, plan, kinds = self.table, self.plan, self.kinds
         forward_s, backward_s = self.stage_s
         both_s = forward_s + backward_s
-        devices_s = self._held(both_s)
+        devices_s = self._held(both_s) / kinds.copies[:, None]
         busiest_s = devices_s.max(axis=1)
-        total_s = (self.kinds.stages * both_s).sum(axis=1)
+        total_s = (kinds.stages * both_s).sum(axis=1) / kinds.copies
         step_s = plan.microbatches * busiest_s + np.maximum(total_s - busiest_s, 0.0) / table.vpp
         step_s = step_s + self._transfers_s() + self.engine.step_s.value
         step_s = step_s + self._late_s(self._held(forward_s), self._held(backward_s)) + self.update_s
@@ -246,7 +242,14 @@ class _Block:
     def _stage(self, layer: Array, first: Array, last: Array) -> Array:
         """Sum over a stage of what each kind of layer, the embedding and the LM head take."""
         whole = np.einsum("nsg,ng->ns", self.kinds.layers, layer)
-        return np.asarray(whole + self.kinds.first * first[:, None] + self.kinds.last * last[:, None])
+        return np.asarray(whole + self.kinds.first * first[:, None] + self._head_share * last[:, None])
+
+    @cached_property
+    def _head_share(self) -> Array:
+        """Share of the LM head and loss in each kind of stage: all of it in the last, or as much in each."""
+        kinds = self.kinds
+        evenly = (kinds.stages > 0) / np.maximum(kinds.stages.sum(axis=1, keepdims=True), 1.0)
+        return np.asarray(np.where(kinds.spread[:, None], evenly, kinds.last))
 
     def _held(self, stage: Array) -> Array:
         """Sum over the stages of a device."""
@@ -272,11 +275,22 @@ class _Block:
         return gather_s, scatter_s
 
     def _over_s(self, kind: str, shared_bytes: Array, expert_bytes: Array, rows: Ints | slice) -> Array:
-        """A collective of shared parameters over all copies, and of experts over theirs [s]."""
-        found = self.network.over_s(kind, shared_bytes, self.members["dp"].take(rows))
+        """A collective of shared parameters over the ranks that divide them, and of experts over theirs [s].
+
+        With hybrid sharding, gradients that are reduced to shares are then summed over the copies of each.
+        """
+        found = self.network.over_s(kind, shared_bytes, self.members["dp_shard"].take(rows))
         if expert_bytes.any():
-            found = found + self.network.over_s(kind, expert_bytes, self.members["expert_dp"].take(rows))
+            found = found + self.network.over_s(kind, expert_bytes, self.members["expert_shard"].take(rows))
+        if kind == "reduce_scatter" and (self.plan.dp_replicas[rows] > 1).any():
+            share = (shared_bytes + expert_bytes * self.plan.ep[rows, None]) / self.shards[rows, None]
+            found = found + self.network.over_s("all_reduce", share, self.members["dp_replica"].take(rows))
         return found
+
+    @property
+    def shards(self) -> Ints:
+        """Ranks that sharded states are divided over."""
+        return self.plan.dp * self.plan.cp // self.plan.dp_replicas
 
     def _sharded_s(self) -> tuple[Array, Array]:
         """What sharded parameters add to the forward and the backward pass of a layer [s]."""
@@ -387,10 +401,22 @@ class _Block:
     @cached_property
     def embedding(self) -> Array:
         """Rows of the vocabulary on each kind of device: embedding, LM head, or both."""
-        copies = self.device_first + self.device_last
-        if self.screen.model.tied_embeddings:
+        copies, stages, tied = (
+            self.device_first + self.device_last,
+            self.kinds.stages,
+            self.screen.model.tied_embeddings,
+        )
+        if tied:
             copies = np.where((self.table.pp * self.table.vpp == 1)[:, None], 1.0, copies)
-        return np.asarray(copies * self.unit.rows[:, None])
+        evenly = self.kinds.held.sum(axis=2) * (1.0 if tied else 2.0) / stages.sum(axis=1, keepdims=True)
+        return np.asarray(np.where(self.kinds.spread[:, None], evenly, copies) * self.unit.rows[:, None])
+
+    def _largest_end(self) -> Array:
+        """Rows of the vocabulary in the stage of each kind of device that has the most."""
+        kinds, tied = self.kinds, self.screen.model.tied_embeddings
+        rows = kinds.first + (kinds.last & ~(kinds.first & tied)).astype(np.float64)
+        most = ((kinds.held > 0) * rows[:, None]).max(axis=2) * self.unit.rows[:, None]
+        return np.asarray(np.where(kinds.spread[:, None], self.embedding, most))
 
     def _end_vectors(self) -> Array:
         """What a device has at the ends beside the vocabulary: learned positions, an encoder, the final norm."""
@@ -469,10 +495,10 @@ class _Block:
     # ---- memory, see `RankMemory` ----
 
     def _divided(self, each: Array | float, sharded: Flags, of: tuple[Array, Array] | None = None) -> Array:
-        """`each` per parameter of a device (of trained ones, unless others are given), over the copies if `sharded`."""
+        """`each` per parameter of a device (of trained ones, unless others are given), over the shards if `sharded`."""
         shared, expert = of or self.trained
-        copies = (self.plan.dp * self.plan.cp)[:, None]
-        spread = shared / copies + expert * self.plan.ep[:, None] / copies
+        shards = self.shards[:, None]
+        spread = shared / shards + expert * self.plan.ep[:, None] / shards
         return np.asarray(each * np.where(sharded[:, None], spread, shared + expert))
 
     def _frozen(self) -> Array:
@@ -480,7 +506,8 @@ class _Block:
         if self.adapters is None:
             return np.zeros(self.shared.shape)
         whole = self.shared + self.expert
-        each = (self.adapters.base_bytes * (whole - self.embedding) + PARAM_BYTES * self.embedding) / whole
+        layers_bytes = self.adapters.base_bytes * (whole - self.embedding)
+        each = (layers_bytes + PARAM_BYTES * self.embedding) / np.maximum(whole, 1.0)
         return self._divided(each, self.plan.zero >= 3, (self.shared, self.expert))
 
     def _memory(self) -> Array:
@@ -496,12 +523,13 @@ class _Block:
         present = self.device_layers > 0
         layer = (present * (self.unit.shared + self.unit.expert)[:, None]).max(axis=2)
         each = 2.0 * PARAM_BYTES + grad if self.adapters is None else 2.0 * self.adapters.base_bytes
-        gathered = np.maximum(layer, self.embedding) * each
+        gathered = np.maximum(layer, self._largest_end()) * each
         bucket = np.minimum(self.engine.bucket_bytes.value, grad * sum(self.trained))
         zero = plan.zero[:, None]
         buffers = np.where(zero == 3, gathered, np.where(zero == 2, bucket, 0.0))
         working = (present * self.unit.working_bytes[:, None]).max(axis=2)
-        working = np.maximum(working, (self.device_last > 0) * self.unit.loss_bytes[:, None])
+        share = np.where(self.kinds.spread[:, None], 1.0 / self.table.pp[:, None], self.device_last > 0)
+        working = np.maximum(working, share * self.unit.loss_bytes[:, None])
         used = states + buffers + self._activations() + working
         return np.asarray(np.where(self.kinds.real, used, 0.0).max(axis=1))
 
@@ -509,16 +537,20 @@ class _Block:
         """What micro-batches in flight keep on each kind of device at its peak [B].
 
         Rank r has `p - r` in flight under 1F1B, `2(p - r - 1) + (v - 1) p + 1` chunks of them when interleaved, and
-        all of them under GPipe.
+        all of them under GPipe; under other schedules as many as their passes say.
         """
         pp, vpp, m = self.table.pp[:, None], self.table.vpp[:, None], self.plan.microbatches[:, None]
+        copies, told = self.kinds.copies[:, None], ~np.isnan(self.kinds.deep)
         left = pp - self.kinds.rank
         deep = np.where(vpp > 1, 2 * (left - 1) + (vpp - 1) * pp + 1, left)
         gpipe = np.array([name == "gpipe" for name in self.table.schedules])[self.plan.schedule][:, None]
-        chunks = np.where(gpipe, m, np.minimum(deep, m * vpp))
-        kept = np.einsum("ndg,ng->nd", self.device_layers, self.unit.kept_bytes) / vpp
-        first = self.device_first * self.unit.first_bytes[:, None] * np.minimum(np.where(gpipe, m, pp), m)
-        last = self.device_last * self.unit.last_bytes[:, None] * np.where(gpipe, m, 1)
+        chunks = np.where(gpipe, m, np.minimum(np.where(told, self.kinds.deep, deep), m * vpp))
+        kept = np.einsum("ndg,ng->nd", self.device_layers, self.unit.kept_bytes) / (vpp * copies)
+        alone = told & (vpp * copies == 1)
+        at_first = np.where(alone, chunks, np.minimum(np.where(gpipe, m, pp), m))
+        at_last = np.where(alone, chunks, np.where(gpipe, m, 1))
+        first = self.device_first * self.unit.first_bytes[:, None] * at_first
+        last = self.device_last * self.unit.last_bytes[:, None] * at_last
         return np.asarray(chunks * kept + first + last)
 
     # ---- energy, see `job_metrics` ----
@@ -530,7 +562,8 @@ class _Block:
         flops = plan.microbatches * ((every * unit.flops).sum(axis=1) + unit.ends_flops)
         stream_s = np.einsum("ndg,ng->nd", self.device_layers, unit.stream_s)
         stream_s += self.device_first * unit.first_stream_s[:, None] + self.device_last * unit.last_stream_s[:, None]
-        stream_s = plan.microbatches * stream_s[np.arange(len(critical)), critical] + self.update_s
+        passes = plan.microbatches / self.kinds.copies
+        stream_s = passes * stream_s[np.arange(len(critical)), critical] + self.update_s
         gpus = plan.dp * plan.tp * plan.cp * self.table.pp
         kind = compute_dtype(self.table.template.recipe.dtype)
         for clock, rows in self._by_clock():

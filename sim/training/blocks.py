@@ -113,6 +113,25 @@ def indivisible(blocks: Blocks, tp: int) -> Iterator[Reason]:
         yield Reason("width", f"feed-forward width {width} does not divide by tp {tp}", {"width": width, "tp": tp})
 
 
+def indivisible_scan(mixer: Recurrence, *, tp: int, cp: int) -> Iterator[Reason]:
+    """Why context-parallel ranks cannot divide the heads of a recurrence; nothing if they can."""
+    heads = (min(mixer.heads, mixer.key_heads) if isinstance(mixer, GatedDelta) else mixer.heads) // tp
+    numbers = {"heads": heads, "tp": tp, "cp": cp}
+    if heads % cp:
+        yield Reason(
+            "context_parallel",
+            f"the state of a recurrence passes through the whole sequence, so cp {cp} ranks divide its heads, of which "
+            f"tp {tp} leaves {heads}; the nearest cp are {nearest_divisors(heads, cp)}",
+            numbers,
+        )
+    elif isinstance(mixer, Mamba2) and mixer.groups % (tp * cp) and (tp * cp) % mixer.groups:
+        yield Reason(
+            "context_parallel",
+            f"{mixer.groups} groups of heads neither divide by tp {tp} x cp {cp} nor can be copied evenly",
+            {**numbers, "groups": mixer.groups},
+        )
+
+
 def nearest_divisors(total: int, wanted: int) -> str:
     """Divisors of `total` on either side of the wanted number, as text."""
     divisors = [n for n in range(1, min(total, 100_000) + 1) if total % n == 0]

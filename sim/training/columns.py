@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.core import Array
-from sim.plans.training import RANK_DIMENSIONS, RankDimension, Recompute
+from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankDimension, Recompute
 from sim.training.plan import TrainingPlan
 from sim.training.ranks import Lattice, lattices
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 RECOMPUTES: Final[tuple[Recompute, ...]] = get_args(Recompute)
+CONTEXT_KINDS: Final[tuple[ContextKind, ...]] = get_args(ContextKind)
 ORDERS: Final[tuple[tuple[RankDimension, ...], ...]] = tuple(permutations(RANK_DIMENSIONS))
 """Every order in which ranks can be numbered."""
 _DENSE: Final = 1 << 22
@@ -44,6 +45,8 @@ class Columns(NamedTuple):
         tp: Tensor-parallel ranks.
         cp: Context-parallel ranks.
         ep: Expert-parallel ranks.
+        dp_replicas: Copies of the sharded states.
+        cp_kind: Which of `CONTEXT_KINDS`.
         rank_order: Which of `ORDERS`.
         layout: Which of the layouts.
         schedule: Which of the schedules.
@@ -66,6 +69,8 @@ class Columns(NamedTuple):
     tp: Ints
     cp: Ints
     ep: Ints
+    dp_replicas: Ints
+    cp_kind: Ints
     rank_order: Ints
     layout: Ints
     schedule: Ints
@@ -125,7 +130,7 @@ class PlanTable:
         schedule_number = {name: number for number, name in enumerate(schedules)}
         rows = [
             (
-                *(p.dp, p.tp, p.cp, p.ep, ORDERS.index(p.rank_order)),
+                *(p.dp, p.tp, p.cp, p.ep, p.dp_replicas, CONTEXT_KINDS.index(p.cp_kind), ORDERS.index(p.rank_order)),
                 layout_number[Layout(p.pp, p.vpp, p.layers_per_stage)],
                 *(schedule_number[p.schedule], p.micro_batch, p.microbatches, p.zero, RECOMPUTES.index(p.recompute)),
                 *(p.recompute_every, p.sp, p.grad_dtype == "fp32", p.overlap_dp, p.overlap_p2p, p.overlap_tp),
@@ -157,11 +162,11 @@ class PlanTable:
     def lattices(self) -> dict[str, Members]:
         """Which ranks communicate, by the name of the group."""
         c = self.columns
-        first, own = classes(c.dp, c.tp, c.cp, c.ep, self.pp, c.rank_order)
-        rows = [(c.dp[r], c.tp[r], c.cp[r], c.ep[r], self.pp[r], c.rank_order[r]) for r in first.tolist()]
+        every = (c.dp, c.tp, c.cp, self.pp, c.ep, c.dp_replicas, c.rank_order)
+        first, own = classes(*every)
         each = [
-            lattices(ORDERS[order], {"dp": int(dp), "tp": int(tp), "cp": int(cp), "pp": int(pp)}, ep=int(ep))
-            for dp, tp, cp, ep, pp, order in rows
+            lattices(ORDERS[order], {"dp": dp, "tp": tp, "cp": cp, "pp": pp}, ep=ep, replicas=replicas)
+            for dp, tp, cp, pp, ep, replicas, order in zip(*(column[first].tolist() for column in every), strict=True)
         ]
         found = {}
         for name in each[0]:
@@ -190,6 +195,8 @@ class PlanTable:
             vpp=layout.vpp,
             layers_per_stage=layout.layers,
             ep=int(c.ep[row]),
+            dp_replicas=int(c.dp_replicas[row]),
+            cp_kind=CONTEXT_KINDS[c.cp_kind[row]],
             rank_order=ORDERS[c.rank_order[row]],
             schedule=self.schedules[c.schedule[row]],
             micro_batch=int(c.micro_batch[row]),

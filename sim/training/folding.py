@@ -9,10 +9,11 @@ wait for something else: up to there all periods are one multiplication. Both ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Final
+from functools import cached_property, lru_cache
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ from sim.training.replay import PipelineTimes, Replay, StageTimes, Swept
 from sim.training.schedules import PassKind, Schedule
 
 Ints = npt.NDArray[np.int64]
+Pick = Callable[[list[float]], Array]
+"""Takes the times of some passes out of those of all [s]."""
 _SETTLED: Final = 1e-10
 """Share of a period by which its passes may differ and still repeat: rounding, and far below any time that matters."""
 _PERIODS: Final = 4
@@ -99,6 +102,26 @@ def few_microbatches(schedule: Schedule, *, stages: int, microbatches: int) -> i
     return min(microbatches, 2 * stages + max(stages, _PERIODS * period) + microbatches % period)
 
 
+class _Cause(NamedTuple):
+    """What passes wait for, of those that wait for something.
+
+    Attributes:
+        real: Which do.
+        now: Times of what they wait for.
+        before: The same one period earlier.
+    """
+
+    real: npt.NDArray[np.bool_]
+    now: Pick
+    before: Pick
+
+    @classmethod
+    def of(cls, nodes: Ints, length: int) -> _Cause:
+        """That of these passes, -1 for none, with periods of so many passes on each device."""
+        real = nodes >= 0
+        return cls(real, _pick(nodes[real]), _pick(nodes[real] - length))
+
+
 class _Periods:
     """The passes of a short pipeline by periods of `turns` forward and backward passes on every device.
 
@@ -129,6 +152,18 @@ class _Periods:
             self.parts[own + 1].append(step)
         reach = (period - period[graph.source])[(period > 0) & (graph.source >= 0)]
         self.causal = self.count >= _PERIODS - 1 and bool(np.isin(reach, (0, 1)).all())
+        self.graph = graph
+
+    @cached_property
+    def ago(self) -> list[Pick]:
+        """Times of the last period's passes, and of those one and two periods before."""
+        return [_pick(self.latest - self.length * periods) for periods in range(3)]
+
+    @cached_property
+    def causes(self) -> list[_Cause]:
+        """What the last period's passes wait for: on their device, elsewhere, to be done, and for their queue."""
+        before = (self.latest - 1, self.graph.source[self.latest], self.latest, self.before_in_lane[self.latest])
+        return [_Cause.of(nodes, self.length) for nodes in before]
 
 
 @lru_cache(maxsize=64)
@@ -151,7 +186,7 @@ class _Fold:
         short, graph, count, parts = self.short, self.graph, self.periods.count, self.periods.parts
         state = Swept.nothing(graph)
         self._sweep(parts[: count + 1], state)
-        device_start_s = _of(state.start, graph.first_passes)
+        device_start_s = _pick(graph.first_passes)(state.start)
         while more > 0:
             ahead = self._repeats(state, more)
             if ahead:
@@ -167,7 +202,7 @@ class _Fold:
             graph,
             end_s=max(state.free[: graph.stages]),
             device_start_s=device_start_s,
-            device_end_s=_of(state.finish, graph.last_passes),
+            device_end_s=_pick(graph.last_passes)(state.finish),
             busy_s=busy_s * scale,
             blocked_s=blocked_s * scale,
         )
@@ -188,11 +223,11 @@ class _Fold:
     def _leap(self, state: Swept, periods: int) -> None:
         """Moves the last period, and when devices and queues are free, so many periods ahead."""
         graph = self.graph
-        moved = {}
+        moved, latest, (now, before, _) = {}, self.latest.tolist(), self.periods.ago
         for name, times_s in (("start", state.start), ("finish", state.finish), ("arrival", state.arrival)):
-            now_s = _of(times_s, self.latest)
-            moved[name] = periods * (now_s - _of(times_s, self.latest - self.length))
-            for node, later_s in zip(self.latest.tolist(), (now_s + moved[name]).tolist(), strict=True):
+            now_s = now(times_s)
+            moved[name] = periods * (now_s - before(times_s))
+            for node, later_s in zip(latest, (now_s + moved[name]).tolist(), strict=True):
                 times_s[node] = later_s
         released_s = moved["finish" if self.short.overlap_p2p else "arrival"]
         places = zip(graph.device[self.latest].tolist(), graph.lane[self.latest].tolist(), strict=True)
@@ -209,35 +244,36 @@ class _Fold:
 
         What a pass does not wait for now may come later by more each period, and then is what it waits for one day.
         """
-        now, back = self.latest, self.length
-        finish_s, arrival_s = (
-            [_of(times_s, now - back * ago) for ago in range(3)] for times_s in (state.finish, state.arrival)
-        )
+        finish_s, arrival_s = ([ago(times_s) for ago in self.periods.ago] for times_s in (state.finish, state.arrival))
         later_s, sent_later_s = finish_s[0] - finish_s[1], arrival_s[0] - arrival_s[1]
         settled = _SETTLED * float(later_s.max())
         unsettled = (later_s - finish_s[1] + finish_s[2], sent_later_s - arrival_s[1] + arrival_s[2])
         if max(np.abs(each).max() for each in unsettled) > settled:
             return 0
         free_s = state.finish if self.short.overlap_p2p else state.arrival
-        begin_s, sent_s = _of(state.start, now), arrival_s[0] - self.short.hop_s[now]
-        for at_s, own_later_s, cause_s, causes in (
-            (begin_s, later_s, free_s, now - 1),
-            (begin_s, later_s, state.arrival, self.graph.source[now]),
-            (sent_s, sent_later_s, state.finish, now),
-            (sent_s, sent_later_s, state.arrival, self.periods.before_in_lane[now]),
-        ):
-            real = causes >= 0
-            known_s = _of(cause_s, causes[real])
-            drift_s = known_s - _of(cause_s, causes[real] - back) - own_later_s[real]
-            spare_s = (at_s[real] - known_s)[drift_s > settled]
+        begin_s, sent_s = self.periods.ago[0](state.start), arrival_s[0] - self.short.hop_s[self.latest]
+        waits = (
+            (begin_s, later_s, free_s),
+            (begin_s, later_s, state.arrival),
+            (sent_s, sent_later_s, state.finish),
+            (sent_s, sent_later_s, state.arrival),
+        )
+        for (at_s, own_later_s, cause_s), cause in zip(waits, self.periods.causes, strict=True):
+            known_s = cause.now(cause_s)
+            drift_s = known_s - cause.before(cause_s) - own_later_s[cause.real]
+            spare_s = (at_s[cause.real] - known_s)[drift_s > settled]
             if len(spare_s):
                 most = min(most, int(max(0.0, (spare_s / drift_s[drift_s > settled]).min())))
         return most
 
 
-def _of(times_s: list[float], nodes: Ints) -> Array:
-    """The times of some passes [s]."""
-    return np.array([times_s[node] for node in nodes.tolist()])
+def _pick(nodes: Ints) -> Pick:
+    """What gives the times of some passes [s]."""
+    places = nodes.tolist()
+    if len(places) < 2:
+        return lambda times_s: np.array([times_s[node] for node in places])
+    pick = itemgetter(*places)
+    return lambda times_s: np.array(pick(times_s))
 
 
 def _before_in_lane(graph: PassGraph) -> Ints:

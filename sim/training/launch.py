@@ -22,14 +22,24 @@ _PRECISIONS: Final = {
 }
 
 
-def megatron_command(plan: TrainingPlan, *, model: ModelSpec, workload: TrainingWorkload, cluster: Cluster) -> str:
+def megatron_command(
+    plan: TrainingPlan,
+    *,
+    model: ModelSpec,
+    workload: TrainingWorkload,
+    cluster: Cluster,
+    engine: str = "megatron-lm",
+) -> str:
     """Shell text that starts the plan on every node with Megatron-LM (core 0.9 and later).
 
-    What it cannot say stands in comments; arguments of the model and the data are the user's.
+    What it cannot say stands in comments, also if the plan was timed on another engine; arguments of the model and the
+    data are the user's.
     """
     arguments = " ".join(_arguments(plan, model, workload))
     nodes = f"--nnodes {cluster.n_nodes} --nproc-per-node {cluster.devices_per_node}"
     notes = [f"# Megatron-LM, {plan.label}: add the arguments of model, data and optimizer", *_notes(plan)]
+    if not engine.startswith("megatron-lm"):
+        notes.append(f"# times and memory are those of {engine}; this is the same layout in Megatron-LM")
     return "\n".join([*notes, f"torchrun {nodes} pretrain_gpt.py {arguments}"])
 
 

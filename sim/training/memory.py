@@ -174,7 +174,8 @@ class RankMemory:
     @property
     def allocated_bytes(self) -> float:
         """All of it: what the framework's allocator hands out at the peak."""
-        return float(sum(asdict(self).values()))
+        kept = self.parameters_bytes + self.gradients_bytes + self.optimizer_bytes + self.activations_bytes
+        return float(kept + self.working_bytes + self.buffers_bytes)
 
     def to_dict(self) -> dict[str, float]:
         """Bytes by class."""

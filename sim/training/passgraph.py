@@ -96,7 +96,10 @@ class PassGraph:
             activation: What one micro-batch keeps of each virtual stage, shape `(virtual_stages,)`, in any unit.
             weight_input: The part of it that is kept between I and W, shape `(virtual_stages,)`.
         """
-        kind, stage = self.kind[self.of_device(device)], self.stage[self.of_device(device)]
+        return self._changes(self.of_device(device), activation, weight_input)
+
+    def _changes(self, own: slice, activation: Array, weight_input: Array) -> Array:
+        kind, stage = self.kind[own], self.stage[own]
         kept, late = activation[stage], weight_input[stage]
         effects = {
             PassKind.FORWARD: kept * (not self.forward_only),
@@ -112,8 +115,9 @@ class PassGraph:
 
         It follows from the order of the passes alone, never from times.
         """
-        changes = (self.changes(device, activation, weight_input) for device in range(self.stages))
-        return np.array([np.cumsum(change).max() for change in changes])
+        changes = self._changes(slice(0, self.count), activation, weight_input)
+        ends = np.searchsorted(self.device, np.arange(1, self.stages))
+        return np.array([np.cumsum(change).max() for change in np.split(changes, ends)])
 
 
 @lru_cache(maxsize=128)

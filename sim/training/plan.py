@@ -15,7 +15,7 @@ from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
 from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankDimension, Recompute, WideDtype
 from sim.training.adapters import Adapters
-from sim.training.blocks import Blocks, blocks_of, indivisible, nearest_divisors, unmodelled
+from sim.training.blocks import Blocks, blocks_of, indivisible, indivisible_scan, nearest_divisors, unmodelled
 from sim.training.host_optimizer import host_reasons
 from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
 from sim.training.shape import WorkShape
@@ -210,6 +210,18 @@ def layers_of_stage(model: ModelSpec, layers_per_stage: tuple[int, ...], stage: 
     return found
 
 
+def alike_stages(model: ModelSpec, layers_per_stage: tuple[int, ...]) -> list[int]:
+    """For each virtual stage the first one with the same layers that is at the same end, if any: itself, if it is."""
+    groups = {id(group): number for number, group in enumerate(model.layers)}
+    seen: dict[tuple[object, ...], int] = {}
+    found = []
+    for stage in range(len(layers_per_stage)):
+        layers = layers_of_stage(model, layers_per_stage, stage)
+        counts = tuple((groups[id(group)], count) for group, count in layers)
+        found.append(seen.setdefault((counts, stage == 0, stage == len(layers_per_stage) - 1), stage))
+    return found
+
+
 # ---- why a plan cannot run ----
 
 
@@ -219,7 +231,7 @@ def _degree_reasons(
     tp, pp, cp = spec.tp or 1, spec.pp or 1, spec.cp or 1
     inner, devices = tp * pp * cp, cluster.n_devices
     numbers = {"tp": tp, "pp": pp, "cp": cp, "devices": devices}
-    if spec.dp is None and devices % inner:
+    if devices % inner:
         near = nearest_divisors(devices, inner)
         yield Reason(
             "ranks",
@@ -230,10 +242,10 @@ def _degree_reasons(
         return
     dp = spec.dp or devices // inner
     if dp * inner != devices:
-        right = f"dp {devices // inner} would" if devices % inner == 0 else f"no dp does with tp x cp x pp = {inner}"
         yield Reason(
             "ranks",
-            f"dp {dp} x tp {tp} x cp {cp} x pp {pp} = {dp * inner} is not the {devices} GPUs of the cluster; {right}",
+            f"dp {dp} x tp {tp} x cp {cp} x pp {pp} = {dp * inner} is not the {devices} GPUs of the cluster; "
+            f"dp {devices // inner} would",
             {**numbers, "dp": dp},
         )
         return
@@ -252,12 +264,14 @@ def _degree_reasons(
 
 def _batch_reason(batch: int, dp: int, micro: int, *, whole: bool) -> Reason:
     """Why a batch cannot be dealt to data-parallel ranks, with the nearest that can."""
-    unit = dp * micro
+    unit, share = dp * micro, batch // dp
+    fits = f", or micro_batch {nearest_divisors(share, micro)}" if batch % dp == 0 and micro > 1 else ""
     near = " or ".join(str(value) for value in sorted({max(unit, batch // unit * unit), (batch // unit + 1) * unit}))
     which = "global batch" if whole else "batch_ramp's batch"
     return Reason(
         "batch",
-        f"{which} {batch} does not divide by dp {dp} x micro_batch {micro} = {unit}; the nearest that do are {near}",
+        f"{which} {batch} does not divide by dp {dp} x micro_batch {micro} = {unit}; the nearest that do are {near}"
+        f"{fits}",
         {"global_batch": batch, "dp": dp, "micro_batch": micro},
     )
 
@@ -271,9 +285,11 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkl
             {"stages": plan.stages, "layers": model.n_layers},
         )
     if plan.vpp > 1 and plan.pp == 1:
-        yield Reason("schedule", f"vpp {plan.vpp} needs pipeline stages, but pp is 1", {"vpp": plan.vpp})
+        yield Reason("schedule", f"vpp {plan.vpp} needs pipeline stages, but pp is 1: use vpp 1", {"vpp": plan.vpp})
     if plan.sp and plan.tp == 1:
-        yield Reason("sequence_parallel", "sp divides norms over tensor-parallel ranks, but tp is 1", {"tp": 1})
+        yield Reason(
+            "sequence_parallel", "sp divides norms over tensor-parallel ranks, but tp is 1: leave sp out", {"tp": 1}
+        )
     if plan.ep > 1 and not model.is_moe:
         yield Reason("experts", f"ep {plan.ep}, but {model.name} has no experts", {"ep": plan.ep})
     wide = workload.quantisation.first_16bit + workload.quantisation.last_16bit
@@ -310,11 +326,7 @@ def _layer_reasons(plan: TrainingPlan, blocks: Blocks) -> Iterator[Reason]:
     ffn = blocks.ffn
     yield from indivisible(blocks, plan.tp)
     if plan.cp > 1 and blocks.recurrence is not None:
-        yield Reason(
-            "context_parallel",
-            f"cp {plan.cp}, but the state of a recurrence passes through the whole sequence: use cp 1",
-            {"cp": plan.cp},
-        )
+        yield from indivisible_scan(blocks.recurrence, tp=plan.tp, cp=plan.cp)
     if plan.cp > 1 and plan.cp_kind == "ulysses" and blocks.attention is not None:
         heads = blocks.attention.heads // plan.tp
         if heads % plan.cp:

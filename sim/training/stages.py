@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from sim.models import Elementwise, Gemm, LayerGroup, ModelSpec
+from sim.models import Collective, Elementwise, Gemm, LayerGroup, ModelSpec
 from sim.plans import TrainingEngineSpec
 from sim.plans.training import Recompute
 from sim.training.adapters import adapter_parameters
@@ -15,7 +15,7 @@ from sim.training.dp_overlap import reduced_behind_s, sharded_s
 from sim.training.host import pass_s
 from sim.training.layer import LayerWork, layer_work
 from sim.training.operators import Quantise
-from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.plan import TrainingPlan, alike_stages, layers_of_stage
 from sim.training.shape import WorkShape
 from sim.training.states import PARAM_BYTES, end_parameters, grad_bytes, layer_parameters, vocabulary_rows
 from sim.training.vocabulary import embedding_work, head_work
@@ -93,14 +93,13 @@ class StageModel:
     @cached_property
     def stages(self) -> list[StagePasses]:
         """Passes of every virtual stage, in model order; stages alike share one."""
-        kinds: dict[object, StagePasses] = {}
+        kinds: dict[int, StagePasses] = {}
         found = []
-        for stage in range(self.plan.stages):
-            layers = layers_of_stage(self.model, self.plan.layers_per_stage, stage)
-            key = (tuple(layers), stage == 0, stage == self.plan.stages - 1)
-            if key not in kinds:
-                kinds[key] = self._stage(layers, first=stage == 0, last=stage == self.plan.stages - 1)
-            found.append(kinds[key])
+        for stage in alike_stages(self.model, self.plan.layers_per_stage):
+            if stage not in kinds:
+                layers = layers_of_stage(self.model, self.plan.layers_per_stage, stage)
+                kinds[stage] = self._stage(layers, first=stage == 0, last=stage == self.plan.stages - 1)
+            found.append(kinds[stage])
         return found
 
     @cached_property
@@ -146,8 +145,9 @@ class StageModel:
             self.costs.pass_cost(part) for part in (work.forward, work.backward_input, work.backward_weight)
         )
         if self.plan.cp > 1 and self.plan.cp_kind in RINGS:
-            for part in (forward, by_input):
-                self._hide_hops(part)
+            for part, operators in ((forward, work.forward), (by_input, work.backward_input)):
+                if any(isinstance(o, Collective) and o.group == "cp_hop" for o in operators):
+                    self._hide_hops(part)
         if self.plan.overlap_tp:
             shown = 1.0 - self.engine.tp_hidden_frac.value
             for part in (forward, by_input):

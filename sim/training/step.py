@@ -6,9 +6,10 @@ event is spent on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,15 +33,17 @@ from sim.training.memory import (
 )
 from sim.training.operators import TrainingOperator
 from sim.training.passgraph import PassGraph, pass_graph
-from sim.training.plan import TrainingPlan, layers_of_stage
+from sim.training.plan import TrainingPlan, alike_stages, layers_of_stage
 from sim.training.precision import with_wide_ends
 from sim.training.ranks import boundary_groups, communication_groups
 from sim.training.replay import PipelineTimes, StageTimes, replay
-from sim.training.schedules import SCHEDULES, Schedule
+from sim.training.schedules import SCHEDULES, Schedule, counted
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import StageModel, StagePasses
 from sim.training.states import PARAM_BYTES, RankParameters, grad_bytes, rank_parameters, update_bytes
 from sim.training.sustained import Sustained, sustained_of
+
+T = TypeVar("T")
 
 COMM_CAUSES = ("tp_comm", "cp_comm", "ep_comm", "pp_comm", "dp_comm")
 """Exposed communication by the parallel dimension that causes it."""
@@ -125,17 +128,31 @@ class TrainingStep:
     @cached_property
     def held(self) -> list[list[int]]:
         """Virtual stages that each pipeline stage holds, by the schedule's routes; more than once in two-way ones."""
-        routes = self.schedule.routes(stages=self.plan.pp, chunks=self.plan.vpp)
-        return [[s for route in routes for s, d in enumerate(route) if d == device] for device in range(self.plan.pp)]
+        return self.schedule.held(stages=self.plan.pp, chunks=self.plan.vpp)
+
+    @cached_property
+    def _alike(self) -> list[int]:
+        """For each pipeline stage the first one that holds the same: most do, and then all but peaks is the same."""
+        kinds, seen = alike_stages(self.model, self.plan.layers_per_stage), dict[tuple[int, ...], int]()
+        orders = [(*held, *sorted(held)) for held in self.held]
+        return [seen.setdefault(tuple(kinds[s] for s in order), device) for device, order in enumerate(orders)]
+
+    def _by_kind(self, one: Callable[[int], T]) -> list[T]:
+        """What `one` gives for each pipeline stage, worked out once for those that hold the same."""
+        kept = {device: one(device) for device in dict.fromkeys(self._alike)}
+        return [kept[device] for device in self._alike]
 
     @cached_property
     def parameters(self) -> list[RankParameters]:
         """Parameters on a rank of each pipeline stage."""
-        parts = [
-            rank_parameters(self.model, self.plan, stage, spread_vocabulary=self.spreads_vocabulary)
-            for stage in range(self.plan.stages)
-        ]
-        return [_sum_parameters([parts[stage] for stage in held]) for held in self.held]
+        return self._by_kind(
+            lambda device: _sum_parameters(
+                [
+                    rank_parameters(self.model, self.plan, stage, spread_vocabulary=self.spreads_vocabulary)
+                    for stage in self.held[device]
+                ]
+            )
+        )
 
     @property
     def spreads_vocabulary(self) -> bool:
@@ -147,9 +164,9 @@ class TrainingStep:
         plan = self.plan
         for batch in self.workload.batches:
             count = batch // (plan.dp * plan.micro_batch)
-            reasons = self.schedule.reasons(stages=plan.pp, chunks=plan.vpp, microbatches=count)
+            reasons = self.schedule.training_reasons(stages=plan.pp, chunks=plan.vpp, microbatches=count)
             if reasons:
-                return reasons
+                return counted(reasons, batch=batch, dp=plan.dp, micro_batch=plan.micro_batch)
         return []
 
     def at_batch(self, batch: int) -> TrainingStep:
@@ -203,8 +220,8 @@ class TrainingStep:
         """Seconds of that time in which each device neither computes nor sends, shape `(pp,)`."""
         return self._pipeline_s - self.pipeline.busy_s - self.pipeline.blocked_s
 
-    def replayed(self) -> PipelineTimes:
-        """Every pass of the step."""
+    def replayed(self, *, slowdown: Array | None = None) -> PipelineTimes:
+        """Every pass of the step; `slowdown` is a factor on the passes of each pipeline stage, for stragglers."""
         plan = self.plan
         return replay(
             self.schedule,
@@ -213,6 +230,7 @@ class TrainingStep:
             chunks=plan.vpp,
             microbatches=plan.microbatches,
             overlap_p2p=plan.overlap_p2p,
+            slowdown=slowdown,
         )
 
     def _folded(self, times: StageTimes) -> PipelineTotals:
@@ -267,7 +285,7 @@ class TrainingStep:
         return {
             "vocabulary_s_s": score.total_s,
             "vocabulary_t_s": gradient.total_s,
-            "broadcast_s": self.costs.collective_s("p2p", whole / self.plan.tp, "pp0"),
+            "broadcast_s": self.costs.collective_s("p2p", whole / self.plan.tp, "pp0") if self.plan.pp > 1 else 0.0,
             "exchange_s": self.costs.collective_s("all_reduce", 8.0 * tokens + whole / self.plan.tp, "stages"),
         }
 
@@ -378,7 +396,7 @@ class TrainingStep:
     @cached_property
     def _reductions_s(self) -> list[tuple[float, float]]:
         """Exposed and hidden time [s] of reducing gradients and gathering parameters, by pipeline stage."""
-        return [self._exposed_reduction_s(device) for device in range(self.plan.pp)]
+        return self._by_kind(self._exposed_reduction_s)
 
     @cached_property
     def _late_s(self) -> float:
@@ -392,7 +410,7 @@ class TrainingStep:
     @cached_property
     def _update_s(self) -> float:
         """Time [s] of the optimizer on the fullest rank."""
-        return max(self._optimizer_s(device) for device in range(self.plan.pp))
+        return max(self._by_kind(self._optimizer_s))
 
     @property
     def step_s(self) -> float:
@@ -459,19 +477,23 @@ class TrainingStep:
     @cached_property
     def memory(self) -> list[RankMemory]:
         """Memory of a rank of each pipeline stage, at its peak."""
-        peaks = self._graph.peak(self.kept_bytes, self.kept_bytes)
-        found = []
-        for device in range(self.plan.pp):
-            own = self.parameters[device]
-            states = state_bytes(own, self.plan, self.engine, self.workload.optimizer)
-            working, buffers = self._working_bytes(device), buffer_bytes(own, self.plan, self.engine)
-            found.append(RankMemory(*states, float(peaks[device]), working, buffers))
-        return found
+        peaks = self._graph.peak(self.kept_bytes, self.kept_bytes).tolist()
+        return [
+            RankMemory(*own[:3], peak, *own[3:]) for own, peak in zip(self._by_kind(self._held), peaks, strict=True)
+        ]
+
+    def _held(self, device: int) -> tuple[float, float, float, float, float]:
+        """Parameters, gradients, optimizer states, what a pass needs on top, and buffers of a pipeline stage [B]."""
+        own = self.parameters[device]
+        states = state_bytes(own, self.plan, self.engine, self.workload.optimizer)
+        return *states, self._working_bytes(device), buffer_bytes(own, self.plan, self.engine)
 
     @cached_property
     def kept_bytes(self) -> Array:
         """What a micro-batch keeps of each virtual stage until its backward pass [B], shape `(virtual_stages,)`."""
-        return np.array([self._kept_bytes(stage) for stage in range(self.plan.stages)])
+        alike = alike_stages(self.model, self.plan.layers_per_stage)
+        kept = {stage: self._kept_bytes(stage) for stage in dict.fromkeys(alike)}
+        return np.array([kept[stage] for stage in alike])
 
     @property
     def peak_memory(self) -> RankMemory:

@@ -118,7 +118,8 @@ class UnitTables:
         """Units of every plan of the table."""
         c, groups = table.columns, [table.lattices[name] for name in LAYER_GROUPS]
         base_rows, base = classes(
-            *(c.tp, c.cp, c.ep, c.micro_batch, c.sp, c.wide_gradients, c.overlap_tp, c.compiled, c.cp_zigzag, c.clock),
+            *(c.tp, c.cp, c.cp_kind, c.cp_zigzag, c.ep, c.micro_batch, c.sp),
+            *(c.wide_gradients, c.overlap_tp, c.compiled, c.clock),
             *(members.number for members in groups),
         )
         rows, own = classes(base, c.recompute, c.recompute_every)
@@ -138,7 +139,8 @@ class UnitTables:
 
     def alone(self, plan: TrainingPlan) -> TrainingPlan:
         """The plan without pipeline and data parallelism, which a layer's own work does not depend on."""
-        return replace(plan, dp=plan.ep, pp=1, vpp=1, layers_per_stage=(self.model.n_layers,), zero=0, recompute="none")
+        one = replace(plan, dp=plan.ep, dp_replicas=1, pp=1, vpp=1, layers_per_stage=(self.model.n_layers,))
+        return replace(one, zero=0, recompute="none")
 
 
 class _Base:

@@ -124,6 +124,8 @@ def test_tables_and_files_for_people(plansim: Command, tmp_path: Any) -> None:
     assert "SLO" not in done.out
     page = (tmp_path / "report.html").read_text()
     assert "shortest step" in page
+    assert '<dl class="tiles"><div><dt>Step time</dt>' in page
+    assert "tokens cost? llama-3-8b on 2 x dgx-h100" in page
     assert {"evaluations.parquet", "rejected.parquet", "result.json"} <= {path.name for path in tmp_path.iterdir()}
     assert (tmp_path / "recommended" / "stages.parquet").is_file()
 
@@ -157,6 +159,20 @@ def test_schedules_and_switches_are_told_apart() -> None:
     assert fastest["zb_h1"] < fastest["1f1b"]
 
 
+def test_a_search_finds_how_many_copies_of_sharded_states_are_best() -> None:
+    """On 1,024 GPUs gathers over all are slow and gradients between copies on every node too: some copies are best."""
+    given = ["model=llama-3-8b", "engine=fsdp", "workload.global_batch=2048"]
+    space = "search.space={zero: 3, pp: 1, tp: 1, cp: 1, recompute: full, micro_batch: 1}"
+    found = sim.search(sim.load(NAME, overrides=[*given, space, "search.algorithm=exhaustive"]))
+    times = found.simulated.set_index("plan.dp_replicas")["step_time_s"]
+    assert sorted(times.index) == [1, 8, 128]
+    assert times[8] < times[128] < times[1]
+    assert found.recommended is not None
+    assert "dp1024/8" in found.recommended.label
+    assert "--num-distributed-optimizer-instances 8" in found.recommended.launch
+    assert "those of fsdp" in found.recommended.launch
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -166,12 +182,37 @@ def test_schedules_and_switches_are_told_apart() -> None:
         ("search.objectives=[ttft]", ["serving"]),
         ("search.objectives=[stepp]", ["step"]),
         ("search.algorithm=laddr", ["ladder"]),
+        ("search.space={recompute: none, recompute_every: 2}", ["recompute: full", "not none"]),
+        ("search.space.cp_kind=rign", ["did you mean 'ring'", "ulysses"]),
+        ("search.space.dp_replicas=0", ["search.space.dp_replicas", "1"]),
     ],
 )
 def test_bad_input_exits_2_and_names_the_place(override: str, words: list[str], plansim: Command) -> None:
     done = plansim("search", NAME, "--set", override)
     assert done.code == 2
     assert all(word in done.err for word in words), done.err
+
+
+@pytest.mark.parametrize(
+    ("space", "code", "words"),
+    [
+        ("tp: 3", "ranks", ["tp 3 x cp 1", "nearest products that do are 2 and 4"]),
+        ("dp: 3", "ranks", ["is not the 16 GPUs", "dp 16 would"]),
+        ("micro_batch: 3, pp: 1, tp: 2", "batch", ["48", "or micro_batch 2 and 4"]),
+        ("schedule: interleaved, pp: 1", "too_few", ["(vpp)", "at least 2"]),
+        ("schedule: interleaved, pp: 4, vpp: 2, dp: 4, tp: 1, micro_batch: 8", "multiple",
+         ["multiple of 4, not 2", "global batch 64 / dp 4 / micro_batch 8"]),
+        ("schedule: forward_only", "schedule", ["trains nothing"]),
+        ("schedule: 1f1b, pp: 4, vpp: 2", "chunks", ["use vpp 1"]),
+        ("dp_replicas: 3, zero: 3, pp: 1, tp: 2", "replicas", ["does not divide dp 8", "2 and 4"]),
+        ("ep: 2", "experts", ["no experts"]),
+    ],
+)  # fmt: skip
+def test_a_space_of_impossible_plans_says_what_is_near(space: str, code: str, words: list[str]) -> None:
+    found = search(f"search.space={{{space}}}")
+    assert found.recommended is None
+    message = found.rejected.set_index("code")["message"][[code]].iloc[0]
+    assert all(word in message for word in words), message
 
 
 def test_objectives_of_the_job_need_its_tokens(plansim: Command) -> None:

@@ -52,6 +52,24 @@ def test_pareto_views_are_pairs_of_objectives() -> None:
     assert views["Max goodput against TTFT p99"] == ("ttft_s.p99", "goodput_max_requests_per_s_per_gpu")
 
 
+def test_views_of_metrics_that_rank_plans_alike_come_last() -> None:
+    rows = [(1.0, 8.0, 30e9), (2.0, 4.0, 50e9), (4.0, 2.0, 40e9)]
+    names = ("step_time_s", "tokens_per_s_per_gpu", "memory_headroom_bytes")
+    plans = [Evaluation({}, f"plan {row[0]}", dict(zip(names, row, strict=True))) for row in rows]
+    objectives = [resolve_metric(name) for name in names]
+    found = SearchResult(
+        plans, plans[0], "", {}, rejected_frame([]), evaluations_frame(plans, front=plans), objectives, {}
+    )
+    views = [*pareto_views(found).values()]
+    assert views[0] == ("memory_headroom_bytes", "step_time_s")
+    assert views[-1] == ("tokens_per_s_per_gpu", "step_time_s")
+    figure = pareto(found)
+    assert "[GiB]" in figure.layout.xaxis.title.text
+    assert sorted(x for group in figure.data[1:] for x in group.x) == pytest.approx(
+        [row / 2**30 for row in (30e9, 40e9, 50e9)]
+    )
+
+
 def test_pareto_leaves_undefined_points_out() -> None:
     metrics = {"ttft_s": {"p99": 0.5}, "n_gpus": 8, "mfu_frac": None}
     plans = [Evaluation({}, "a", metrics), Evaluation({}, "b", {**metrics, "mfu_frac": 0.4})]

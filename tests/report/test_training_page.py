@@ -47,8 +47,24 @@ def test_figures_hold_the_tables(result: TrainingResult) -> None:
     bars = stage_memory_bar(result)
     stacked = np.sum([trace.y for trace in bars.data], axis=0) * 2**30
     np.testing.assert_allclose(stacked, result.stage_memory["allocated_bytes"])
+    (limit,) = (shape.y0 for shape in bars.layout.shapes)
+    assert limit * 2**30 == pytest.approx(sum(result.memory.values()) - result.memory["runtime_bytes"])
+    assert result.memory["free_bytes"] == pytest.approx(result.metrics["memory_headroom_bytes"])
     lines = memory_timeline(result)
-    assert [trace.name for trace in lines.data] == [f"stage {i}" for i in range(result.plan["pp"])]
+    two_ways = ["stages 0 and 3", "stages 1 and 2"]  # either end of DualPipe holds the same
+    alone = [f"stage {i}" for i in range(result.plan["pp"])]
+    assert [trace.name for trace in lines.data] == (two_ways if result.plan["schedule"] == "dualpipe" else alone)
+
+
+def test_the_pipeline_says_what_its_signs_mean(result: TrainingResult) -> None:
+    text = html_text(result)
+    assert ("half the height" in text) == (result.plan["schedule"] == "dualpipe")
+    assert ("Shades tell the chunks" in text) == (result.plan["vpp"] > 1)
+
+
+def test_transfers_between_stages_have_one_source(result: TrainingResult) -> None:
+    names = [name for name in result.provenance["costs"] if name.startswith("p2p")]
+    assert names == ["p2p between stages"]
 
 
 def test_the_page_has_pipeline_and_memory(result: TrainingResult) -> None:
@@ -62,4 +78,4 @@ def test_a_step_without_a_pipeline_or_with_very_many_passes_says_so() -> None:
     assert 'id="pipeline"' not in alone
     many = result_of("plan={tp: 8, pp: 4}", "workload.global_batch=16384", "plan.recompute=full")
     assert "passes" not in many.tables()
-    assert "too many passes" in html_text(many)
+    assert "65,536 passes, too many to draw" in html_text(many)

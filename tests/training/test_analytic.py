@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim.models import load_model
-from sim.training import TrainingStep, job_metrics
+from sim.training import SCHEDULES, TrainingStep, job_metrics
 from sim.training.analytic import Screen
 from tests.training.builders import gpt, resolved
 
@@ -72,6 +72,8 @@ def test_the_screen_agrees_for_gated_models_with_few_kv_heads() -> None:
         ("llama-3.2-1b", {"pp": 4, "zero": 0, "overlap_p2p": False}),
         ("qwen3.5-27b", {"tp": 4, "pp": 4}),
         ("nemotron-h-56b", {"tp": 8, "sp": True, "pp": 2}),
+        ("nemotron-h-56b", {"tp": 8, "sp": True, "cp": 2}),
+        ("qwen3.5-27b", {"tp": 2, "cp": 4, "pp": 2, "cp_kind": "ring"}),
     ],
 )
 def test_the_screen_knows_experts_unequal_stages_and_switches(model: str, plan: dict[str, Any]) -> None:
@@ -84,6 +86,21 @@ def test_the_screen_knows_experts_unequal_stages_and_switches(model: str, plan: 
     assert estimate.step_s[0] == pytest.approx(step.step_s, rel=0.05)
     assert estimate.memory_bytes[0] == pytest.approx(step.peak_memory.allocated_bytes, rel=0.07)
     assert estimate.energy_j[0] == pytest.approx(job_metrics(step)["energy_j"], rel=0.05)
+
+
+@pytest.mark.parametrize("more", [{}, {"recompute": "full", "zero": 3}, {"tp": 1, "zero": 2}])
+@pytest.mark.parametrize("name", [name for name in SCHEDULES.names() if name != "forward_only"])
+def test_the_screen_knows_what_schedules_hold(name: str, more: dict[str, Any]) -> None:
+    """Routes, copies and passes in flight are the schedule's own: memory to 3 %; times need only rank the plans."""
+    schedule = SCHEDULES.get(name)()
+    chunks = next(v for v in (1, 2) if not schedule.reasons(stages=8, chunks=v, microbatches=32))
+    plan = {"tp": 2, "pp": 8, "vpp": chunks, "schedule": name, **more}
+    found, things = resolved(plan, model=load_model("llama-3-8b"), gpus=64, batch=256, sequence=4096, node="dgx-h100")
+    assert not isinstance(found, tuple), found
+    step = TrainingStep(plan=found, **things)
+    estimate = Screen(**things).estimate([found])
+    assert estimate.memory_bytes[0] == pytest.approx(step.peak_memory.allocated_bytes, rel=0.03)
+    assert estimate.step_s[0] == pytest.approx(step.step_s, rel=0.2)
 
 
 def test_together_or_one_by_one_is_the_same() -> None:

@@ -16,6 +16,7 @@ from sim.models import (
     parameter_counts,
 )
 from sim.training import job_metrics, layer_activation_bytes
+from sim.training.blocks import blocks_of
 from sim.training.flops import attention_forward_flops, training_flops
 from sim.training.layer import layer_work
 from sim.training.operators import FlashAttention, Scan, TrainingOperator, matrix_flops
@@ -184,7 +185,42 @@ def test_layers_of_one_block_have_one_norm_and_one_addition() -> None:
         assert (named["norm"].count, named["residual"].count) == (1, 1)
 
 
-def test_context_parallelism_over_a_recurrence_is_refused() -> None:
-    reasons, _ = resolved({"cp": 2}, model=load_model("qwen3.5-27b"), sequence=8192)
+@pytest.mark.parametrize("name", ["qwen3.5-27b", "nemotron-h-56b", "kimi-k3"])
+def test_context_parallel_ranks_divide_the_heads_of_a_recurrence(name: str) -> None:
+    """They scan as much in all, keep as much of it, and send what goes in and comes out of the scan, both ways."""
+    model = load_model(name)
+    group = next(g for g in model.layers if blocks_of(g).recurrence is not None)
+
+    def found(cp: int) -> tuple[float, float, float, float]:
+        shape = WorkShape(micro_batch=1, sequence=16384, tp=2, cp=cp, cp_kind="ring")
+        work = layer_work(model, group, shape)
+        scans = [o for o in (*work.forward, *work.backward_input) if isinstance(o, Scan)]
+        sent = {
+            part: sum(o.buffer_bytes for o in part_work if isinstance(o, Collective) and o.cause == "cp_comm")
+            for part, part_work in (("forward", work.forward), ("backward", work.backward_input))
+        }
+        flops = sum(matrix_flops(o) for o in scans)
+        return flops, layer_activation_bytes(model, group, shape), sent["forward"], sent["backward"]
+
+    (flops, kept, *none), (shared_flops, shared_kept, forward, backward) = found(1), found(4)
+    assert 4.0 * shared_flops == pytest.approx(flops)
+    assert 4.0 * shared_kept == pytest.approx(kept, rel=1e-3 if model.name != "nemotron-h-56b" else 0.05)
+    assert none == [0.0, 0.0]
+    assert forward == backward > 0.0
+
+
+def test_exchanges_around_a_recurrence_do_not_hide_beside_it() -> None:
+    """Only hops of a ring do; a layer of a recurrence shows all it sends, whatever attention layers exchange."""
+    given: dict[str, Any] = {"model": load_model("qwen3.5-27b"), "gpus": 32, "node": "dgx-h100", "sequence": 16384}
+    shown = {kind: step_of({"tp": 2, "cp": 4, "cp_kind": kind}, **given) for kind in ("ring", "all_gather")}
+    assert shown["ring"].step_s < shown["all_gather"].step_s
+    model = given["model"]
+    group = next(g for g in model.layers if blocks_of(g).recurrence is not None)
+    layers = {kind: step._stage_model.layer(group).forward for kind, step in shown.items()}
+    assert layers["ring"].parts_s["cp_comm"] == layers["all_gather"].parts_s["cp_comm"] > 0.0
+
+
+def test_heads_of_a_recurrence_that_do_not_divide_say_the_nearest() -> None:
+    reasons, _ = resolved({"tp": 4, "cp": 8}, model=load_model("qwen3.5-27b"), gpus=32, batch=32, sequence=8192)
     assert {reason.code for reason in reasons} == {"context_parallel"}
-    assert "cp 1" in reasons[0].message
+    assert "tp 4 leaves 4; the nearest cp are 4" in reasons[0].message

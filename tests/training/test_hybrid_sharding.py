@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sim.core import InputError
+from sim.models import load_model
+from sim.training import TrainingStep
 from sim.training.analytic import Screen
 from tests.training.builders import gpt, resolved, step_of
 
@@ -65,7 +66,22 @@ def test_impossible_replicas_say_why(plan: dict[str, Any], words: str) -> None:
     assert words in reasons[0].message
 
 
-def test_the_screen_refuses_replicas_clearly() -> None:
-    found, things = resolved({"zero": 3, "dp_replicas": 4}, **GIVEN)
-    with pytest.raises(InputError, match="replicas are not screened"):
-        Screen(**things).estimate([found])
+@pytest.mark.parametrize(
+    ("model", "plan"),
+    [
+        *[("llama-3-8b", {"zero": zero, "overlap_dp": overlap}) for zero in (1, 2, 3) for overlap in (True, False)],
+        ("llama-3-8b", {"zero": 3, "tp": 2, "cp": 2, "recompute": "full"}),
+        ("llama-3-8b", {"zero": 1, "tp": 2, "pp": 2, "rank_order": "tp-cp-pp-dp"}),
+        ("mixtral-8x7b", {"zero": 3, "tp": 2, "ep": 2, "recompute": "full"}),
+        ("mixtral-8x7b", {"zero": 2, "tp": 4, "ep": 2}),
+    ],
+)
+@pytest.mark.parametrize("copies", [2, 4])
+def test_the_screen_knows_replicas(model: str, plan: dict[str, Any], copies: int) -> None:
+    """Time and memory of the columns are those of the replayed step, as for plain sharding."""
+    given = {**GIVEN, "model": load_model(model), "batch": 64, "sequence": 4096}
+    found, things = resolved({**plan, "dp_replicas": copies}, **given)
+    step = TrainingStep(plan=found, **things)
+    estimate = Screen(**things).estimate([found])
+    assert estimate.step_s[0] == pytest.approx(step.step_s, rel=0.05)
+    assert estimate.memory_bytes[0] == pytest.approx(step.peak_memory.allocated_bytes, rel=0.03)

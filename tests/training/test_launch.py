@@ -52,3 +52,11 @@ def test_each_choice_is_an_argument_or_a_comment(plan: dict[str, Any], workload:
     found = command(plan, **workload)
     assert words in found
     assert words not in command({})
+
+
+@pytest.mark.parametrize(("engine", "said"), [("megatron-lm-2021", False), ("fsdp", True)])
+def test_a_plan_of_another_engine_says_whose_times_those_are(engine: str, said: bool) -> None:
+    found, things = resolved({"zero": 1}, model=MODEL, engine=engine)
+    plan = {"model": MODEL, "workload": things["workload"], "cluster": things["cluster"]}
+    text = megatron_command(found, engine=engine, **plan)
+    assert (f"those of {engine}; this is the same layout in Megatron-LM" in text) == said

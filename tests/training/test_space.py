@@ -116,6 +116,61 @@ def test_rank_orders_that_number_the_ranks_alike_count_once() -> None:
         assert count == (2 if key[0] > 1 and key[2] > 1 else 1)
 
 
+def test_copies_of_sharded_states_are_tried_where_they_keep_gathers_on_fast_links() -> None:
+    """Left open, one copy, and with everything sharded one a node and one a few nodes; listed, all that share."""
+    fixed = {"tp": 2, "pp": 1, "cp": 1, "recompute": "full", "micro_batch": 1, "rank_order": "tp-cp-dp-pp"}
+    open_, _ = plans_of(fixed, nodes=4, batch=64).listed()
+    listed, rejected = plans_of({**fixed, "dp_replicas": [1, 2, 3], "zero": [0, 1, 3]}, nodes=4, batch=64).listed()
+    assert open_ is not None
+    assert listed is not None
+    assert {(p.zero, p.dp_replicas) for p in map(open_.plan, range(len(open_)))} == {
+        *((zero, 1) for zero in range(4)),
+        (3, 2),
+        (3, 4),
+    }
+    assert {(p.zero, p.dp_replicas) for p in map(listed.plan, range(len(listed)))} == {
+        *((zero, 1) for zero in (0, 1, 3)),
+        *((zero, 2) for zero in (1, 3)),
+    }
+    assert rejected.counts == {"replicas": 2}, "3 does not divide, and 2 copies of nothing share nothing"
+    assert "zero 1, 2 or 3" in next(r.message for label, (r, *_) in rejected.examples if label.endswith("zero0"))
+    one_node, _ = plans_of(fixed, nodes=1).listed()
+    assert one_node is not None
+    assert {*one_node.columns.dp_replicas.tolist()} == {1}
+
+
+def test_what_context_parallel_ranks_exchange_is_a_range_only_where_there_are_any() -> None:
+    fixed = {"tp": 4, "pp": 1, "zero": 1, "recompute": "full", "micro_batch": 1, "rank_order": "tp-cp-dp-pp"}
+    plans = plans_of({**fixed, "cp": [1, 4, 16]}, nodes=8, batch=64)
+    table, _ = plans.listed()
+    assert table is not None
+    kinds: dict[int, list[str]] = {}
+    for plan in map(table.plan, range(len(table))):
+        kinds.setdefault(plan.cp, []).append(plan.cp_kind)
+    assert kinds[1] == ["ring"]
+    assert sorted(kinds[4]) == ["all_gather", "ring", "ulysses"]
+    assert sorted(kinds[16]) == ["all_gather", "ring"], "8 query heads do not divide over 16 ranks"
+    table, rejected = plans_of({**fixed, "cp": [16], "cp_kind": ["token_ring", "ulysses"]}, nodes=8, batch=64).listed()
+    assert table is not None
+    assert [table.plan(row).cp_kind for row in range(len(table))] == ["token_ring"]
+    assert rejected.counts == {"context_parallel": 1}
+
+
+def test_context_parallel_ranks_of_a_hybrid_model_divide_its_recurrences() -> None:
+    plans = TrainingPlans(
+        TrainingSpace.model_validate({"pp": 1, "tp": [1, 8], "zero": 3, "recompute": "full", "micro_batch": 1}),
+        load_model("qwen3.5-27b"),
+        TrainingWorkload(kind="training", global_batch=64, sequence_length=65536),
+        load_training_engine("megatron-lm"),
+        load_cluster(ClusterSpec(node="dgx-h100", nodes=8)),
+    )
+    table, rejected = plans.listed()
+    assert table is not None
+    found = {(plan.tp, plan.cp) for plan in map(table.plan, range(len(table)))}
+    assert found == {*((1, cp) for cp in (1, 2, 4, 8, 16)), (8, 1), (8, 2)}, "16 key heads of a recurrence"
+    assert rejected.counts.total() == 0
+
+
 def test_a_listed_schedule_gets_the_chunks_that_it_can_have() -> None:
     table, _ = plans_of({"schedule": ["1f1b", "interleaved", "zb_v", "dualpipe"], "pp": [4]}).listed()
     assert table is not None

@@ -307,3 +307,11 @@ def test_a_ramp_whose_batches_cannot_be_dealt_out_is_refused() -> None:
     assert step.schedule_reasons(), "one micro-batch for two stages"
     with pytest.raises(ValueError, match="never reaches global_batch 96; start at 76"):
         resolved({}, batch=96, batch_ramp={"start": 32, "increment": 20, "samples": 10})
+
+
+@pytest.mark.parametrize("name", ["1f1b_vocab_1", "1f1b_vocab_2", "1f1b_interlaced"])
+def test_a_vocabulary_that_one_stage_holds_is_as_in_1f1b(name: str) -> None:
+    given: dict[str, Any] = {"gpus": 8, "batch": 32}
+    plain, own = step_of({"tp": 2}, **given), step_of({"tp": 2, "schedule": name}, **given)
+    assert own.step_s == pytest.approx(plain.step_s, rel=0.03)
+    assert own.times.parts_s.get("pp_comm", 0.0) == 0.0

@@ -12,6 +12,7 @@ from sim.training.schedules.base import (
     PassTable,
     Route,
     Schedule,
+    counted,
     loop_route,
     v_route,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "PassTable",
     "Route",
     "Schedule",
+    "counted",
     "loop_route",
     "v_route",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -107,9 +107,20 @@ class Schedule(ABC):
         """Why this layout breaks the schedule's own rules; empty where it is valid."""
         return one_chunk(chunks)
 
+    def training_reasons(self, *, stages: int, chunks: int, microbatches: int) -> list[Reason]:
+        """Why no training step can run on this layout; empty where one can."""
+        if self.forward_only:
+            return [Reason("schedule", "the schedule runs no backward passes, so it trains nothing")]
+        return self.reasons(stages=stages, chunks=chunks, microbatches=microbatches)
+
     def routes(self, *, stages: int, chunks: int) -> Sequence[Route]:
         """The paths through the devices; more than one in a bidirectional pipeline."""
         return (loop_route(stages, chunks),)
+
+    def held(self, *, stages: int, chunks: int) -> list[list[int]]:
+        """Virtual stages that each device holds, by the routes; more than once in two-way pipelines."""
+        routes = self.routes(stages=stages, chunks=chunks)
+        return [[s for route in routes for s, d in enumerate(route) if d == device] for device in range(stages)]
 
     def route_of(self, microbatch: int, microbatches: int) -> int:
         """Which of the routes a micro-batch takes."""
@@ -178,6 +189,12 @@ def as_orders(tables: Sequence[PassTable]) -> Orders:
     return [[Pass(PassKind(k), s, n, bool(w)) for k, s, n, w in table.tolist()] for table in tables]
 
 
+def counted(reasons: Sequence[Reason], *, batch: int, dp: int, micro_batch: int) -> list[Reason]:
+    """The reasons, those about micro-batches with what their number comes from."""
+    whence = f" (global batch {batch} / dp {dp} / micro_batch {micro_batch})"
+    return [replace(one, message=one.message + whence) if "micro-batches" in one.message else one for one in reasons]
+
+
 SCHEDULES: Registry[type[Schedule]] = Registry("schedule", package="sim.training.schedules")
 
 
@@ -190,7 +207,8 @@ def exact_chunks(chunks: int, wanted: int) -> list[Reason]:
     """The reason against any other number of virtual stages per device than `wanted`."""
     if chunks == wanted:
         return []
-    message = f"the schedule runs {wanted} virtual stage{'s' * (wanted > 1)} per device, not {chunks}"
+    message = f"the schedule runs {wanted} virtual stage{'s' * (wanted > 1)} per device, not {chunks}: use vpp {wanted}"
+    message += ", or a schedule such as interleaved" if wanted == 1 else ""
     return [Reason("chunks", message, {"chunks": chunks, "allowed": wanted})]
 
 

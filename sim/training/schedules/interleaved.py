@@ -26,7 +26,7 @@ class Interleaved(Schedule):
 
     def reasons(self, *, stages: int, chunks: int, microbatches: int) -> list[Reason]:
         """At least two chunks, and micro-batches a multiple of the stages, as Megatron-LM requires."""
-        few = at_least("virtual stages per device of the interleaved schedule", chunks, 2)
+        few = at_least("virtual stages per device (vpp) of the interleaved schedule", chunks, 2)
         return few + multiple_of("micro-batches of the interleaved schedule", microbatches, stages)
 
     def orders(self, *, stages: int, chunks: int, microbatches: int) -> Orders:
