@@ -90,7 +90,7 @@ def predict(
     if row.scenario is None:
         return Prediction(reason=row.reason)
     try:
-        if row.scenario["workload"].get("kind") == "training":
+        if not row.is_serving:
             return _predict_training(row, overrides)
         return _predict(row, seed, {} if compiled is None else compiled, (engine, device), overrides)
     except InfeasibleError as error:

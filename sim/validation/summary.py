@@ -18,6 +18,8 @@ from sim.validation.predict import Prediction
 COMBINED: Final = ("engine, system, model", "half, device", "half, source")
 """Groupings by several labels at once, for tables that have them all."""
 
+_COST_GROUPS: Final = ("engine", "system", "model")
+
 
 def summarise_dataset(
     dataset: Dataset, entries: Sequence[Sequence[Entry]], predictions: Sequence[Prediction]
@@ -50,6 +52,41 @@ def summarise_dataset(
     if known := {name: e for name, e in errors.items() if e is not None and e.size}:
         found["requests"] = {name: {"metric": "e2e_s", **_absolute(errors)} for name, errors in known.items()}
     return found
+
+
+def summarise_costs(
+    dataset: Dataset, entries: Sequence[Sequence[Entry]], predictions: Sequence[Prediction]
+) -> dict[str, Any]:
+    """Errors in all and by group, and which share of the operators that asked measured tables had an answer there.
+
+    Args:
+        dataset: The rows.
+        entries: The entries of each row, in their order.
+        predictions: The prediction of each row, in their order.
+    """
+    weights = {row.id: row.weight for row in dataset.rows}
+    labels = {name: [row.groups.get(name, "") for row in dataset.rows] for name in _COST_GROUPS}
+
+    def part(kept: Sequence[bool]) -> dict[str, Any]:
+        inside = [one for one, keep in zip(predictions, kept, strict=True) if keep]
+        errors = errors_of([own for own, keep in zip(entries, kept, strict=True) if keep], weights)
+        return {**errors, **_from_tables(inside)}
+
+    return {
+        **part([True] * len(dataset.rows)),
+        "by": {
+            group: {name: part([one == name for one in own]) for name in sorted(set(own))}
+            for group, own in labels.items()
+        },
+    }
+
+
+def _from_tables(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    for one in predictions:
+        counts.update(one.operators)
+    asked = sum(counts.values())
+    return {"operators": asked, "from_tables_frac": counts["measured"] / asked if asked else None}
 
 
 def _bands(
