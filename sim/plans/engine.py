@@ -124,19 +124,27 @@ class ExpertExchange(Spec):
             gets all tokens), or `wide`, where one scale-up domain has more ranks than a token has experts.
         dispatch_dtypes: By format of the weights, that in which tokens go to the experts, where it is not the model's:
             activations that are quantised before they leave.
+        all_to_all_dtypes: The same where they go only to the ranks that hold experts of theirs; what is absent here is
+            as in `dispatch_dtypes`.
         source: How it is known.
         ref: Where from: a key of `refs`.
     """
 
     all_to_all: Literal["never", "wide"] = "never"
     dispatch_dtypes: dict[str, str] = Field(default_factory=dict)
+    all_to_all_dtypes: dict[str, str] = Field(default_factory=dict)
     source: Literal["datasheet", "measured", "fitted", "assumed"] = "datasheet"
     ref: str = ""
 
-    @field_validator("dispatch_dtypes")
+    @field_validator("dispatch_dtypes", "all_to_all_dtypes")
     @classmethod
     def _known_formats(cls, value: dict[str, str]) -> dict[str, str]:
         return {canonical_dtype(weights): canonical_dtype(sent) for weights, sent in value.items()}
+
+    def sent_as(self, weights: str, *, all_to_all: bool) -> str | None:
+        """Format in which tokens go to experts with such weights; None, the model's."""
+        own = self.dispatch_dtypes.get(weights)
+        return self.all_to_all_dtypes.get(weights, own) if all_to_all else own
 
 
 class ErrorBand(Spec):

@@ -161,7 +161,7 @@ class Resolver:
             weights_dtype=weights,
             kv_dtype=kv,
             all_to_all=exchange == "all_to_all",
-            dispatch_dtype=engine.expert_exchange.dispatch_dtypes.get(weights),
+            dispatch_dtype=engine.expert_exchange.sent_as(weights, all_to_all=exchange == "all_to_all"),
         )
         placement = place(cluster, tp=tp, dp=dp, pp=pp)
         placeable = placement.max_replicas > 0 and (placement.compact or cluster.node.nic is not None)
