@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
 from sim.models import canonical_dtype
+from sim.plans.reserve import StaticReserve
 from sim.plans.speculation import Method
 
 MemoryShare = Literal["device", "static", "free"]
@@ -212,6 +213,8 @@ class EngineSpec(Spec):
         kv_memory_of: What that is a share of. `device`: all memory, for weights, activations, runtime and KV cache
             together. `static`: what the runtime leaves, for weights and KV cache. `free`: what weights, activations
             and runtime leave, for the KV cache alone.
+        static_reserve: How that share follows from the plan where the engine is not told one; absent, it is
+            `kv_memory_frac`.
         kv_dtype: Default KV cache format.
         block_tokens: Tokens per KV block.
         frees_windows: Whether KV blocks that a sliding window has left behind are freed.
@@ -261,6 +264,7 @@ class EngineSpec(Spec):
     limits: tuple[LimitDefaults, ...] = Field(min_length=1)
     kv_memory_frac: Sourced[Frac]
     kv_memory_of: MemoryShare = "device"
+    static_reserve: StaticReserve | None = None
     kv_dtype: str = "bf16"
     block_tokens: Sourced[int]
     frees_windows: bool = True

@@ -51,7 +51,7 @@ class Resolver:
         self.defaults: dict[str, Any] = {
             "max_num_seqs": limits[0],
             "max_num_batched_tokens": limits[1],
-            "kv_memory_frac": engine.kv_memory_frac.value,
+            "kv_memory_frac": default_share(engine),
             "weights_dtype": model.weights_dtype,
             "kv_dtype": engine.kv_dtype,
             "prefix_caching": engine.prefix_caching,
@@ -174,6 +174,19 @@ class Resolver:
             memory=memory_model(model, shards, device, engine),
         )
 
+    def _share_left(self, shape: PlanShape, *, tokens: int, seqs: int, speculation: SpeculationSpec | None) -> float:
+        """Share of memory that the engine gives weights and KV cache if it is not told one."""
+        reserve = self.engine.static_reserve
+        assert reserve is not None
+        return reserve.share(
+            shape.memory.visible_bytes,
+            tokens=tokens,
+            seqs=seqs,
+            dp=shape.dp,
+            ranks=shape.dp * shape.tp * shape.pp,
+            drafts=speculation is not None and speculation.method != "ngram",
+        )
+
     def _placement_reasons(self, key: ShapeKey, replicas: int) -> Iterator[Reason]:
         tp, pp, dp, *_ = key
         return placement_reasons(self.cluster, place(self.cluster, tp=tp, dp=dp, pp=pp), replicas)
@@ -188,15 +201,18 @@ class Resolver:
     def _limits(
         self, plan: PlanSpec, given: Mapping[str, Any], fields: Mapping[str, Any], shape: PlanShape, replicas: int
     ) -> ResolvedPlan | Infeasible:
-        tokens, rows, frac = fields["max_num_batched_tokens"], fields["max_num_seqs"], fields["kv_memory_frac"]
+        tokens, rows = fields["max_num_batched_tokens"], fields["max_num_seqs"]
         asked = fields.get("max_model_len")
         chunked = self._splits_prompts(asked)
         if not chunked and "max_num_batched_tokens" not in given:
             tokens = max(tokens, asked or self.model.max_position_embeddings)
+        speculation: SpeculationSpec | None = fields.get("speculation")
+        frac = fields["kv_memory_frac"]
+        if frac is None:
+            frac = self._share_left(shape, tokens=tokens, seqs=rows, speculation=speculation)
         block = self.engine.block_tokens.value
         blocks, tightest = shape.memory.kv_blocks(tokens=tokens, rows=rows, frac=frac, block_tokens=block)
         layout = shape.memory.pool(tightest, block).layout
-        speculation: SpeculationSpec | None = fields.get("speculation")
         width = 1 if speculation is None else speculation.step_tokens
         capacity = layout.tokens_in(blocks) - (width - 1)
         length = min(self.model.max_position_embeddings, capacity) if asked is None else asked
@@ -330,6 +346,11 @@ def _limit_reasons(
             f"the KV cache holds {capacity} tokens, less than max_model_len {length}",
             {"kv_tokens": capacity, "max_model_len": length},
         )
+
+
+def default_share(engine: EngineSpec) -> float | None:
+    """Default share of memory for the KV cache and what goes with it; None where it follows from the plan."""
+    return engine.kv_memory_frac.value if engine.static_reserve is None else None
 
 
 def default_limits(engine: EngineSpec, device: Device) -> tuple[int, int]:
