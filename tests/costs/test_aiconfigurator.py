@@ -223,6 +223,19 @@ def test_tokens_of_experts_leave_at_a_sane_share_of_the_link(
 
 
 @installed
+@pytest.mark.parametrize(("device", "cluster"), [("h200-sxm", "dgx-h200-4"), ("b200-sxm", "hgx-b200-1")])
+def test_the_curve_of_an_exchange_is_near_its_table_in_the_bytes_that_the_model_counts(
+    device: str, cluster: str
+) -> None:
+    found = rows(device, "sglang", "all_to_all")
+    few = found.where(found.columns["buffer_bytes"] < 1024 * 7168 * 5.3)
+    group = load_cluster(cluster).group(range(8))
+    costs = CostModel(load_device(device), engine="sglang", groups={"dp": group})
+    op = Collective(name="x", cause="x", kind="all_to_all", group="dp", buffer_bytes=few.columns["buffer_bytes"])
+    assert np.median(np.abs(costs.cost(op).time_s / few.time_s - 1)) < 0.08
+
+
+@installed
 def test_an_exchange_between_experts_takes_the_rows_of_its_way_and_engine() -> None:
     """Not those of NCCL's all-to-all; results in 16 bit take longer than tokens in 8 bit."""
     cluster = load_cluster("dgx-h200-4")
