@@ -227,7 +227,15 @@ class Resolver:
             ),
             *graph_reasons(self.engine, prompt_graphs=fields.get("prompt_graphs", False)),
             *_sharing_reasons(self.model.name, asked=plan.prefix_caching, sharable=layout.sharable),
-            *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=min(blocks, capacity)),
+            *_memory_reasons(
+                shape.memory,
+                tightest,
+                tokens=tokens,
+                rows=rows,
+                frac=frac,
+                blocks=min(blocks, capacity),
+                chosen_by="" if fields["kv_memory_frac"] is not None else self.engine.name,
+            ),
             *_limit_reasons(
                 self.model,
                 self.engine.name,
@@ -280,8 +288,9 @@ def _sharing_reasons(model: str, *, asked: bool | None, sharable: bool) -> Itera
 
 
 def _memory_reasons(
-    memory: MemoryModel, stage: StageMemory, *, tokens: int, rows: int, frac: float, blocks: int
+    memory: MemoryModel, stage: StageMemory, *, tokens: int, rows: int, frac: float, blocks: int, chosen_by: str
 ) -> Iterator[Reason]:
+    """Why memory does not suffice; `chosen_by` names the engine where it chose the fraction by itself."""
     outside = 0.0 if memory.graphs_in_budget else memory.graph_bytes
     if memory.share_of == "device" and memory.visible_bytes * frac + outside > memory.device_bytes:
         yield Reason(
@@ -297,7 +306,8 @@ def _memory_reasons(
         "memory",
         f"weights {_gib(stage.weights_bytes)}, activations {_gib(activations)} and runtime "
         f"{_gib(memory.runtime_bytes)} leave no KV block in {_gib(budget)} "
-        f"({budget / memory.visible_bytes:g} of a GPU with {_gib(memory.device_bytes)})",
+        f"({budget / memory.visible_bytes:.3g} of a GPU with {_gib(memory.device_bytes)}"
+        + (f", as {chosen_by} has it by itself; kv_memory_frac gives it another share)" if chosen_by else ")"),
         {
             "weights_bytes": stage.weights_bytes,
             "activations_bytes": activations,

@@ -88,6 +88,7 @@ def test_there_is_a_cache_where_weights_and_reserve_fit_and_nowhere_else(tp, tok
     found = plan(model="llama-3.1-70b", tp=tp, max_num_batched_tokens=tokens)
     if isinstance(found, Infeasible):
         assert {reason.code for reason in found.reasons} == {"memory"}
+        assert "as sglang has it by itself; kv_memory_frac gives it another share" in found.reasons[0].message
         return
     assert kv_bytes(found) > 0
     visible = load_cluster("dgx-h100-1").device.memory_bytes * SGLANG.visible_memory_frac.value
