@@ -48,7 +48,7 @@ schemas: $(DEV_STAMP) ## Write schemas/ again after a change of the scenario's f
 bands: $(DEV_STAMP) ## Fit the error bands of the engine profiles again (PLANSIM_DATA names the measurements)
 	$(BIN)/plansim validate --dataset serving_points --bands hardware_profiles/engines
 
-scoreboard: $(DEV_STAMP) ## Write docs/scoreboard.md and .json again; takes some minutes (PLANSIM_DATA names the measurements)
+scoreboard: $(DEV_STAMP) ## Write docs/scoreboard.md and .json again; half an hour of one core (PLANSIM_DATA names the measurements)
 	$(BIN)/plansim validate --cross-validate model --cross-validate system --costs measured --out out/scoreboard
 	cp out/scoreboard/scoreboard.md out/scoreboard/scoreboard.json docs/
 

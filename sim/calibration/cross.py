@@ -44,22 +44,36 @@ def cross_validate_all(
 ) -> Scoreboard:
     """The scoreboard with the cross-validation of every dataset of serving that has models and rows enough for it.
 
+    The scoreboards with other kernel times beside it are cross-validated alike, with fits of their own.
+
     Raises:
         InputError: if a group is unknown, or no dataset has rows enough.
     """
     found = {}
     for dataset, base in zip(board.datasets, board.predictions, strict=True):
-        rows = [row for row in dataset.rows if row.scenario and row.scenario["workload"].get("kind") != "training"]
+        rows = [row for row in dataset.rows if row.scenario and row.is_serving]
         if len(rows) >= _FEWEST_ROWS and len({row.groups.get("model") for row in rows}) >= _FEWEST_MODELS:
             found[dataset.name] = cross_validate(
-                dataset, base=base, by=by, seed=board.seed, workers=workers, progress=progress
+                dataset,
+                base=base,
+                by=by,
+                seed=board.seed,
+                workers=workers,
+                overrides=board.overrides,
+                progress=progress,
             )
     if not found:
         raise InputError(
             "no table has rows enough to leave some out",
             allowed=f"{_FEWEST_ROWS} rows that can be simulated, of {_FEWEST_MODELS} models or more",
         )
-    return replace(board, cross_validation=found)
+    others = {
+        source: other
+        if isinstance(other, str)
+        else cross_validate_all(other, by=by, workers=workers, progress=progress)
+        for source, other in board.others.items()
+    }
+    return replace(board, cross_validation=found, others=others)
 
 
 def cross_validate(
@@ -70,6 +84,7 @@ def cross_validate(
     names: Sequence[str] | None = None,
     seed: int = 0,
     workers: int = 1,
+    overrides: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Errors in sample and with each group left out, as plain data.
@@ -81,6 +96,7 @@ def cross_validate(
         names: Parameters to fit; None for all that can be.
         seed: Seed of the simulations.
         workers: Processes to use.
+        overrides: Changes of every row's scenario, with which `base` was predicted; the engine must stay.
         progress: Called with (done, total, what).
 
     Raises:
@@ -91,7 +107,7 @@ def cross_validate(
     rows = dataset.rows
 
     def simulate(values: list[list[Values]] | None) -> list[tuple[Prediction, ...]]:
-        return predict_all(rows, values=values, seed=seed, workers=workers, progress=progress)
+        return predict_all(rows, values=values, seed=seed, workers=workers, overrides=overrides, progress=progress)
 
     known = [one for (one,) in simulate(None)] if base is None else base
     fits = _fits(rows, known, by, names, simulate)
@@ -209,10 +225,6 @@ def _scheme(
             inside.setdefault(metric, []).extend(held)
         by_engine[fit.name] = {**errors_of(mine), "inside_frac": _shares(covered)}
     return {**errors_of(entries), "inside_frac": _shares(inside), "by_engine": by_engine}
-
-
-def _silent(row: MeasuredRow) -> Prediction:
-    return Prediction(reason=row.reason or "cannot be simulated")
 
 
 def _shares(inside: Mapping[str, Sequence[bool]]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from sim.calibration.parameters import Parameter
 from sim.calibration.subjects import Subject, subject_of
 from sim.core import Array, InputError, stream
 from sim.results import SCHEMA_VERSION
-from sim.validation import Compiled, MeasuredRow, predict
+from sim.validation import WRONG_UNIT, Compiled, MeasuredRow, predict
 
 Progress = Callable[[int, int, str], None]
 FEWEST_ROWS: Final = 5
@@ -28,7 +28,6 @@ EXPECTED_SPREAD: Final = {"tpot_s": 0.10, "itl_s": 0.10, "e2e_s": 0.10, "ttft_s"
 """Spread of ln(predicted / measured) expected with right overheads (assumed: errors of the kernel curves, and repeats
 of one configuration, which differ by 20 % at P75)."""
 
-_WRONG_UNIT: Final = 50.0
 _MOST_ROUNDS: Final = 8
 _IDENTIFIED: Final = 0.8
 BOUND: Final = np.log(50.0)
@@ -182,14 +181,14 @@ def _check_units(errors: Sequence[_LogError]) -> None:
     """Refuses measured values that are off by what a wrong unit makes: no profile can be as wrong as that.
 
     Raises:
-        InputError: if half of a metric's values are more than `_WRONG_UNIT` times the predicted ones, or less.
+        InputError: if half of a metric's values are more than `WRONG_UNIT` times the predicted ones, or less.
     """
     by_metric: dict[str, list[float]] = {}
     for one in errors:
         by_metric.setdefault(one.metric, []).append(-one.error)
     for metric, ratios in by_metric.items():
         middle = float(np.median(ratios))
-        if abs(middle) > np.log(_WRONG_UNIT):
+        if abs(middle) > np.log(WRONG_UNIT):
             times = np.exp(abs(middle))
             raise InputError(
                 f"measured {metric} is {times:.3g} times {'above' if middle > 0 else 'below'} what is predicted",

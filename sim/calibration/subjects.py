@@ -126,7 +126,7 @@ class DeviceSubject(_Named[Device]):
     def ran(self, row: MeasuredRow) -> str:
         """Name of the device that a row ran on; rows of training belong to `fit_training`."""
         cluster = (row.scenario or {}).get("cluster", "")
-        training = (row.scenario or {}).get("workload", {}).get("kind") == "training"
+        training = not row.is_serving
         if not isinstance(cluster, Mapping) or training:
             return "training runs" if training else ""
         try:

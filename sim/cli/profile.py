@@ -43,9 +43,9 @@ def profile(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
-    """Measure this machine and write it as a device, with its kernels.
+    r"""Measure this machine and write it as a device, with its kernels.
 
-    Needs PyTorch: pip install 'plansim[profile]'.
+    Needs PyTorch: pip install 'plansim\[profile]'.
     Files go to out/profile, or to the folder of --out; with --json, nothing is written without --out.
     Ctrl-C stops early and keeps what was measured.
     """

@@ -259,8 +259,9 @@ class CostModel:
         look_ups, outside = found.at.inside.size, int(np.sum(~found.at.inside))
         known = self._looked_up.get(key)
         if known is None or known.look_ups < look_ups:
+            anchor = found.anchor
             self._looked_up[key] = Use(
-                "measured", found.anchor.table, found.anchor.note, look_ups, outside, operators=1
+                "measured", anchor.table, anchor.note, look_ups, outside, operators=1, doubt=anchor.doubt
             )
         return found
 

@@ -19,6 +19,7 @@ class Use:
         note: Why the analytic curve stands in, or what the table stands in for; empty if nothing does.
         look_ups: Points of compiled cost tables that were looked up in a measured table.
         outside: Those of them that lie outside its grid or layouts, and follow the form scaled as at the nearest edge.
+        doubt: Why the table is unlikely to be of this device and in its unit; empty if it may be.
         operators: Operators of a stage or pool that asked tables for their time, and had this answer.
     """
 
@@ -28,6 +29,7 @@ class Use:
     look_ups: int = 0
     outside: int = 0
     operators: int = 0
+    doubt: str = ""
 
     def __str__(self) -> str:
         """The use in one line."""
@@ -39,6 +41,8 @@ class Use:
         found: dict[str, Any] = {"source": self.source, "table": self.table}
         if self.note:
             found["note"] = self.note
+        if self.doubt:
+            found["doubt"] = self.doubt
         return found if self.source == "analytic" else {**found, "look_ups": self.look_ups, "outside": self.outside}
 
     def plus(self, other: Use) -> Use:
@@ -50,6 +54,7 @@ class Use:
             self.look_ups + other.look_ups,
             self.outside + other.outside,
             self.operators + other.operators,
+            self.doubt or other.doubt,
         )
 
 

@@ -287,7 +287,8 @@ def _across_data_parallel(
     else:
         kind = "all_gather" if way == "dispatch" else "reduce_scatter"
         name, whole = f"experts_{kind}", hidden_bytes * float(shard.dp)
-    return [Collective(name=name, cause="ep_comm", kind=kind, buffer_bytes=whole, group="dp")]
+    back = way == "combine"
+    return [Collective(name=name, cause="ep_comm", kind=kind, buffer_bytes=whole, group="dp", returns=back)]
 
 
 def sequence_operators(model: ModelSpec, shard: Shard, rows: Array) -> list[Operator]:

@@ -408,11 +408,13 @@ class Collective(_Common):
         buffer_bytes: Full buffer of one rank [B]: input of an all-reduce, reduce-scatter, all-to-all or transfer,
             gathered result of an all-gather.
         group: Which of the plan's groups.
+        returns: Whether results come back with it that another collective sent out for, as those of experts do.
     """
 
     kind: CollectiveKind
     buffer_bytes: Value
     group: GroupName
+    returns: bool = False
 
     @property
     def compute_dtype(self) -> str:

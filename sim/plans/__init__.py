@@ -2,7 +2,8 @@
 
 Start in `spec` (what a user may say: `PlanSpec`, and `PlanSpace` for a search) and `engine` (what an engine profile
 says), then `resolver` (every field filled in, or reasons with numbers), which calls `validity` (divisibility and
-formats), `placement` (ranks to devices) and `memory` (weights, activations, KV blocks). `enumeration` lists the plans
+formats), `placement` (ranks to devices), `memory` (weights, activations, KV blocks) and `reserve` (the share of memory
+that SGLang takes by itself). `enumeration` lists the plans
 of a space, `launch` writes the commands that start one. `training` and `training_engine` are the same two specs for
 training, whose plans `sim.training` fills in.
 """

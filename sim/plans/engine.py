@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
 from sim.models import canonical_dtype
+from sim.plans.reserve import StaticReserve
 from sim.plans.speculation import Method
 
 MemoryShare = Literal["device", "static", "free"]
@@ -124,19 +125,27 @@ class ExpertExchange(Spec):
             gets all tokens), or `wide`, where one scale-up domain has more ranks than a token has experts.
         dispatch_dtypes: By format of the weights, that in which tokens go to the experts, where it is not the model's:
             activations that are quantised before they leave.
+        all_to_all_dtypes: The same where they go only to the ranks that hold experts of theirs; what is absent here is
+            as in `dispatch_dtypes`.
         source: How it is known.
         ref: Where from: a key of `refs`.
     """
 
     all_to_all: Literal["never", "wide"] = "never"
     dispatch_dtypes: dict[str, str] = Field(default_factory=dict)
+    all_to_all_dtypes: dict[str, str] = Field(default_factory=dict)
     source: Literal["datasheet", "measured", "fitted", "assumed"] = "datasheet"
     ref: str = ""
 
-    @field_validator("dispatch_dtypes")
+    @field_validator("dispatch_dtypes", "all_to_all_dtypes")
     @classmethod
     def _known_formats(cls, value: dict[str, str]) -> dict[str, str]:
         return {canonical_dtype(weights): canonical_dtype(sent) for weights, sent in value.items()}
+
+    def sent_as(self, weights: str, *, all_to_all: bool) -> str | None:
+        """Format in which tokens go to experts with such weights; None, the model's."""
+        own = self.dispatch_dtypes.get(weights)
+        return self.all_to_all_dtypes.get(weights, own) if all_to_all else own
 
 
 class ErrorBand(Spec):
@@ -204,6 +213,8 @@ class EngineSpec(Spec):
         kv_memory_of: What that is a share of. `device`: all memory, for weights, activations, runtime and KV cache
             together. `static`: what the runtime leaves, for weights and KV cache. `free`: what weights, activations
             and runtime leave, for the KV cache alone.
+        static_reserve: How that share follows from the plan where the engine is not told one; absent, it is
+            `kv_memory_frac`.
         kv_dtype: Default KV cache format.
         block_tokens: Tokens per KV block.
         frees_windows: Whether KV blocks that a sliding window has left behind are freed.
@@ -255,6 +266,7 @@ class EngineSpec(Spec):
     limits: tuple[LimitDefaults, ...] = Field(min_length=1)
     kv_memory_frac: Sourced[Frac]
     kv_memory_of: MemoryShare = "device"
+    static_reserve: StaticReserve | None = None
     kv_dtype: str = "bf16"
     block_tokens: Sourced[int]
     frees_windows: bool = True

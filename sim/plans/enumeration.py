@@ -25,7 +25,7 @@ from sim.hardware import Cluster
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
 from sim.plans.placement import place
-from sim.plans.resolver import default_limits
+from sim.plans.resolver import default_limits, default_share
 from sim.plans.spec import PlanSpace, PlanSpec
 
 _DEEPEST_PIPELINE = 8
@@ -37,7 +37,7 @@ _BUDGETS = (2048, 8192)
 def enumerate_plans(
     model: ModelSpec, engine: EngineSpec, cluster: Cluster, space: PlanSpace | None = None
 ) -> Iterator[PlanSpec]:
-    """Plans of the space, every field of `PlanSpec` but `max_model_len` filled in unless the space lists it.
+    """Plans of the space, every field of `PlanSpec` filled in but `max_model_len` and what the engine works out.
 
     Args:
         model: The model.
@@ -52,7 +52,7 @@ def enumerate_plans(
             space.weights_dtype or (model.weights_dtype,),
             space.kv_dtype or (engine.kv_dtype,),
             space.max_model_len or (None,),
-            sorted(space.kv_memory_frac or (engine.kv_memory_frac.value,)),
+            sorted(space.kv_memory_frac) if space.kv_memory_frac else (default_share(engine),),
             space.clock or (1.0,),
             space.router or (engine.router,),
             space.scheduler or (engine.scheduler,),

@@ -3,7 +3,8 @@
 Engines mean different things by their memory fraction (`EngineSpec.kv_memory_of`). vLLM's is of the whole device:
 weights, the peak of a profiling run and what the runtime takes are subtracted, the rest is KV blocks
 (`vllm/v1/worker/gpu_worker.py`, determine_available_memory). SGLang's is for weights and KV blocks only, of what was
-free before the weights came (`sglang/srt/model_executor/model_runner.py`, profile_max_num_token). TensorRT-LLM's is of
+free before the weights came (`sglang/srt/model_executor/model_runner.py`, profile_max_num_token); what it is if nobody
+says is in `reserve`. TensorRT-LLM's is of
 what is free once weights are loaded and a profiling run is over (`tensorrt_llm/_torch/pyexecutor/_util.py`). The stage
 with the fewest blocks sets the number for all.
 """

@@ -51,7 +51,7 @@ class Resolver:
         self.defaults: dict[str, Any] = {
             "max_num_seqs": limits[0],
             "max_num_batched_tokens": limits[1],
-            "kv_memory_frac": engine.kv_memory_frac.value,
+            "kv_memory_frac": default_share(engine),
             "weights_dtype": model.weights_dtype,
             "kv_dtype": engine.kv_dtype,
             "prefix_caching": engine.prefix_caching,
@@ -161,7 +161,7 @@ class Resolver:
             weights_dtype=weights,
             kv_dtype=kv,
             all_to_all=exchange == "all_to_all",
-            dispatch_dtype=engine.expert_exchange.dispatch_dtypes.get(weights),
+            dispatch_dtype=engine.expert_exchange.sent_as(weights, all_to_all=exchange == "all_to_all"),
         )
         placement = place(cluster, tp=tp, dp=dp, pp=pp)
         placeable = placement.max_replicas > 0 and (placement.compact or cluster.node.nic is not None)
@@ -172,6 +172,19 @@ class Resolver:
             groups=stage_groups(cluster, placement, moe_tp=moe_tp) if placeable else (),
             placement=placement,
             memory=memory_model(model, shards, device, engine),
+        )
+
+    def _share_left(self, shape: PlanShape, *, tokens: int, seqs: int, speculation: SpeculationSpec | None) -> float:
+        """Share of memory that the engine gives weights and KV cache if it is not told one."""
+        reserve = self.engine.static_reserve
+        assert reserve is not None
+        return reserve.share(
+            shape.memory.visible_bytes,
+            tokens=tokens,
+            seqs=seqs,
+            dp=shape.dp,
+            ranks=shape.dp * shape.tp * shape.pp,
+            drafts=speculation is not None and speculation.method != "ngram",
         )
 
     def _placement_reasons(self, key: ShapeKey, replicas: int) -> Iterator[Reason]:
@@ -188,15 +201,18 @@ class Resolver:
     def _limits(
         self, plan: PlanSpec, given: Mapping[str, Any], fields: Mapping[str, Any], shape: PlanShape, replicas: int
     ) -> ResolvedPlan | Infeasible:
-        tokens, rows, frac = fields["max_num_batched_tokens"], fields["max_num_seqs"], fields["kv_memory_frac"]
+        tokens, rows = fields["max_num_batched_tokens"], fields["max_num_seqs"]
         asked = fields.get("max_model_len")
         chunked = self._splits_prompts(asked)
         if not chunked and "max_num_batched_tokens" not in given:
             tokens = max(tokens, asked or self.model.max_position_embeddings)
+        speculation: SpeculationSpec | None = fields.get("speculation")
+        frac = fields["kv_memory_frac"]
+        if frac is None:
+            frac = self._share_left(shape, tokens=tokens, seqs=rows, speculation=speculation)
         block = self.engine.block_tokens.value
         blocks, tightest = shape.memory.kv_blocks(tokens=tokens, rows=rows, frac=frac, block_tokens=block)
         layout = shape.memory.pool(tightest, block).layout
-        speculation: SpeculationSpec | None = fields.get("speculation")
         width = 1 if speculation is None else speculation.step_tokens
         capacity = layout.tokens_in(blocks) - (width - 1)
         length = min(self.model.max_position_embeddings, capacity) if asked is None else asked
@@ -211,7 +227,15 @@ class Resolver:
             ),
             *graph_reasons(self.engine, prompt_graphs=fields.get("prompt_graphs", False)),
             *_sharing_reasons(self.model.name, asked=plan.prefix_caching, sharable=layout.sharable),
-            *_memory_reasons(shape.memory, tightest, tokens=tokens, rows=rows, frac=frac, blocks=min(blocks, capacity)),
+            *_memory_reasons(
+                shape.memory,
+                tightest,
+                tokens=tokens,
+                rows=rows,
+                frac=frac,
+                blocks=min(blocks, capacity),
+                chosen_by="" if fields["kv_memory_frac"] is not None else self.engine.name,
+            ),
             *_limit_reasons(
                 self.model,
                 self.engine.name,
@@ -264,8 +288,9 @@ def _sharing_reasons(model: str, *, asked: bool | None, sharable: bool) -> Itera
 
 
 def _memory_reasons(
-    memory: MemoryModel, stage: StageMemory, *, tokens: int, rows: int, frac: float, blocks: int
+    memory: MemoryModel, stage: StageMemory, *, tokens: int, rows: int, frac: float, blocks: int, chosen_by: str
 ) -> Iterator[Reason]:
+    """Why memory does not suffice; `chosen_by` names the engine where it chose the fraction by itself."""
     outside = 0.0 if memory.graphs_in_budget else memory.graph_bytes
     if memory.share_of == "device" and memory.visible_bytes * frac + outside > memory.device_bytes:
         yield Reason(
@@ -281,7 +306,8 @@ def _memory_reasons(
         "memory",
         f"weights {_gib(stage.weights_bytes)}, activations {_gib(activations)} and runtime "
         f"{_gib(memory.runtime_bytes)} leave no KV block in {_gib(budget)} "
-        f"({budget / memory.visible_bytes:g} of a GPU with {_gib(memory.device_bytes)})",
+        f"({budget / memory.visible_bytes:.3g} of a GPU with {_gib(memory.device_bytes)}"
+        + (f", as {chosen_by} has it by itself; kv_memory_frac gives it another share)" if chosen_by else ")"),
         {
             "weights_bytes": stage.weights_bytes,
             "activations_bytes": activations,
@@ -330,6 +356,11 @@ def _limit_reasons(
             f"the KV cache holds {capacity} tokens, less than max_model_len {length}",
             {"kv_tokens": capacity, "max_model_len": length},
         )
+
+
+def default_share(engine: EngineSpec) -> float | None:
+    """Default share of memory for the KV cache and what goes with it; None where it follows from the plan."""
+    return engine.kv_memory_frac.value if engine.static_reserve is None else None
 
 
 def default_limits(engine: EngineSpec, device: Device) -> tuple[int, int]:

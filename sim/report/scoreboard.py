@@ -35,12 +35,15 @@ def scoreboard_tables(summary: Mapping[str, Any]) -> list[RenderableType]:
 
 def _dataset(name: str, found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield _errors(f"{name}: {found['answered']} of {found['rows']} rows answered", found)
+    yield from (Text(f"doubtful: {one}\n", style="bold") for one in found.get("doubts", ()))
     yield from _other_costs(found.get("other_costs", {}))
     yield _groups(found)
     if found.get("requests"):
         yield _requests(found["requests"])
     if found["reasons"]:
-        yield _reasons(found["reasons"])
+        yield _counted("not answered", "reason", found["reasons"])
+    if found.get("notes"):
+        yield _counted("to be known", "what", found["notes"])
 
 
 def _table(title: str, *heads: str) -> Table:
@@ -74,6 +77,7 @@ def _other_costs(sources: Mapping[str, Any]) -> Iterator[RenderableType]:
         for metric, errors in found["metrics"].items():
             table.add_row(metric_title(metric), str(errors["n"]), str(errors["answered"]), *_figures(errors))
         yield table
+        yield from (Text(f"doubtful: {one}\n", style="bold") for one in found.get("doubts", ()))
 
 
 def _groups(found: Mapping[str, Any]) -> Table:
@@ -114,11 +118,11 @@ def _requests(found: Mapping[str, Any]) -> Table:
     return table
 
 
-def _reasons(reasons: Mapping[str, int]) -> Table:
-    table = _table("not answered", "reason", "rows")
+def _counted(title: str, what: str, reasons: Mapping[str, int]) -> Table:
+    table = _table(title, what, "rows")
     for reason, count in [*reasons.items()][:_MOST_REASONS]:
         table.add_row(reason, str(count))
     others = [*reasons.values()][_MOST_REASONS:]
     if others:
-        table.add_row(f"{len(others)} other reasons; --json has all", str(sum(others)))
+        table.add_row(f"{len(others)} others; --json has all", str(sum(others)))
     return table

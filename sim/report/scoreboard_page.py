@@ -98,6 +98,8 @@ def _other_costs(found: Mapping[str, Any]) -> Iterator[str]:
             "operators that a source is chosen for (products, experts, attention, collectives), the share that its\n"
             "tables answered; curves stand in for the others.\n"
         )
+        if other.get("cross_validation"):
+            yield _errors({**other, "peers": ()})
         parts = [("all", found, other)]
         parts += [
             (name, found["by"][group][name], part) for group, own in other["by"].items() for name, part in own.items()

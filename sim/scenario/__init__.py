@@ -11,7 +11,7 @@ from sim.scenario.compare import compare
 from sim.scenario.dispatch import run
 from sim.scenario.goodput import native_rate, require_slo
 from sim.scenario.load import IN_CODE, Scenario, load, located, scenario_schema
-from sim.scenario.provenance import provenance
+from sim.scenario.provenance import provenance, unpacked_weights
 from sim.scenario.run import GoodputProbe, PlanRunner, seed_of
 from sim.scenario.spec import ScenarioSpec, SearchSpec, ServingWorkload, VariantSpec
 from sim.scenario.training import (
@@ -62,4 +62,5 @@ __all__ = [
     "training_provenance",
     "training_result",
     "training_step",
+    "unpacked_weights",
 ]

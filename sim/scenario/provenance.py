@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.costs import Use
+from sim.costs import Use, precision_of
 from sim.plans import ResolvedPlan
 from sim.scenario.assemble import Assembled
 from sim.scenario.bands import setting_of, strangeness
@@ -63,6 +63,7 @@ def _beyond(uses: Mapping[str, Use]) -> list[str]:
         for label, use in sorted(uses.items())
         if use.outside
     ]
+    notes += [f"{label}: {use.doubt}" for label, use in sorted(uses.items()) if use.doubt]
     missing = [
         f"{label}: analytic, since {use.note}" for label, use in sorted(uses.items()) if use.source == "analytic"
     ]
@@ -97,11 +98,26 @@ def _prefix_caching(things: Assembled, plan: ResolvedPlan | None) -> str:
     )
 
 
+def unpacked_weights(things: Assembled, plan: ResolvedPlan | None) -> tuple[str, ...]:
+    """That the device does not multiply weights in the format they are stored in; empty if it does."""
+    if plan is None:
+        return ()
+    device = things.cluster.device
+    stored = dict.fromkeys(pool.weights_dtype for pool in plan.pools)
+    return tuple(
+        f"{device.name} does not multiply {dtype} weights as they are stored: they are unpacked and multiplied in "
+        f"{precision_of(device, dtype).arithmetic}"
+        for dtype in stored
+        if precision_of(device, dtype).weight_only
+    )
+
+
 def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
     notes = [
         _prefix_caching(things, plan),
         "kernel costs are fitted to, or taken from, public kernel tables or a profile, not from this deployment",
         "attention decodes from cold memory; prompts and decodes of an iteration share one launch per layer",
+        *unpacked_weights(things, plan),
     ]
     if plan is not None and not plan.kv_layout.plain:
         notes.append(

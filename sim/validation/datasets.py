@@ -54,6 +54,10 @@ def read_rows(path: Path, *, requests: Path | None = None, deployment: Scenario 
     """
     results = BenchmarkFile(path)
     name, assumptions, rows = _results(results, deployment) if results.is_json else _table(path, requests, deployment)
+    if not rows:
+        raise InputError(
+            "the table has no rows", file=str(path), hint="one measured configuration a line below the header"
+        )
     ids = [row.id for row in rows]
     if twice := next((one for one, count in Counter(ids).items() if count > 1), None):
         raise InputError(f"two rows have the id {twice!r}", file=str(path), path="id")

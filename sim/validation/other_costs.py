@@ -6,28 +6,20 @@ be had here (an optional package that is absent) is not scored, and the summary 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
 
 from sim.core import InputError
 from sim.costs import TABLES
 from sim.hardware import load_device
 from sim.validation.batch import Progress
-from sim.validation.datasets import Dataset
-from sim.validation.predict import Prediction
-from sim.validation.rows import MeasuredRow
 from sim.validation.score import Scoreboard, score
-from sim.validation.summary import errors_of
-
-_GROUPS: Final = ("engine", "system", "model")
 
 
 def with_other_costs(
     board: Scoreboard, sources: Sequence[str], *, workers: int = 1, progress: Progress | None = None
 ) -> Scoreboard:
-    """The scoreboard with the errors of all its serving rows under every source of kernel times in `sources`.
+    """The scoreboard with one of all its serving rows under every source of kernel times in `sources`.
 
     Args:
         board: The scoreboard.
@@ -38,22 +30,18 @@ def with_other_costs(
     Raises:
         InputError: if a source is unknown or its file cannot be read.
     """
-    found: dict[str, dict[str, Any]] = {}
+    kept = [replace(one, rows=tuple(row for row in one.rows if row.is_serving)) for one in board.datasets]
+    serving = [one for one in kept if any(row.scenario for row in one.rows)]
+    others: dict[str, Scoreboard | str] = {}
     for source in dict.fromkeys(sources):
-        for dataset in board.datasets:
-            rows = tuple(row for row in dataset.rows if _is_serving(row))
-            if not any(row.scenario for row in rows):
-                continue
-            serving = replace(dataset, rows=rows)
-            one = _missing(source)
-            found.setdefault(dataset.name, {})[source] = (
-                {"reason": one} if one else _scored(serving, source, board, workers, progress)
-            )
-    return replace(board, other_costs=found)
-
-
-def _is_serving(row: MeasuredRow) -> bool:
-    return row.scenario is None or row.scenario["workload"].get("kind") != "training"
+        others[source] = _missing(source) or score(
+            serving,
+            seed=board.seed,
+            workers=workers,
+            overrides=(*board.overrides, f"costs={source}"),
+            progress=progress,
+        )
+    return replace(board, others=others)
 
 
 def _missing(source: str) -> str:
@@ -65,35 +53,3 @@ def _missing(source: str) -> str:
     except InputError as error:
         return f"{error.message}: {error.hint}" if error.hint else error.message
     return ""
-
-
-def _scored(
-    dataset: Dataset, source: str, board: Scoreboard, workers: int, progress: Progress | None
-) -> dict[str, Any]:
-    """Errors in all and by group, and which share of the operators that asked for tables had them."""
-    overrides = (*board.overrides, f"costs={source}")
-    scored = score([dataset], seed=board.seed, workers=workers, overrides=overrides, progress=progress)
-    (entries,), (predictions,) = scored.entries, scored.predictions
-    weights = {row.id: row.weight for row in dataset.rows}
-    labels = {name: [row.groups.get(name, "") for row in dataset.rows] for name in _GROUPS}
-
-    def part(kept: Sequence[bool]) -> dict[str, Any]:
-        inside = [one for one, keep in zip(predictions, kept, strict=True) if keep]
-        errors = errors_of([own for own, keep in zip(entries, kept, strict=True) if keep], weights)
-        return {**errors, **_from_tables(inside)}
-
-    return {
-        **part([True] * len(dataset.rows)),
-        "by": {
-            group: {name: part([one == name for one in own]) for name in sorted(set(own))}
-            for group, own in labels.items()
-        },
-    }
-
-
-def _from_tables(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    counts: Counter[str] = Counter()
-    for one in predictions:
-        counts.update(one.operators)
-    asked = sum(counts.values())
-    return {"operators": asked, "from_tables_frac": counts["measured"] / asked if asked else None}

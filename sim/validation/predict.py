@@ -31,6 +31,7 @@ from sim.scenario import (
     setting_of,
     step_band,
     training_step,
+    unpacked_weights,
 )
 from sim.serving import CompiledCost, ServingRun
 from sim.training import job_metrics
@@ -51,6 +52,7 @@ class Prediction:
         e2e_errors: |predicted / measured - 1| of the E2E latency of each request whose times are known.
         fits: Whether a training plan is judged to fit the memory of its devices.
         costs: Source of each kernel's times, by kernel and number format.
+        notes: What a reader must know of how the plan runs, such as weights whose format the device does not multiply.
         operators: How many operators asked measured tables for their times, by the source that answered; empty where
             all costs are analytic.
     """
@@ -63,6 +65,7 @@ class Prediction:
     fits: bool = True
     costs: Mapping[str, str] = field(default_factory=dict)
     operators: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def predict(
@@ -90,7 +93,7 @@ def predict(
     if row.scenario is None:
         return Prediction(reason=row.reason)
     try:
-        if row.scenario["workload"].get("kind") == "training":
+        if not row.is_serving:
             return _predict_training(row, overrides)
         return _predict(row, seed, {} if compiled is None else compiled, (engine, device), overrides)
     except InfeasibleError as error:
@@ -145,6 +148,7 @@ def _predict(
         e2e_errors=_e2e_errors(row, samples),
         costs={label: use.source for label, use in uses.items()},
         operators=_asked(uses.values()),
+        notes=unpacked_weights(things, plan),
     )
 
 

@@ -67,6 +67,11 @@ class MeasuredRow:
         """Whether its load is a closed loop."""
         return "concurrency" in (self.scenario or {}).get("workload", {})
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether it is of serving, as far as is known: not of training."""
+        return bool((self.scenario or {}).get("workload", {}).get("kind") != "training")
+
     def __post_init__(self) -> None:
         if (self.scenario is None) != bool(self.reason):
             raise PlansimError(f"the row {self.id!r} needs either a scenario or a reason")

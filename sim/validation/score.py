@@ -20,7 +20,7 @@ from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.predict import Prediction
 from sim.validation.rows import MeasuredRow
-from sim.validation.summary import summarise_dataset
+from sim.validation.summary import summarise_costs, summarise_dataset
 
 _PACKAGES: Final = ("plansim", "numpy", "scipy", "simpy", "networkx", "pydantic")
 
@@ -35,7 +35,8 @@ class Scoreboard:
         seed: Seed of the simulations.
         cross_validation: By dataset, errors with parameters fitted to other rows than those predicted.
         overrides: Changes of every row's scenario.
-        other_costs: By dataset and source of kernel times, errors of the same rows with that source.
+        others: By source of kernel times, the scoreboard of the serving rows with that source; a sentence where it
+            cannot be had here.
     """
 
     datasets: tuple[Dataset, ...]
@@ -43,7 +44,7 @@ class Scoreboard:
     seed: int
     cross_validation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
-    other_costs: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    others: Mapping[str, Scoreboard | str] = field(default_factory=dict)
 
     @cached_property
     def entries(self) -> tuple[tuple[tuple[Entry, ...], ...], ...]:
@@ -61,8 +62,21 @@ class Scoreboard:
             found[dataset.name] = summarise_dataset(dataset, entries, predictions)
             if dataset.name in self.cross_validation:
                 found[dataset.name]["cross_validation"] = dict(self.cross_validation[dataset.name])
-            if dataset.name in self.other_costs:
-                found[dataset.name]["other_costs"] = dict(self.other_costs[dataset.name])
+        for source, other in self.others.items():
+            for name, errors in self._other(other).items():
+                found[name].setdefault("other_costs", {})[source] = errors
+        return found
+
+    def _other(self, other: Scoreboard | str) -> dict[str, dict[str, Any]]:
+        """Errors with other kernel times by dataset name, or why there are none."""
+        if isinstance(other, str):
+            serving = [one.name for one in self.datasets if any(row.scenario and row.is_serving for row in one.rows)]
+            return {name: {"reason": other} for name in serving}
+        found = {}
+        for dataset, entries, predictions in zip(other.datasets, other.entries, other.predictions, strict=True):
+            found[dataset.name] = summarise_costs(dataset, entries, predictions)
+            if dataset.name in other.cross_validation:
+                found[dataset.name]["cross_validation"] = dict(other.cross_validation[dataset.name])
         return found
 
     def bands(self, dataset: str) -> dict[str, EngineBands]:

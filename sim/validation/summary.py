@@ -15,8 +15,13 @@ from sim.validation.entries import Entry
 from sim.validation.peers import PEERS
 from sim.validation.predict import Prediction
 
+WRONG_UNIT: Final = 50.0
+"""By how many times predictions are off in the median, up or down, where the unit or meaning of a column is wrong."""
+
 COMBINED: Final = ("engine, system, model", "half, device", "half, source")
 """Groupings by several labels at once, for tables that have them all."""
+
+_COST_GROUPS: Final = ("engine", "system", "model")
 
 
 def summarise_dataset(
@@ -44,12 +49,71 @@ def summarise_dataset(
         "peers": [figure.to_json() for figure in PEERS.get(dataset.format, ())],
         "assumptions": list(dataset.assumptions),
     }
+    if doubts := _doubts(entries):
+        found["doubts"] = doubts
+    if notes := Counter(note for one in predictions for note in one.notes):
+        found["notes"] = dict(notes.most_common())
     if unfit := [row.id for row, one in zip(dataset.rows, predictions, strict=True) if not one.fits]:
         found["judged_not_to_fit"] = unfit
     errors = {row.id: one.e2e_errors for row, one in zip(dataset.rows, predictions, strict=True)}
     if known := {name: e for name, e in errors.items() if e is not None and e.size}:
         found["requests"] = {name: {"metric": "e2e_s", **_absolute(errors)} for name, errors in known.items()}
     return found
+
+
+def _doubts(entries: Sequence[Sequence[Entry]]) -> list[str]:
+    """Metrics whose predictions are out of all proportion to what was measured, one sentence each."""
+    ratios: dict[str, list[float]] = {}
+    for entry in (one for own in entries for one in own):
+        if entry.measured and entry.predicted:
+            ratios.setdefault(entry.metric, []).append(entry.measured / entry.predicted)
+    found = []
+    for metric, own in ratios.items():
+        middle = float(np.median(own))
+        times = max(middle, 1.0 / middle)
+        if times > WRONG_UNIT:
+            found.append(
+                f"measured {metric} is {times:.3g} times {'above' if middle > 1.0 else 'below'} what is predicted, in "
+                f"the median of {len(own)} values: look at its unit, which must be SI, and at its meaning"
+            )
+    return found
+
+
+def summarise_costs(
+    dataset: Dataset, entries: Sequence[Sequence[Entry]], predictions: Sequence[Prediction]
+) -> dict[str, Any]:
+    """Errors in all and by group, and which share of the operators that asked measured tables had an answer there.
+
+    Args:
+        dataset: The rows.
+        entries: The entries of each row, in their order.
+        predictions: The prediction of each row, in their order.
+    """
+    weights = {row.id: row.weight for row in dataset.rows}
+    labels = {name: [row.groups.get(name, "") for row in dataset.rows] for name in _COST_GROUPS}
+
+    def part(kept: Sequence[bool]) -> dict[str, Any]:
+        inside = [one for one, keep in zip(predictions, kept, strict=True) if keep]
+        errors = errors_of([own for own, keep in zip(entries, kept, strict=True) if keep], weights)
+        return {**errors, **_from_tables(inside)}
+
+    doubts = _doubts(entries)
+    return {
+        **part([True] * len(dataset.rows)),
+        **({"doubts": doubts} if doubts else {}),
+        "by": {
+            group: {name: part([one == name for one in own]) for name in sorted(set(own))}
+            for group, own in labels.items()
+        },
+    }
+
+
+def _from_tables(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    for one in predictions:
+        counts.update(one.operators)
+    asked = sum(counts.values())
+    return {"operators": asked, "from_tables_frac": counts["measured"] / asked if asked else None}
 
 
 def _bands(

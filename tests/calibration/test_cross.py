@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,17 @@ from sim.calibration.parameters import parameters_of
 from sim.calibration.response import FACTOR, Response, changed, response_of
 from sim.core import InputError
 from sim.plans import load_engine, with_values
-from sim.validation import Dataset, MeasuredRow, Scoreboard, predict, predict_all
+from sim.report import scoreboard_page
+from sim.validation import (
+    Dataset,
+    MeasuredRow,
+    Scoreboard,
+    digest,
+    predict,
+    predict_all,
+    score,
+    with_other_costs,
+)
 from tests.calibration.test_fit import row
 
 NAMES = ("frontend_s", "host_step_s")
@@ -86,6 +97,23 @@ def test_parameters_of_the_engine_hold_for_models_and_systems_left_out() -> None
             assert part["metrics"][metric]["median_abs_error_frac"] < 0.05
     shipped = [abs((predict(one).values["ttft_s"] or 0) / (one.measured["ttft_s"] or 1) - 1) for one in rows()]
     assert np.median(shipped) > 0.1, "otherwise nothing was to be fitted"
+
+
+def test_other_kernel_times_are_cross_validated_with_fits_of_their_own(tmp_path: Path) -> None:
+    """Products that take a millisecond each hide host times; a fit with such kernels is not that of the curves."""
+    source = tmp_path / "slow.csv"
+    shapes = [f"gemm,bf16,{m},{n},{k}" for m in (1, 8192) for n in (64, 200000) for k in (64, 20000)]
+    source.write_text("kind,dtype,m,n,k,time_s\n" + "".join(f"{one},1e-3\n" for one in shapes), encoding="utf-8")
+    plain = score([dataset()])
+    board = cross_validate_all(with_other_costs(plain, [str(source)]), by=["model"])
+    own, other = board.summary["made"], board.summary["made"]["other_costs"][str(source)]
+    assert own["cross_validation"] == cross_validate_all(plain, by=["model"]).summary["made"]["cross_validation"]
+    alone = cross_validate(dataset(), by=["model"], overrides=(f"costs={source}",))
+    assert other["cross_validation"] == alone
+    errors = [one["model"]["metrics"]["tpot_s"]["bias_frac"] for one in (alone, own["cross_validation"])]
+    assert errors[0] > errors[1] + 1.0
+    page = scoreboard_page(digest(board))
+    assert page.count("| model left out |") == 2 + 2, "errors with each source, and the intervals"
 
 
 def test_a_model_left_out_does_not_reach_the_fit_that_predicts_it() -> None:

@@ -104,6 +104,15 @@ def test_wide_expert_parallelism_exchanges_all_to_all_where_the_engine_does() ->
     assert exchange("trtllm", dp=16, ep=8, moe_tp=2) == "all_gather"
     assert exchange("sglang", dp=16, ep=16) == "all_gather"
     assert exchange("sglang", dp=16, ep=16, expert_exchange="all_to_all") == "all_to_all"
+    sent = {
+        (weights, each): load_engine("sglang").expert_exchange.sent_as(weights, all_to_all=each)
+        for weights in ("nvfp4", "fp8_block", "bf16")
+        for each in (False, True)
+    }
+    assert sent == {
+        ("nvfp4", False): "nvfp4", ("nvfp4", True): "nvfp4", ("fp8_block", False): None, ("fp8_block", True): "fp8",
+        ("bf16", False): None, ("bf16", True): None,
+    }  # fmt: skip
     refused = PlanSpec(tp=8, ep=8, weights_dtype="nvfp4", expert_exchange="all_to_all")
     found = resolve(refused, model=model, engine=load_engine("sglang"), cluster=cluster)
     assert isinstance(found, Infeasible)

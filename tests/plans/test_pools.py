@@ -95,7 +95,7 @@ ROLES = {
 @pytest.mark.parametrize("name", sorted(ROLES))
 def test_launch_commands_say_what_each_engine_does(make_cluster, name) -> None:
     engine, model = load_engine(name), load_model("llama-3.1-70b")
-    found = plan(make_cluster(), engine, tp=4, prefill={"tp": 2, "replicas": 2})
+    found = plan(make_cluster(), engine, tp=4, prefill={"tp": 2, "replicas": 2, "kv_memory_frac": 0.9})
     assert isinstance(found, ResolvedPlan)
     text = launch_command(found, model=model, engine=engine)
     first, second = ROLES[name]
@@ -128,7 +128,8 @@ def test_every_replica_has_devices_of_its_own(pools: list[tuple[int, int]], doma
 @pytest.mark.parametrize("name", sorted(ROLES))
 def test_launch_commands_give_every_engine_its_devices_and_ports(make_cluster, name) -> None:
     engine, model = load_engine(name), load_model("llama-3.1-8b")
-    found = plan(make_cluster(), engine, tp=2, replicas=2, prefill={"tp": 2, "replicas": 2})
+    tight = {"tp": 2, "replicas": 2, "kv_memory_frac": 0.9}
+    found = plan(make_cluster(), engine, **tight, prefill=tight)
     assert isinstance(found, ResolvedPlan)
     text = launch_command(found, model=model, engine=engine)
     masks = [word for word in text.split() if word.startswith("CUDA_VISIBLE_DEVICES=")]

@@ -11,6 +11,8 @@ from sim.costs.collectives.base import COLLECTIVES, Timer, scale_up_bytes_per_s,
 from sim.hardware import CommGroup
 
 _LARGE_BYTES: Final = 2.0**30
+_EXCHANGE: Final = "expert_exchange"
+"""The kernel of an engine by which it exchanges tokens of experts where it has one, whatever a library would take."""
 
 KINDS = ("all_gather", "all_reduce", "all_to_all", "p2p", "reduce_scatter")
 
@@ -76,6 +78,8 @@ def bind_collective(kind: str, group: CommGroup, *, engine: str = "vllm") -> Bou
             found.append((name, algorithm.library, algorithm.measured, timer))
     replaced = {library for _, library, measured, _ in found if measured}
     kept = [(name, timer) for name, library, measured, timer in found if measured or library not in replaced]
+    own = [(name, timer) for name, timer in kept if name == _EXCHANGE]
+    kept = own or kept
     if not kept:
         raise InputError(f"no algorithm for {kind} over {group.ranks} ranks", hint="plansim list collectives")
     smallest = min(float(timer(np.asarray(1.0))) for _, timer in kept)

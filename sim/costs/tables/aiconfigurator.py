@@ -7,6 +7,10 @@ Its tables are Parquet, one per system, family of kernels, engine and version. L
 - experts spread over ranks: vLLM and SGLang rows do not scale with the tokens of a rank, TensorRT-LLM's skewed rows are
   of the most loaded rank; and evenly loaded experts, of which two engines touched only half. Slightly skewed rows with
   all experts on the device are closest to the random choice that is simulated;
+- latent prompts of SGLang on Hopper, timed with the kernel for latents: the engine expands keys and values of a prompt
+  and takes the ordinary one (`attention_backend_handler.py`; the tables have whole modules too, three times faster);
+- exchanges between experts of vLLM, and of TensorRT-LLM without its NVLink kernel: timed from Python, 45 to 250 us for
+  one token that SGLang's rows of the same kernels exchange in 9 to 18;
 - activation quantisation in the timed region of TensorRT-LLM's FP8 and NVFP4 GEMM, which its engine fuses into the
   kernel before (norm or activation).
 """
@@ -48,7 +52,12 @@ _SYSTEMS: Final = {
     "arc-pro-b60": "b60",
     "rtx-pro-6000-server": "rtx_pro_6000_server",
 }
+_ABSORBED: Final = "its rows are of the kernel for latents, whose keys are wider than those of the engine's prompts"
 _UNUSABLE: Final = {
+    ("mla_prefill", "bf16", "sglang", "h100_sxm"): _ABSORBED,
+    ("mla_prefill", "fp8", "sglang", "h100_sxm"): _ABSORBED,
+    ("mla_prefill", "bf16", "sglang", "h200_sxm"): _ABSORBED,
+    ("mla_prefill", "fp8", "sglang", "h200_sxm"): _ABSORBED,
     ("gemm", "fp8_block", "vllm", ""): "its rows are bound by the host, not by the kernel",
     ("prefill_attention", "fp8", "trtllm", "l40s"): "its rows are broken",
 }
@@ -68,13 +77,24 @@ _CACHE_DTYPES: Final = {"bf16": "bfloat16", "fp8": "fp8"}
 _SKEWED: Final = "power_law_1.01"
 _COLLECTIVES: Final = {
     "all_gather": "all_gather",
-    "all_to_all": "alltoall",
     "reduce_scatter": "reduce_scatter",
     "all_reduce": "all_reduce",
 }
 _OTHER_MODELS_KERNELS: Final = ("kernel_source", "!=", "triton")
 _KERNELS_ALONE: Final = "sglang"
 """Engine whose latent attention was timed without projections on every device."""
+
+_EXCHANGED: Final = {"hidden": 7168, "topk": 8, "experts": 256}
+"""Model whose tokens were exchanged in the rows that are read: DeepSeek-V3, the only one that all tables have."""
+
+_DEEPEP_RANKS: Final = {"gb200": 4, "gb300": 4}
+"""GPUs of one board, over which DeepEP was timed; eight where not listed."""
+
+_SENT_BYTES: Final = {"nvfp4": 0.5 + 1.0 / 16.0, "fp8": 1.0 + 4.0 / 128.0, "bf16": 2.0}
+"""Bytes per element of a token on its way, with scales of blocks of 16 and of 128 elements."""
+
+_FEW_TOKENS: Final = 1024
+"""Tokens of a rank up to which DeepEP's low-latency kernels were timed; for more, engines take the others."""
 
 _HALF_BYTES: Final = 2.0
 _PACKING_BYTES: Final = 4.0
@@ -109,6 +129,8 @@ class AiconfiguratorTables:
         for place in ((kernel, dtype, self._engine, ""), (kernel, dtype, self._engine, self._system)):
             if place in _UNUSABLE:
                 return f"{DISTRIBUTION} has {kernel} {dtype} of {self._engine}, but {_UNUSABLE[place]}"
+        if kernel == "all_to_all":
+            return self._exchange()
         if kernel in _COLLECTIVES:
             return self._collective(kernel)
         return self._readers[kernel](dtype)
@@ -255,10 +277,53 @@ class AiconfiguratorTables:
             rows = rows.where(~np.char.endswith(read["kernel_source"].astype(str), "_eager"))
         return fastest(clean_rows(rows.columns, rows.time_s, table))
 
+    def _exchange(self) -> KernelRows | str:
+        """Tokens to the experts and results back, by the kernels of the engine, DeepSeek-V3's for all models."""
+        if self._engine == "sglang":
+            return self._deepep()
+        model = [("hidden_size", "==", _EXCHANGED["hidden"]), ("kernel_source", "==", "NVLinkOneSided")]
+        names = ("num_tokens", "moe_ep_size", "op_name")
+        found = self._read("comm", "trtllm_alltoall_perf", names, model, engine="trtllm")
+        if isinstance(found, str):
+            return found
+        read, time_s, table = found
+        way = np.where(read["op_name"] == "alltoall_combine", 2.0, 1.0)
+        sent = np.where(way == 2.0, _SENT_BYTES["bf16"], _SENT_BYTES["nvfp4"])
+        return _exchanged(read["num_tokens"], read["moe_ep_size"], way, sent, time_s, table)
+
+    def _deepep(self) -> KernelRows | str:
+        """DeepEP in SGLang on the GPUs of one board: tokens in FP8, results in 16 bit; times are in microseconds."""
+        model = [(f"num_{name}", "==", _EXCHANGED[name]) for name in ("topk", "experts")]
+        model += [("hidden_size", "==", _EXCHANGED["hidden"]), ("node_num", "==", 1)]
+        ranks = float(_DEEPEP_RANKS.get(str(self._system), 8))
+        parts = []
+        for name, time in (("ll", "{}_avg_t_us"), ("normal", "{}_transmit_us")):
+            for way, sent in (("dispatch", "fp8"), ("combine", "bf16")):
+                file, column = f"wideep_deepep_{name}_perf", time.format(way)
+                found = self._read("comm", file, ("num_token",), model, time=column, unit_s=1e-6)
+                if isinstance(found, str):
+                    return found
+                read, time_s, table = found
+                few = read["num_token"] <= _FEW_TOKENS
+                tokens, kept_s = (one[few if name == "ll" else ~few] for one in (read["num_token"], time_s))
+                code = np.full(len(tokens), 2.0 if way == "combine" else 1.0)
+                bytes_ = np.full(len(tokens), _SENT_BYTES[sent])
+                parts.append(_exchanged(tokens, np.full(len(tokens), ranks), code, bytes_, kept_s, table))
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+        return fastest(KernelRows(columns, np.concatenate([part.time_s for part in parts]), parts[0].table))
+
     # ---- files ----
 
     def _read(
-        self, family: str, name: str, columns: Sequence[str], filters: Filters, *, engine: str | None = None
+        self,
+        family: str,
+        name: str,
+        columns: Sequence[str],
+        filters: Filters,
+        *,
+        engine: str | None = None,
+        time: str = "latency",
+        unit_s: float = 1e-3,
     ) -> _Read | str:
         """Columns, times [s] and the label of a table; the reason where there is none."""
         engine = engine or self._engine
@@ -266,7 +331,8 @@ class AiconfiguratorTables:
         file = self._file(folder, name)
         if file is None:
             return f"{DISTRIBUTION} has no {name} of {engine} for {self._device}"
-        read, time_s = _read_parquet(file, tuple(columns), tuple(filters))
+        read, times = _read_parquet(file, tuple(columns), tuple(filters), time)
+        time_s = unit_s * times
         if not len(time_s):
             wanted = ", ".join(str(value) for _, _, value in filters)
             return f"{DISTRIBUTION} has no rows of {wanted} in {name} of {engine} for {self._device}"
@@ -291,20 +357,20 @@ def _of_cache(phase: str, dtype: str) -> Filters:
 
 @lru_cache(maxsize=256)
 def _read_parquet(
-    file: Path, columns: tuple[str, ...], filters: tuple[tuple[str, str, Any], ...]
+    file: Path, columns: tuple[str, ...], filters: tuple[tuple[str, str, Any], ...], time: str
 ) -> tuple[Mapping[str, Array], Array]:
-    """Columns and times [s] of the rows that pass the filters; columns the file lacks are zero."""
+    """Columns and times, in the file's unit, of the rows that pass the filters; columns the file lacks are zero."""
     import pyarrow.parquet as pq
 
     has = set(pq.read_schema(file).names)
     wanted = [name for name in columns if name in has]
     try:
-        table = pq.read_table(file, columns=[*wanted, "latency"], filters=list(filters))
+        table = pq.read_table(file, columns=[*wanted, time], filters=list(filters))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the table: {error}", file=str(file)) from None
     read = {name: table.column(name).to_numpy() for name in wanted}
     lacking = {name: np.zeros(table.num_rows) for name in columns if name not in has}
-    return {**read, **lacking}, np.asarray(table.column("latency").to_numpy(), dtype=np.float64) * 1e-3
+    return {**read, **lacking}, np.asarray(table.column(time).to_numpy(), dtype=np.float64)
 
 
 @lru_cache(maxsize=64)
@@ -329,6 +395,23 @@ def _installed() -> str:
 def _ordered(name: str) -> tuple[tuple[int, str], ...]:
     """A version as something that sorts by its numbers."""
     return tuple((int(number or 0), text) for number, text in re.findall(r"(\d*)(\D*)", name))
+
+
+def _exchanged(tokens: Array, ranks: Array, way: Array, sent: Array, time_s: Array, table: str) -> KernelRows:
+    """Rows of an exchange from the tokens of a rank: each goes once to the ranks that hold experts of its own.
+
+    Args:
+        tokens: Tokens of a rank.
+        ranks: Ranks that exchange.
+        way: 1 to the experts, 2 for results back.
+        sent: Bytes per element on the way.
+        time_s: Time [s].
+        table: Where the rows are from.
+    """
+    n = np.asarray(ranks, dtype=np.float64)
+    reached = n * (1.0 - (1.0 - 1.0 / n) ** _EXCHANGED["topk"])
+    whole = tokens * _EXCHANGED["hidden"] * sent * reached
+    return clean_rows({"buffer_bytes": whole, "ranks": n, "way": way}, time_s, table)
 
 
 def fastest(rows: KernelRows) -> KernelRows:

@@ -22,13 +22,14 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "all_reduce": ("buffer_bytes", "ranks"),
     "all_gather": ("buffer_bytes", "ranks"),
     "reduce_scatter": ("buffer_bytes", "ranks"),
-    "all_to_all": ("buffer_bytes", "ranks"),
+    "all_to_all": ("buffer_bytes", "ranks", "way"),
 }
 """Shape of a row by kernel, as one device sees it.
 
 `context` is the mean number of keys of a sequence, `window` 0 where there is none, `chunk` the tokens of one prompt
 without prefix, `intermediate` the width of an expert on the device; all `experts` are on it, under slightly skewed
-routing. `buffer_bytes` is the whole buffer of the collective [B].
+routing. `buffer_bytes` is the whole buffer of the collective [B], of an exchange between experts what a rank sends if a
+token goes once to each rank that needs it; `way` is 1 to the experts and 2 for results back.
 """
 
 

@@ -18,6 +18,9 @@ from sim.costs.tables.ratios import RatioAt, RatioGrid
 from sim.costs.tables.shapes import SHAPES, Layout, Shape, dtype_of, kernel_of, nearest_layout, why_unread
 from sim.models import Operator
 
+_WRONG_UNIT = 50.0
+"""By how many times rows are off in the median where their unit or device is another."""
+
 _FIXED_SHARE = 0.9
 """Most of the shortest measured prefill that counts as fixed latency, so that work is left on top of it."""
 
@@ -50,6 +53,7 @@ class Anchor:
         table: Where the rows are from.
         note: What the table stands in for, and what was mended in it; empty if nothing.
         exact: Whether the layout is among the measured ones.
+        doubt: That the rows are out of all proportion to the form; empty if they are not.
     """
 
     grid: RatioGrid
@@ -57,6 +61,7 @@ class Anchor:
     table: str
     note: str
     exact: bool
+    doubt: str = ""
 
 
 class Measured(NamedTuple):
@@ -130,8 +135,22 @@ class MeasuredKernels:
         for name, value in zip(shape.layout, layout, strict=True):
             rows = rows.where(rows.columns[name] == value)
         notes = [] if layout == wanted else [f"{_named(shape, layout)} stands in for {_named(shape, wanted)}"]
-        grid, fixed_s, mended = _fit(rows, shape, price(shape.at_rows(op, rows.columns, layout)))
-        return Anchor(grid, fixed_s, rows.table, "; ".join([*notes, *mended]), layout == wanted)
+        analytic = price(shape.at_rows(op, rows.columns, layout))
+        grid, fixed_s, mended = _fit(rows, shape, analytic)
+        note = "; ".join([*notes, *mended])
+        return Anchor(grid, fixed_s, rows.table, note, layout == wanted, _doubt(rows.time_s, analytic.time_s))
+
+
+def _doubt(measured_s: Array, form_s: Array) -> str:
+    """That measured times are out of all proportion to the form, up or down; empty if they are not."""
+    middle = float(np.median(measured_s / form_s))
+    times = max(middle, 1.0 / middle)
+    if times < _WRONG_UNIT:
+        return ""
+    return (
+        f"measured times are {times:.3g} times {'above' if middle > 1.0 else 'below'} the analytic form in the median: "
+        "are they in seconds, and of this device?"
+    )
 
 
 def _fit(rows: KernelRows, shape: Shape, analytic: Analytic) -> tuple[RatioGrid, float, list[str]]:

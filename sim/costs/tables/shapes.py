@@ -213,7 +213,9 @@ SHAPES: Final[Mapping[str, Shape]] = {
     "all_reduce": _COLLECTIVE,
     "all_gather": _COLLECTIVE,
     "reduce_scatter": _COLLECTIVE,
-    "all_to_all": _COLLECTIVE,
+    "all_to_all": replace(
+        _COLLECTIVE, layout=("way",), weight=(1.0,), layout_of=lambda op: (2.0 if op.returns else 1.0,)
+    ),
 }
 
 

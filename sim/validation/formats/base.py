@@ -58,9 +58,15 @@ class Line:
             return None
         return int(value) if value.is_integer() else None
 
-    def scaled(self, column: str, factor: float) -> float | None:
-        """The number times `factor`; None if the cell is empty."""
+    def measured(self, column: str, factor: float = 1.0) -> float | None:
+        """A measured value times `factor`; None if the cell is empty.
+
+        Raises:
+            InputError: if it is no finite number above zero.
+        """
         value = self.number_of(column)
+        if value is not None and value <= 0.0:
+            raise self.error("a measured value must be above zero", column)
         return None if value is None else value * factor
 
     def error(self, message: str, column: str) -> InputError:

@@ -186,6 +186,8 @@ def disaggregated_plan(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     first = {**_ranks(recipe.prefill), "max_num_batched_tokens": recipe.budget}
     for pool in (decode, first):
         pool.update(_exchange(line, pool))
+        if engine == "sglang":
+            pool["kv_memory_frac"] = _static_share(line, pool, prompts=pool is first)
     if engine == "sglang" and decode["dp"] == 1 and line.text("system") == "gb200":
         decode["queue_interval"] = 10  # --scheduler-recv-interval of the low-latency recipes
     return {**plan, **options, **decode, "prefill": {**plan["prefill"], **first}}
@@ -214,6 +216,20 @@ def _ranks(engines: str) -> dict[str, Any]:
     tp, dp = (1, ranks) if letters.startswith("d") else (ranks, 1)
     ep, moe_tp = (ranks, 1) if "e" in letters else (1, ranks)
     return {"replicas": int(count), "tp": tp, "dp": dp, "ep": ep, "moe_tp": moe_tp}
+
+
+def _static_share(line: Line, pool: dict[str, Any], *, prompts: bool) -> float:
+    """`mem-fraction-static` of SGLang's recipes: no engine of theirs is left to work it out."""
+    if line.text("system") == "b200_sxm":
+        return 0.85
+    fp8, long = line.text("precision") == "fp8", (line.whole("isl") or 0) > 1024
+    if pool["dp"] > 1:
+        if not prompts:
+            return 0.82 if fp8 else 0.83
+        return (0.80 if long else 0.75) if fp8 else 0.84
+    if fp8 and long:
+        return 0.6 if prompts else 0.7
+    return 0.95 if prompts or fp8 else 0.88
 
 
 def _exchange(line: Line, pool: dict[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _row(line: Line, dataset: str, metrics: Sequence[str]) -> MeasuredRow:
             "load": load_class(concurrency) if concurrency else f"{line.text('rate')}/s",
         },
         scenario=None if isinstance(scenario, str) else scenario,
-        measured={name: line.number_of(name) for name in metrics},
+        measured={name: line.measured(name) for name in metrics},
         closed=closed,
         reason=scenario if isinstance(scenario, str) else "",
     )

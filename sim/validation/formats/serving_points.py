@@ -135,7 +135,7 @@ class ServingPoints(MeasurementFormat):
 
 
 def _row(line: Line, dataset: str) -> MeasuredRow:
-    ttft_s, tpot_s = line.scaled("silicon_ttft_ms", 1e-3), line.scaled("silicon_tpot_ms", 1e-3)
+    ttft_s, tpot_s = line.measured("silicon_ttft_ms", 1e-3), line.measured("silicon_tpot_ms", 1e-3)
     closed = _closed(line)
     throughput = None
     if closed is not None and ttft_s and tpot_s:

@@ -73,7 +73,7 @@ def _row(line: Line, dataset: str) -> MeasuredRow:
             "load": line.text("workload"),
         },
         scenario=None if isinstance(scenario, str) else scenario,
-        measured={path: line.scaled(column, 1e-3) for path, column in _MEASURED.items()},
+        measured={path: line.measured(column, 1e-3) for path, column in _MEASURED.items()},
         reason=reason,
     )
 

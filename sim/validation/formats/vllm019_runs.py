@@ -74,7 +74,7 @@ def _row(line: Line, dataset: str, requests: list[Line]) -> MeasuredRow:
             "load": line.text("arrival"),
         },
         scenario=None if isinstance(scenario, str) else scenario,
-        measured={path: line.scaled(column, 1e-3) for path, column in _MEASURED.items()},
+        measured={path: line.measured(column, 1e-3) for path, column in _MEASURED.items()},
         requests=(known[0],) if known else (),
         e2e_s=(known[1],) if known else (),
         reason=scenario if isinstance(scenario, str) else "",

@@ -66,7 +66,7 @@ def _row(line: Line, dataset: str, requests: list[Line]) -> MeasuredRow:
             "plan": f"{line.text('dp')}x tp{line.text('tp')}",
         },
         scenario=None if isinstance(scenario, str) else scenario,
-        measured={path: line.number_of(column) for path, column in _MEASURED.items()},
+        measured={path: line.measured(column) for path, column in _MEASURED.items()},
         requests=tables,
         reason=scenario if isinstance(scenario, str) else "",
     )
