@@ -248,6 +248,8 @@ class _Block:
     def _head_share(self) -> Array:
         """Share of the LM head and loss in each kind of stage: all of it in the last, or as much in each."""
         kinds = self.kinds
+        if not kinds.spread.any():
+            return kinds.last.astype(np.float64)
         evenly = (kinds.stages > 0) / np.maximum(kinds.stages.sum(axis=1, keepdims=True), 1.0)
         return np.asarray(np.where(kinds.spread[:, None], evenly, kinds.last))
 
@@ -408,12 +410,16 @@ class _Block:
         )
         if tied:
             copies = np.where((self.table.pp * self.table.vpp == 1)[:, None], 1.0, copies)
-        evenly = self.kinds.held.sum(axis=2) * (1.0 if tied else 2.0) / stages.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(self.kinds.spread[:, None], evenly, copies) * self.unit.rows[:, None])
+        if self.kinds.spread.any():
+            evenly = self.kinds.held.sum(axis=2) * (1.0 if tied else 2.0) / stages.sum(axis=1, keepdims=True)
+            copies = np.where(self.kinds.spread[:, None], evenly, copies)
+        return np.asarray(copies * self.unit.rows[:, None])
 
     def _largest_end(self) -> Array:
         """Rows of the vocabulary in the stage of each kind of device that has the most."""
         kinds, tied = self.kinds, self.screen.model.tied_embeddings
+        if np.isnan(kinds.deep).all():  # dealt in turn: no device holds both ends in different stages
+            return self.embedding
         rows = kinds.first + (kinds.last & ~(kinds.first & tied)).astype(np.float64)
         most = ((kinds.held > 0) * rows[:, None]).max(axis=2) * self.unit.rows[:, None]
         return np.asarray(np.where(kinds.spread[:, None], self.embedding, most))
