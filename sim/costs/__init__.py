@@ -35,11 +35,9 @@ from sim.costs.launch import EAGER_LAUNCH_S, eager_time_s, host_calls
 from sim.costs.model import CostModel
 from sim.costs.moe import (
     MoeCurve,
-    Routing,
     busiest_rank_pairs,
     grouped_gemm_terms,
     grouped_gemm_time_s,
-    touched_experts,
 )
 from sim.costs.numeric import p_norm
 from sim.costs.precision import Precision, precision_of
@@ -66,7 +64,6 @@ __all__ = [
     "Precision",
     "PrefillCurve",
     "PrefillTerms",
-    "Routing",
     "StreamCurve",
     "Use",
     "bind_collective",
@@ -91,6 +88,5 @@ __all__ = [
     "root_form",
     "side_by_side_share",
     "stream_time_s",
-    "touched_experts",
     "wire_factor",
 ]

@@ -32,7 +32,7 @@ from sim.costs.elementwise import stream_time_s
 from sim.costs.fusion import NO_FUSION, Fusion, side_by_side_share
 from sim.costs.gemm import gemm_terms, gemm_time_s
 from sim.costs.launch import eager_time_s
-from sim.costs.moe import Routing, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
+from sim.costs.moe import busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s
 from sim.costs.numeric import Value, p_norm, where_positive
 from sim.costs.precision import precision_of
 from sim.costs.recurrent import SCAN_LAUNCHES, state_scan_terms, state_update_terms, state_update_time_s
@@ -88,7 +88,6 @@ class CostModel:
         device: The device.
         engine: Family of the software stack whose kernels and collectives are meant (`vllm`, `sglang`, `trtllm`).
         groups: Communication groups by name (`tp`, `ep`, `dp`, `pp`).
-        routing: How tokens spread over experts.
         eager_launch_s: Host time per kernel without CUDA graphs [s]; None with graphs.
         measured: Measured tables for some kernels; None for closed forms alone.
         fusion: What the engine's kernels do together or beside each other.
@@ -100,7 +99,6 @@ class CostModel:
         *,
         engine: str = "vllm",
         groups: Mapping[str, CommGroup] | None = None,
-        routing: Routing = "uniform",
         eager_launch_s: float | None = None,
         measured: MeasuredKernels | None = None,
         fusion: Fusion = NO_FUSION,
@@ -109,7 +107,6 @@ class CostModel:
         self.engine = engine
         self.fusion = fusion
         self.groups = dict(groups or {})
-        self.routing: Routing = routing
         self.eager_launch_s = eager_launch_s
         self._measured = measured
         self._looked_up: dict[tuple[str, str, bool], Use] = {}
@@ -299,9 +296,8 @@ class CostModel:
     def _grouped_gemm(self, op: GroupedGemm) -> _Form:
         setup = self._curves.moe(op.weights_dtype)
         ep = op.total_experts / op.experts
-        pairs = busiest_rank_pairs(op.tokens, top_k=op.top_k, ep=ep, routing=self.routing)
-        as_tokens = pairs * (ep / op.top_k)
-        touched = touched_experts(as_tokens, experts=op.total_experts, top_k=op.top_k, ep=ep, routing=self.routing)
+        pairs = busiest_rank_pairs(op.tokens, top_k=op.top_k, ep=ep)
+        touched = replace(op, tokens=pairs * (ep / op.top_k)).touched()
         terms = grouped_gemm_terms(
             pairs,
             touched,

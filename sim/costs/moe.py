@@ -1,22 +1,18 @@
-"""Mixture-of-experts feed-forward (grouped GEMM): touched experts, loads of the ranks and the M7 form.
+"""Mixture-of-experts feed-forward (grouped GEMM): loads of the ranks and the M7 form.
 
-Start at `grouped_gemm_terms`. Routing is either `uniform` (every token picks its experts independently and uniformly
-at random: the best that an untrained or well balanced router gives) or `balanced` (every expert gets the same number
-of tokens, as kernel benchmarks force it).
+Start at `grouped_gemm_terms`. How many experts a batch touches, `sim.models.routing` says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sim.core import Array
 from sim.costs.gemm import DEQUANTISE_OPS_PER_WEIGHT, DEQUANTISE_TILE_ROWS
 from sim.costs.numeric import Value, p_norm, where_positive
-
-Routing = Literal["uniform", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -49,30 +45,16 @@ class MoeTerms(NamedTuple):
     overhead_s: Array
 
 
-def touched_experts(
-    tokens: Value, *, experts: float, top_k: float, ep: float = 1.0, routing: Routing = "uniform"
-) -> Array:
-    """Expected number of one rank's experts that get at least one of `tokens` tokens of the whole group.
-
-    Uniform: `E (1 - (1 - k/E_total)^T)` with `E = E_total/ep`, from `P(active) = 1 - (1 - k/E)^T`: a token picks k
-    different experts, tokens are independent. Balanced: `min(E, T k/ep)`.
-    """
-    local = experts / ep
-    if routing == "balanced":
-        return np.minimum(local, np.asarray(tokens) * (top_k / ep))
-    missed = 1.0 - min(top_k / experts, 1.0)
-    return np.asarray(local * (1.0 - missed ** np.asarray(tokens, dtype=np.float64)))
-
-
-def busiest_rank_pairs(tokens: Value, *, top_k: float, ep: float = 1.0, routing: Routing = "uniform") -> Array:
+def busiest_rank_pairs(tokens: Value, *, top_k: float, ep: float = 1.0) -> Array:
     """Expected (token, expert) pairs on the busiest of `ep` ranks, which all others wait for.
 
-    Mean `T k/ep`; under uniform routing the load of a rank is close to Poisson, and the largest of `ep` such loads is
+    Mean `T k/ep`. Experts are taken to be placed so that ranks are picked alike (as expert-parallel load balancers do);
+    the load of a rank is then close to Poisson, and the largest of `ep` such loads is
     about `mean (1 + cv sqrt(2 ln ep))` with `cv = 1/sqrt(mean)` (Gumbel approximation of a normal maximum), never
     more than all pairs.
     """
     mean = np.asarray(tokens, dtype=np.float64) * (top_k / ep)
-    if routing == "balanced" or ep <= 1.0:
+    if ep <= 1.0:
         return mean
     return np.asarray(np.minimum(mean * ep, mean + np.sqrt(2.0 * np.log(ep) * mean)))
 

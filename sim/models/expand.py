@@ -233,6 +233,7 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
         intermediate=ffn.intermediate / shard.moe_tp,
         gated=ffn.gated,
         weights_dtype=shard.weights_dtype,
+        popularity=ffn.popularity,
     )
     routed_path: list[Operator] = [
         Gemm(name="router", cause="moe", m=tokens, n=ffn.experts, k=hidden, weights_dtype=model.dtype),
@@ -246,6 +247,11 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
     if not ffn.shared_intermediate:
         return routed_path
     shared = _dense_block(model, shard, ffn.shared_intermediate, tokens, gated=ffn.gated, name="shared")
+    if ffn.shared_gate:
+        shared += [
+            Gemm(name="shared_gate", cause="ffn_gemm", m=tokens, n=1, k=hidden, weights_dtype=model.dtype),
+            _stream(model, "shared_gating", 2.0 * _hidden_bytes(model, tokens)),
+        ]
     return [
         *(replace(operator, stream="main") for operator in routed_path),
         *(replace(operator, stream="side") for operator in shared),
@@ -269,7 +275,7 @@ def _across_data_parallel(
     """Tokens of all data-parallel ranks to their experts, or the results back.
 
     By an all-gather every rank gets every token, by an all-to-all only the ranks that hold experts of its own do. Under
-    uniform routing those are `n (1 - (1 - 1/n)^k)` of n ranks for k experts a token; each returns the sum of what its
+    even routing those are `n (1 - (1 - 1/n)^k)` of n ranks for k experts a token; each returns the sum of what its
     experts made of the token.
     """
     if shard.dp == 1:

@@ -15,6 +15,7 @@ import numpy as np
 
 from sim.core import Array
 from sim.models.dtypes import activation_bytes, attention_dtype, bytes_per_element, compute_dtype
+from sim.models.routing import EVEN, touched_experts
 
 Value: TypeAlias = float | Array
 _LOGIT_BYTES = 8.0  # an indexer's fp32 score, written and read by the selection
@@ -73,6 +74,7 @@ class GroupedGemm(_Common):
         intermediate: Expert width on this rank.
         gated: Whether there are two input projections.
         weights_dtype: Dtype of the weights.
+        popularity: How unequally tokens pick experts; see `touched_experts`.
     """
 
     tokens: Value
@@ -83,6 +85,7 @@ class GroupedGemm(_Common):
     intermediate: float
     gated: bool
     weights_dtype: str
+    popularity: float = EVEN
 
     @property
     def compute_dtype(self) -> str:
@@ -94,8 +97,10 @@ class GroupedGemm(_Common):
         return np.asarray(np.asarray(self.tokens) * (self.top_k * self.experts / self.total_experts))
 
     def touched(self) -> Array:
-        """Experts of this rank that get a token: uniform independent routing, `E (1 - (1 - k/E_total)^T)`."""
-        return np.asarray(self.experts * (1.0 - (1.0 - self.top_k / self.total_experts) ** np.asarray(self.tokens)))
+        """Experts of this rank that get a token, in the mean over ranks."""
+        total = self.total_experts
+        found = touched_experts(self.tokens, experts=total, top_k=self.top_k, popularity=self.popularity)
+        return np.asarray(self.experts / total * found)
 
     def expert_weights(self) -> float:
         """Weights of one expert on this rank."""

@@ -158,4 +158,5 @@ def _ffn_weights(ffn: FeedForward | None, hidden: int) -> float:
         return float(dense_parameters(hidden, ffn.intermediate, gated=ffn.gated))
     routed = ffn.top_k * expert_parameters(ffn, hidden)[0]
     shared = dense_parameters(hidden, ffn.shared_intermediate, gated=ffn.gated)
-    return float(hidden * ffn.experts + routed + shared + latent_parameters(ffn, hidden))
+    gate = hidden if ffn.shared_gate and ffn.shared_intermediate else 0
+    return float(hidden * ffn.experts + gate + routed + shared + latent_parameters(ffn, hidden))

@@ -214,6 +214,8 @@ class EngineSpec(Spec):
         prefix_caching: Whether requests with equal prefixes share KV blocks by default.
         async_scheduling: Whether the host prepares the next iteration while the device runs this one.
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
+        graphs_hold_prompts: Whether iterations with prompts run from these graphs too, attention apart (piecewise
+            graphs), padded to the next size like those without.
         graph_bytes: Memory of all captured graphs.
         graphs_in_budget: Whether graphs count within `kv_memory_frac`; otherwise they take from the rest.
         visible_memory_frac: Share of a device's listed memory that the runtime reports as its total.
@@ -262,6 +264,7 @@ class EngineSpec(Spec):
     prefix_caching: bool
     async_scheduling: bool
     graph_sizes: tuple[int, ...]
+    graphs_hold_prompts: bool = False
     graph_bytes: Sourced[DataBytes]
     graphs_in_budget: bool
     visible_memory_frac: Sourced[Frac]

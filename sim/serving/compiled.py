@@ -79,18 +79,28 @@ class _Table:
     bytes_per_rank: Array
 
 
-def _tabulate(parts: Sequence[tuple[float, CostModel, list[Operator]]], grid: Array, at: Array) -> _Table:
-    """Weighted sum of operators, evaluated on `grid`, interpolated at the counts `at` (index 0 means no work)."""
-    causes: dict[str, Array] = {}
-    moved = np.zeros_like(grid)
-    for weight, costs, operators in parts:
-        for cause, seconds in costs.breakdown(operators).items():
-            causes[cause] = causes.get(cause, 0.0) + weight * np.broadcast_to(seconds, grid.shape)
-        for operator in operators:
-            moved = moved + weight / len(parts) * operator.count * np.broadcast_to(operator.bytes(), grid.shape)
-    spread = {cause: np.concatenate([[0.0], np.interp(at, grid, seconds)]) for cause, seconds in causes.items()}
-    total = sum(spread.values(), np.zeros(len(at) + 1))
-    return _Table(total.tolist(), spread, np.concatenate([[0.0], np.interp(at, grid, moved)]))
+class _Curves:
+    """Weighted sum of operators, evaluated on `grid`: times by cause [s], and bytes of a rank."""
+
+    def __init__(self, parts: Sequence[tuple[float, CostModel, list[Operator]]], grid: Array) -> None:
+        self._grid = grid
+        self._causes: dict[str, Array] = {}
+        self._moved = np.zeros_like(grid)
+        for weight, costs, operators in parts:
+            for cause, seconds in costs.breakdown(operators).items():
+                self._causes[cause] = self._causes.get(cause, 0.0) + weight * np.broadcast_to(seconds, grid.shape)
+            for operator in operators:
+                share = weight / len(parts) * operator.count
+                self._moved = self._moved + share * np.broadcast_to(operator.bytes(), grid.shape)
+
+    def read(self, at: Array) -> _Table:
+        """Interpolated at the counts `at`; index 0 means no work."""
+        spread = {cause: self._spread(at, seconds) for cause, seconds in self._causes.items()}
+        total = sum(spread.values(), np.zeros(len(at) + 1))
+        return _Table(total.tolist(), spread, self._spread(at, self._moved))
+
+    def _spread(self, at: Array, values: Array) -> Array:
+        return np.concatenate([[0.0], np.interp(at, self._grid, values)])
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,7 @@ class _Share(NamedTuple, Generic[Count]):
         rows: Its rows of logits.
         drafted: Its sequences that get drafts.
         full: Whether every pipeline lane is in use.
+        graphed: Whether it runs from CUDA graphs.
     """
 
     tokens: Count
@@ -127,6 +138,7 @@ class _Share(NamedTuple, Generic[Count]):
     rows: Count
     drafted: Count
     full: Count
+    graphed: Count
 
 
 class CompiledCost:
@@ -169,7 +181,8 @@ class CompiledCost:
         self.windows = tuple(cls.window for cls in classes)
         flops = sum(cls.flops_per_token for cls in classes)
         self.weights = tuple(cls.flops_per_token / flops if flops else 0.0 for cls in classes)
-        self._tables: dict[bool, tuple[_Table, _Table, _Table]] = {}
+        self._curves: dict[bool, tuple[_Curves, _Curves, _Curves]] = {}
+        self._tables: dict[tuple[bool, bool], tuple[_Table, _Table, _Table]] = {}
         self._splits: dict[bool, tuple[_Table, _Table]] = {}
         self._rows: dict[tuple[int, int], DecodeRow] = {}
         self._grids: dict[int, tuple[Array, Array]] = {}
@@ -196,35 +209,45 @@ class CompiledCost:
         """Micro-batches in flight: one per stage, but no more than one rank has sequences."""
         return 1 if self._pp == 1 else min(self._pp, max(1, -(-sequences // self._dp)))
 
-    def _table(self, full: bool) -> tuple[_Table, _Table, _Table]:
+    def _table(self, full: bool, graphed: bool = True) -> tuple[_Table, _Table, _Table]:
         """Tables by tokens of a rank, by rows, and of drafts by sequences.
 
         Args:
             full: Whether every pipeline lane is in use.
+            graphed: Whether it runs from CUDA graphs.
         """
-        if full not in self._tables:
+        key = full, graphed
+        if key not in self._tables:
+            tokens, rows, drafts = self._evaluated(full)
+            self._tables[key] = (
+                tokens.read(self._counts(graphed)),
+                rows.read(np.arange(1, self._row_limit + 2, dtype=np.float64)),
+                drafts.read(np.arange(1, self._draft_limit + 1, dtype=np.float64)),
+            )
+        return self._tables[key]
+
+    def _evaluated(self, full: bool) -> tuple[_Curves, _Curves, _Curves]:
+        """Costs by tokens of a rank, by rows, and of drafts by sequences."""
+        if full not in self._curves:
             stages, weighted = self._stages, self._stages.weighted(full)
-            grid = _token_grid(int(self._counts[-1]))
-            tokens = _tabulate([(w, s.costs, stages.token_operators(s, grid)) for w, s in weighted], grid, self._counts)
-            rows_grid = _token_grid(self._row_limit + 1)
-            rows = _tabulate(
-                [(w, s.costs, stages.row_operators(s, rows_grid)) for w, s in weighted],
-                rows_grid,
-                np.arange(1, self._row_limit + 2, dtype=np.float64),
+            grid, rows = self._token_grid, _token_grid(self._row_limit + 1)
+            sequences = _token_grid(max(1, self._draft_limit))
+            drafts = [(w, s.costs, self._drafts.operators(stages.model, s, sequences)) for w, s in weighted]
+            self._curves[full] = (
+                _Curves([(w, s.costs, stages.token_operators(s, grid)) for w, s in weighted], grid),
+                _Curves([(w, s.costs, stages.row_operators(s, rows)) for w, s in weighted], rows),
+                _Curves(drafts, sequences),
             )
-            drafts_grid = _token_grid(max(1, self._draft_limit))
-            drafts = _tabulate(
-                [(w, s.costs, self._drafts.operators(stages.model, s, drafts_grid)) for w, s in weighted],
-                drafts_grid,
-                np.arange(1, self._draft_limit + 1, dtype=np.float64),
-            )
-            self._tables[full] = tokens, rows, drafts
-        return self._tables[full]
+        return self._curves[full]
 
     @cached_property
-    def _counts(self) -> Array:
+    def _token_grid(self) -> Array:
+        return _token_grid(int(self._counts(True)[-1]))
+
+    def _counts(self, graphed: bool) -> Array:
         """Tokens that the device computes for 1, 2 and so on of a rank."""
-        return _padded(np.arange(1, self._token_limit + 1, dtype=np.float64), self._timing.graph_sizes)
+        counts = np.arange(1, self._token_limit + 1, dtype=np.float64)
+        return _padded(counts, self._timing.graph_sizes) if graphed else counts
 
     def _split(self, full: bool) -> tuple[_Table, _Table]:
         """The token table where data-parallel ranks differ: by tokens of a rank, and by the even share of experts.
@@ -232,14 +255,14 @@ class CompiledCost:
         Nothing runs beside the other there: ranks differ where there are prompts, which are computed without graphs.
         """
         if full not in self._splits:
-            stages, counts = self._stages, self._counts
-            grid = _token_grid(int(counts[-1]))
+            stages, grid = self._stages, self._token_grid
+            counts = self._counts(self._timing.graphs_hold_prompts)
             parts = [(w, s.costs, stages.token_operators(s, grid)) for w, s in stages.weighted(full)]
             own, joint = (
-                _tabulate([(w, c, [op for op in ops if is_joint(op) is wanted]) for w, c, ops in parts], grid, counts)
+                _Curves([(w, c, [op for op in ops if is_joint(op) is wanted]) for w, c, ops in parts], grid)
                 for wanted in (False, True)
             )
-            self._splits[full] = own, joint
+            self._splits[full] = own.read(counts), joint.read(counts)
         return self._splits[full]
 
     def _share(self, sequences: int, chunks: Sequence[Chunk]) -> _Share[int]:
@@ -260,7 +283,9 @@ class CompiledCost:
             tokens += max(longest, -(-total // groups))
             even += -(-total // groups)
         limit = self._token_limit
-        return _Share(min(tokens, limit), min(even, limit), min(rows, self._row_limit + 1), drafted, lanes == self._pp)
+        graphed = not chunks or self._timing.graphs_hold_prompts
+        rows = min(rows, self._row_limit + 1)
+        return _Share(min(tokens, limit), min(even, limit), rows, drafted, lanes == self._pp, graphed)
 
     # ---- IterationCost ----
 
@@ -276,7 +301,7 @@ class CompiledCost:
     def _base(self, share: _Share[int]) -> tuple[float, int]:
         tokens, even, rows, drafted = share[:4]
         full = bool(share.full)
-        by_token, by_row, by_draft = self._table(full)
+        by_token, by_row, by_draft = self._table(full, bool(share.graphed))
         if tokens == even:
             token_s = by_token.total_s[tokens]
         else:
@@ -452,8 +477,11 @@ class CompiledCost:
     def _used(self, share: _Share[Array], *, full: bool) -> Iterator[tuple[_Table, Array, Array]]:
         """Tables that add up to the time of iterations, the counts to read them at, and for which iterations."""
         always, alike = np.ones(share.full.shape, dtype=bool), share.tokens == share.even
-        by_token, by_row, by_draft = self._table(full)
-        yield by_token, share.tokens, alike
+        for graphed in (False, True):
+            those = share.graphed == graphed
+            if those.any():
+                yield self._table(full, graphed)[0], share.tokens, alike & those
+        _, by_row, by_draft = self._table(full)
         yield by_row, share.rows, always
         yield by_draft, share.drafted, always
         if not alike.all():

@@ -56,12 +56,14 @@ class EngineTiming:
         step_gap_s: Time per iteration in which the device waits although host work is overlapped [s].
         host_call_s: Host time per call of a forward pass without CUDA graphs, as those with prompts are [s].
         graph_sizes: Token counts for which CUDA graphs exist; smaller batches are padded up to the next one.
+        graphs_hold_prompts: Whether iterations with prompts run from these graphs too.
     """
 
     host_step_s: float
     host_per_sequence_s: float
     overlapped: bool
     graph_sizes: tuple[int, ...] = ()
+    graphs_hold_prompts: bool = False
     step_gap_s: float = 0.0
     host_call_s: float = 0.0
 

@@ -24,7 +24,7 @@ from sim.costs.attention import (
 from sim.costs.elementwise import StreamCurve, stream_time_s
 from sim.costs.gemm import GemmCurve, gemm_terms, gemm_time_s
 from sim.costs.launch import eager_time_s
-from sim.costs.moe import MoeCurve, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s, touched_experts
+from sim.costs.moe import MoeCurve, busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s
 from sim.costs.numeric import Value, p_norm
 from sim.costs.recurrent import (
     ScanCurve,
@@ -33,6 +33,7 @@ from sim.costs.recurrent import (
     state_update_terms,
     state_update_time_s,
 )
+from sim.models.routing import touched_experts
 
 PEAK, BANDWIDTH = 989e12, 3350e9
 GEMM = GemmCurve(t0_s=2.5e-6, e=0.82, f=0.84, p=2.9, tau_s=1.9e-9, k_s=2900.0)
@@ -189,30 +190,17 @@ def test_blocks_spread_over_gpu_multiprocessors_and_nothing_else() -> None:
     assert block_units("tpu", 1) == block_units("cpu", 96) == block_units("dataflow", 900_000) == 132
 
 
-def test_touched_experts_grow_from_top_k_to_all() -> None:
-    assert float(touched_experts(1, experts=128, top_k=8)) == pytest.approx(8.0)
-    assert float(touched_experts(1e5, experts=128, top_k=8, ep=8)) == pytest.approx(16.0)
-    assert float(touched_experts(4, experts=128, top_k=8, routing="balanced")) == 32.0
-
-
-def test_touched_experts_equal_a_random_draw() -> None:
-    draw = np.random.default_rng(0)
-    counts = [len(set(np.concatenate([draw.permutation(64)[:6] for _ in range(20)]))) for _ in range(400)]
-    assert float(touched_experts(20, experts=64, top_k=6)) == pytest.approx(np.mean(counts), rel=0.01)
-
-
 def test_busiest_rank_equals_a_random_draw() -> None:
     draw = np.random.default_rng(1)
     loads = [np.bincount(draw.integers(0, 8, 2000), minlength=8).max() for _ in range(500)]
     assert float(busiest_rank_pairs(1000, top_k=2, ep=8)) == pytest.approx(np.mean(loads), rel=0.05)
-    assert float(busiest_rank_pairs(1000, top_k=2, ep=8, routing="balanced")) == 250.0
 
 
 @given(st.integers(1, 20000), st.integers(0, 20000))
 def test_experts_never_get_faster_with_more_tokens(tokens: int, more: int) -> None:
     times = []
     for count in (tokens, tokens + more):
-        pairs, touched = busiest_rank_pairs(count, top_k=8, ep=4), touched_experts(count, experts=128, top_k=8, ep=4)
+        pairs, touched = busiest_rank_pairs(count, top_k=8, ep=4), touched_experts(count, experts=128, top_k=8) / 4
         terms = grouped_gemm_terms(
             pairs,
             touched,

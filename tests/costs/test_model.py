@@ -9,6 +9,7 @@ from sim.core import InputError
 from sim.costs import CostModel, precision_of
 from sim.hardware import ClusterSpec, load_cluster, load_device
 from sim.models import Collective, DecodeAttention, Elementwise, Gemm, GroupedGemm, Operator, PrefillAttention
+from sim.models.routing import EVEN
 
 
 def gemm(m: float, weights_dtype: str = "bf16") -> Gemm:
@@ -94,24 +95,28 @@ def test_sources_name_kernels_used_and_no_others() -> None:
     assert all(costs.sources.values())
 
 
-def test_balanced_routing_never_costs_more_on_the_busiest_rank() -> None:
-    experts = GroupedGemm(
-        name="e",
-        cause="experts",
-        tokens=4096,
-        experts=16,
-        total_experts=128,
-        top_k=8,
-        hidden=4096,
-        intermediate=1536,
-        gated=True,
-        weights_dtype="bf16",
-    )
-    chip = load_device("h100-sxm")
-    balanced, uniform = (
-        float(CostModel(chip, groups={}, routing=routing).cost(experts).time_s) for routing in ("balanced", "uniform")
-    )
-    assert balanced <= uniform <= 1.2 * balanced
+def test_experts_picked_evenly_cost_more_until_all_are_touched() -> None:
+    def time_s(tokens: float, popularity: float) -> float:
+        return float(CostModel(load_device("h100-sxm"), groups={}).cost(experts(tokens, popularity)).time_s)
+
+    def experts(tokens: float, popularity: float) -> GroupedGemm:
+        return GroupedGemm(
+            name="e",
+            cause="experts",
+            tokens=tokens,
+            experts=128,
+            total_experts=128,
+            top_k=8,
+            hidden=4096,
+            intermediate=1536,
+            gated=True,
+            weights_dtype="bf16",
+            popularity=popularity,
+        )
+
+    assert time_s(1, 0.5) == pytest.approx(time_s(1, EVEN))
+    assert time_s(16, 0.5) < time_s(16, 2.0) < time_s(16, EVEN)
+    assert time_s(1e6, 2.0) == pytest.approx(time_s(1e6, EVEN), rel=1e-3)
 
 
 def test_prefill_terms_make_up_the_cost_of_a_single_chunk() -> None:

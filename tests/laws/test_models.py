@@ -305,7 +305,8 @@ def _whole_gemms(model: ModelSpec) -> float:
         if isinstance(a, GatedDelta):
             one += model.hidden_size * (a.decay_rank or 0)
         if isinstance(ffn, MoE):
-            one += model.hidden_size * (ffn.experts + 2 * (ffn.latent or 0))
+            gate = ffn.shared_gate and ffn.shared_intermediate > 0
+            one += model.hidden_size * (ffn.experts + gate + 2 * (ffn.latent or 0))
         total += group.count * 2.0 * one
     return total
 

@@ -131,6 +131,21 @@ def test_a_prompt_computes_its_tokens_beside_the_decodes(each: Case) -> None:
     assert time_s == pytest.approx(device_s, rel=1e-9)
 
 
+def test_prompts_are_not_padded_where_graphs_hold_decodes_alone() -> None:
+    """TensorRT-LLM has graphs of 256 and of 512 sequences; 8 of them beside a prompt of 300 are 308 tokens."""
+    scenario = small_scenario({"engine": "trtllm", "workload.requests": 2})
+    runner = plan_runner(scenario)
+    plan = resolved_plan(runner, tp=1, max_num_seqs=600, max_num_batched_tokens=700, max_model_len=800)
+    cost, stages = runner.compiled(plan), runner._stages(plan)
+    each = Case(runner, plan, cost, stages)
+    mixed_s, _ = cost.base(8, [Chunk(0, 300, 0)])
+    alone_s, _ = cost.base(308, [])
+    rows = [float(each.cycle_s("rows", count, full=True)) for count in (9, 308)]
+    assert alone_s - rows[1] == pytest.approx(float(each.cycle_s("tokens", 512, full=True)), rel=1e-9)
+    assert mixed_s - rows[0] == pytest.approx(float(each.cycle_s("tokens", 308, full=True)), rel=2e-2)
+    assert mixed_s < alone_s - rows[1]
+
+
 def test_experts_serve_what_there_is_however_it_is_spread() -> None:
     """One prompt on one of n data-parallel ranks costs the experts what n prompts of an n-th would."""
     each = case("dp with experts")

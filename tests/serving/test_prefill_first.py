@@ -47,7 +47,7 @@ def test_no_decode_beside_a_prompt(name: str) -> None:
     assert not ((leaps["prompts"] > 0) & (leaps["decoding"] > 0)).any()
 
 
-@pytest.mark.parametrize("name", ["vllm-v0", "trtllm"])
+@pytest.mark.parametrize("name", ["vllm-v0", "trtllm", "sglang-mixed"])
 def test_chunked_prompts_run_beside_decodes(name: str) -> None:
     leaps = run(name, blocks=4000).records[0].to_frame()
     assert ((leaps["prompts"] > 0) & (leaps["decoding"] > 0)).any()
@@ -57,6 +57,12 @@ def test_guaranteed_no_evict() -> None:
     scarce = {name: run(name, blocks=40) for name in ("trtllm", "vllm-v1", "sglang")}
     assert scarce["trtllm"].records[0].preemptions == 0
     assert scarce["vllm-v1"].records[0].preemptions > scarce["sglang"].records[0].preemptions > 0
+
+
+def test_mixed_chunks_admit_by_the_estimate_of_sglang() -> None:
+    """Fewer are evicted than where a first chunk that fits is enough."""
+    mixed, eager = (run(name, blocks=40).records[0].preemptions for name in ("sglang-mixed", "vllm-v1"))
+    assert eager > mixed
 
 
 def test_a_lone_request_costs_the_same_under_all() -> None:

@@ -75,19 +75,38 @@ def test_throughput_counts_all_gpus_and_leaves_the_first_token_to_ttft(tmp_path:
     assert ClosedPoint(1, 1, 2).throughput(0.5, 9.9) == pytest.approx(1.0)
 
 
-def test_prompts_are_spread_where_the_benchmark_does_so_and_outputs_but_for_some_versions(tmp_path: Path) -> None:
-    spread = point(tmp_path)
-    undated = point(tmp_path, measured_on="")
-    exact = point(tmp_path, measured_on="", backend="sglang", backend_version="0.5.1.post1")
-    assert spread.scenario is not None
-    assert exact.scenario is not None
-    assert undated.scenario is not None
-    assert undated.scenario["workload"]["traffic"]["lengths"]["input"] == {"kind": "constant", "value": 512}
-    assert undated.scenario["workload"]["traffic"]["lengths"]["output"]["kind"] == "uniform"
-    lengths = spread.scenario["workload"]["traffic"]["lengths"]
-    assert lengths["input"] == {"kind": "uniform", "min": 410, "max": 512}
-    assert exact.scenario["workload"]["traffic"]["lengths"]["output"] == {"kind": "constant", "value": 64}
-    assert spread.scenario["workload"]["requests"] == 40
+def test_lengths_are_spread_where_the_benchmark_does_so(tmp_path: Path) -> None:
+    spread, exact = point(tmp_path).scenario, point(tmp_path, measured_on="").scenario
+    assert spread is not None
+    assert exact is not None
+    assert spread["workload"]["traffic"]["lengths"] == {
+        "input": {"kind": "uniform", "min": 410, "max": 512},
+        "output": {"kind": "uniform", "min": 51, "max": 64},
+    }
+    assert exact["workload"]["traffic"]["lengths"] == {
+        "input": {"kind": "constant", "value": 512},
+        "output": {"kind": "constant", "value": 64},
+    }
+    assert spread["workload"]["requests"] == 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"backend": "trtllm"}, {"max_num_seqs": 4, "max_num_batched_tokens": 1024}),
+        ({"backend": "vllm", "backend_version": "0.12.0"}, {"max_num_seqs": 4, "max_num_batched_tokens": 2016}),
+        ({"backend": "sglang", "backend_version": "0.5.6.post2"}, {"scheduler": "sglang-mixed"}),
+        ({"backend": "sglang", "backend_version": "0.5.1.post1"}, {"scheduler": None}),
+        ({"measured_on": "2026-01-01"}, {"max_num_seqs": None, "max_num_batched_tokens": 8192}),
+    ],
+)
+def test_other_runs_have_the_options_of_a_generator(
+    tmp_path: Path, changes: dict[str, str], expected: dict[str, Any]
+) -> None:
+    """4 sequences, a prompt of 512, and 500 tokens to spare, in whole blocks of 32."""
+    scenario = point(tmp_path, **{"backend_version": "1.0.0rc3", "measured_on": "", **changes}).scenario
+    assert scenario is not None
+    assert {name: scenario["plan"].get(name) for name in expected} == expected
 
 
 QWEN = {
@@ -178,7 +197,12 @@ SCRIPT = {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
             None,
             {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8_block", **SCRIPT},
         ),
-        ({"measured_on": ""}, None, {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8"}),
+        (
+            {"measured_on": ""},
+            None,
+            {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8"}
+            | {"max_num_seqs": 4, "max_num_batched_tokens": 2016},
+        ),
         (
             {"arch": "moonshotai/Kimi-K2.5", "precision": "fp4", "moe_tp_size": "4"},
             "moonshotai/Kimi-K2.5",

@@ -6,7 +6,7 @@ Its tables are Parquet, one per system, family of kernels, engine and version. L
 - rows of eager launches (host-bound), and tables bound by the host altogether (`_UNUSABLE`);
 - experts spread over ranks: vLLM and SGLang rows do not scale with the tokens of a rank, TensorRT-LLM's skewed rows are
   of the most loaded rank; and evenly loaded experts, of which two engines touched only half. Slightly skewed rows with
-  all experts on the device are closest to the uniform random choice that is simulated;
+  all experts on the device are closest to the random choice that is simulated;
 - activation quantisation in the timed region of TensorRT-LLM's FP8 and NVFP4 GEMM, which its engine fuses into the
   kernel before (norm or activation).
 """

@@ -56,6 +56,7 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         *("--context-length", str(plan.max_model_len)),
         *("--max-running-requests", str(plan.max_num_seqs * plan.dp)),
         *("--chunked-prefill-size", str(plan.max_num_batched_tokens * plan.dp if plan.chunked_prefill else -1)),
+        *(["--enable-mixed-chunk"] if plan.scheduler == "sglang-mixed" else []),
         *([] if plan.queue_interval == 1 else ["--scheduler-recv-interval", str(plan.queue_interval)]),
         *([] if plan.prefix_caching else ["--disable-radix-cache"]),
         *_speculation(plan.speculation),

@@ -25,10 +25,13 @@ class Sglang(PrefillFirst):
 
     def fits(self, engine: EngineState, request: int, tokens: int) -> bool:
         """Whether prompt and output fit beside what the running requests are expected to need still."""
-        if not super().fits(engine, request, tokens):
-            return False
-        if not engine.running():
-            return True
-        promised = engine.promised_blocks()
-        free = engine.spare_blocks() + promised
-        return engine.blocks_to_finish(request) + ceil(_NEW_TOKEN_RATIO * promised) <= free
+        return super().fits(engine, request, tokens) and fits_beside_promises(engine, request)
+
+
+def fits_beside_promises(engine: EngineState, request: int) -> bool:
+    """Whether a waiting request fits to its end beside a share of what the running ones are still to produce."""
+    if not engine.running():
+        return True
+    promised = engine.promised_blocks()
+    free = engine.spare_blocks() + promised
+    return engine.blocks_to_finish(request) + ceil(_NEW_TOKEN_RATIO * promised) <= free

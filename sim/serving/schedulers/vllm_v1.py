@@ -44,8 +44,12 @@ class VllmV1:
                     budget -= tokens
         self._preempted = preempted
         if not preempted and engine.waiting:
-            admit_in_order(engine, budget, chunks, first_chunk_fits)
+            admit_in_order(engine, budget, chunks, self.fits)
         return chunks
+
+    def fits(self, engine: EngineState, request: int, tokens: int) -> bool:
+        """Whether a waiting request may be admitted with a first chunk of `tokens`."""
+        return first_chunk_fits(engine, request, tokens)
 
     def stable_steps(self, engine: EngineState) -> int:
         """One after a preemption, since the next step may admit again; else no limit.

@@ -6,18 +6,18 @@ for all rows of an engine alike:
 
 - prompts are spread evenly in [0.8, 1.0] of nominal in runs of InferenceX (its default; `measured_on` is set, or
   the model was measured nowhere else), else exact;
-- outputs are spread evenly in [0.8, 1.0] of nominal, but exact for the engine versions in `_EXACT_OUTPUT`: with equal
-  outputs the requests of a closed loop march together, which no other version's latencies show;
+- outputs likewise, else exact: the requests of a closed loop then march together, as those runs' latencies show;
 - 10 x concurrency requests, all slots filled at once at the start, means over the whole run, first wave included;
 - recorded latencies are means; prefix caching is off, and speculative decoding but for the one engine version that
   InferenceX ran with it alone;
 - where fewer requests are in flight per attention rank than the recorded GPUs would have, the row's GPUs are one of
   several equal replicas; where the experts have more ranks than are recorded, attention is data parallel over them;
 - token budget, `max_num_seqs` and memory fraction are the defaults of the engine profile, whatever the version, but for
-  what InferenceX's public launch scripts set (`inferencex`), one reading per engine and model;
+  what InferenceX's public launch scripts set (`inferencex`), one reading per engine and model, and for other runs what
+  AIConfigurator's generator sets (`aiconfigurator_runs`);
 - the KV cache is 16-bit, but 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints, which ask for it;
-- FP8 weights have one scale per 128 x 128 block for DeepSeek, Qwen3-235B and Qwen3.5 (as published) or where the row
-  says so, else one per tensor; `fp4` is NVFP4; gpt-oss has MXFP4 weights whatever the row says;
+- FP8 weights have one scale per 128 x 128 block for DeepSeek and Qwen (as published) or where the row says so, else one
+  per tensor; `fp4` is NVFP4; gpt-oss has MXFP4 weights whatever the row says;
 - disaggregated deployments: prompts take their engines in turn, as do the KV caches the decode engines; those of
   DeepSeek and Kimi run as public recipes of Dynamo have them (`dynamo_recipes`).
 
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from sim.validation.formats.aiconfigurator_runs import generated_options
 from sim.validation.formats.base import (
     MEASUREMENTS,
     Line,
@@ -49,11 +50,19 @@ _NODES: Final = {
     "gb200": ("gb200-nvl72", 4),
 }
 _ENGINES: Final = ("sglang", "trtllm", "vllm")
-_PROFILES: Final = {"vllm 0.12.0": "vllm-0.12", "trtllm 1.0.0rc3": "trtllm-1.0"}
-"""Engine profiles of versions for which the default one does not hold."""
+_PROFILES: Final = {
+    "vllm 0.12.": "vllm-0.12",
+    "trtllm 1.0.": "trtllm-1.0",
+    "trtllm 1.1.0rc": "trtllm-1.1",
+    "trtllm 0.5.": "trtllm-1.1",
+    "trtllm gpt-oss-dev": "trtllm-1.1",
+}
+"""Engine profiles of versions for which the default one does not hold, by how they begin; 0.5 is Dynamo's, with 1.1."""
+
+_UNVERSIONED: Final = {"trtllm": "trtllm-1.1"}
+"""Engine profiles of runs without a version, all of the autumn of 2025."""
 
 _SHORTEST: Final = 0.8
-_EXACT_OUTPUT: Final = frozenset({"sglang 0.5.1.post1"})
 
 
 class _Checkpoint(NamedTuple):
@@ -69,7 +78,7 @@ _QWEN_HYBRID: Final = "Qwen/Qwen3.5-397B-A17B"
 _CHECKPOINTS: Final = {
     ("Qwen/Qwen3-235B-A22B-FP8", "fp8"): _Checkpoint("Qwen/Qwen3-235B-A22B-FP8"),
     ("Qwen/Qwen3-32B", ""): _Checkpoint("Qwen/Qwen3-32B"),
-    ("Qwen/Qwen3-32B", "fp8"): _Checkpoint("Qwen/Qwen3-32B", "fp8"),
+    ("Qwen/Qwen3-32B", "fp8"): _Checkpoint("Qwen/Qwen3-32B", "fp8_block"),
     ("Qwen/Qwen3-32B", "fp4"): _Checkpoint("nvidia/Qwen3-32B-NVFP4"),
     (_DEEPSEEK, "fp8"): _Checkpoint(_DEEPSEEK),
     (_DEEPSEEK, "fp4"): _Checkpoint("nvidia/DeepSeek-R1-NVFP4"),
@@ -102,16 +111,16 @@ class ServingPoints(MeasurementFormat):
     )
     source = "InferenceX (SemiAnalysis) and NVIDIA, as collected in AIConfigurator (Apache-2.0)"
     assumptions = (
-        "prompts are uniform in [0.8, 1.0] of nominal where measured_on is set and for Qwen3.5 and Kimi, else exact",
-        "outputs are uniform in [0.8, 1.0] of nominal, but exact for SGLang 0.5.1",
+        "lengths are uniform in [0.8, 1.0] of nominal where measured_on is set and for Qwen3.5 and Kimi, else exact",
         "10 x concurrency requests, all slots filled at the start, means over the whole run, first wave included",
         "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
         "but DeepSeek, Qwen3.5 and gpt-oss on SGLang and TensorRT-LLM have the token budget, KV format and waits that "
-        "InferenceX's public launch scripts set",
+        "InferenceX's public launch scripts set; runs with exact lengths have batch limit and budget (TensorRT-LLM, vLLM) "
+        "or mixed chunks (SGLang since 0.5.6) as AIConfigurator's generator sets them",
         "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching",
         "no speculation, but multi-token prediction for DeepSeek on TensorRT-LLM 1.2.0rc6.post3, all of whose scripts "
         "have it, with published acceptance rates",
-        "FP8 has block scales for DeepSeek, Qwen3-235B, Qwen3.5 or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
+        "FP8 has block scales for DeepSeek, Qwen or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
         "more ranks for experts than are recorded mean that attention is data parallel over them",
         "DeepSeek and Kimi with engines of their own for prompts have the ranks, decode batches, budgets, KV format "
@@ -197,24 +206,32 @@ def _scenario(line: Line) -> dict[str, Any] | str:
     if engine == "trtllm" and narrow and dtype != "fp8_block":
         plan["kv_dtype"] = "fp8"
     plan |= launch_options(line, plan)
+    if not measured_there(line) and line.text("mode") != "disagg":
+        plan |= generated_options(line)
     node, size = _NODES[line.text("system")]
     concurrency, prompt, output = (line.whole(name) or 0 for name in ("concurrency", "isl", "osl"))
     spread = measured_there(line)
-    version = f"{engine} {line.text('backend_version')}"
-    exact = version in _EXACT_OUTPUT
     return {
         "name": "measured",
         "model": name,
         "cluster": {"node": node, "nodes": -(-_gpus(plan) // size)},
-        "engine": _PROFILES.get(version, engine),
+        "engine": _profile(engine, line.text("backend_version")),
         "plan": plan,
         "workload": closed_loop(
             concurrency=concurrency,
             requests=None,
             input_tokens=at_least(prompt, _SHORTEST) if spread else exactly(prompt),
-            output_tokens=exactly(output) if exact else at_least(output, _SHORTEST),
+            output_tokens=at_least(output, _SHORTEST) if spread else exactly(output),
         ),
     }
+
+
+def _profile(engine: str, version: str) -> str:
+    """The engine profile for a recorded version."""
+    if not version:
+        return _UNVERSIONED.get(engine, engine)
+    found = (name for start, name in _PROFILES.items() if f"{engine} {version}".startswith(start))
+    return next(found, engine)
 
 
 def _parallelism(line: Line) -> dict[str, Any] | str:

@@ -1,0 +1,36 @@
+"""Routing of tokens to experts: how many experts a batch touches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sim.core import Array
+
+EVEN = float("inf")
+"""Popularity of experts that tokens pick equally often."""
+
+
+def touched_experts(tokens: float | Array, *, experts: float, top_k: float, popularity: float = EVEN) -> Array:
+    """Expected number of experts that get at least one of `tokens` tokens, each of which picks `top_k` different ones.
+
+    `E (1 - (1 - k/E) (1 + (T - 1) x/r)^-r)` with `x = -ln(1 - k/E)`. How often tokens pick an expert is spread over
+    experts by a gamma law of shape r, so that tokens after the first miss one with the Laplace transform of that law
+    (the zero class of a negative binomial). One token touches exactly k. In the limit of even popularity this is
+    `E (1 - (1 - k/E)^T)`, the exact count for independent uniform choices.
+
+    Args:
+        tokens: Tokens T, any shape.
+        experts: Experts E.
+        top_k: Experts per token k.
+        popularity: Shape r of the gamma law; its Gini coefficient is 0 at infinity, 0.375 at 2, 0.5 at 1, 0.64 at 0.5.
+    """
+    count = np.asarray(tokens, dtype=np.float64)
+    missed = 1.0 - min(top_k / experts, 1.0)
+    if missed == 0.0:
+        return np.asarray(experts * np.minimum(count, 1.0))
+    each = -np.log(missed)
+    if np.isinf(popularity):
+        return np.asarray(experts * -np.expm1(-each * count))
+    later = np.maximum(count - 1.0, 0.0)
+    first = -each * np.minimum(count, 1.0)
+    return np.asarray(experts * -np.expm1(first - popularity * np.log1p(later * each / popularity)))

@@ -1,0 +1,61 @@
+"""How many experts a batch touches."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.models.routing import EVEN, touched_experts
+
+SHAPES = st.sampled_from([0.3, 1.0, 2.0, 30.0, EVEN])
+
+
+@given(st.integers(1, 8), st.integers(8, 512), SHAPES)
+def test_one_token_touches_its_own_experts_and_enough_tokens_all(top_k: int, experts: int, shape: float) -> None:
+    def touched(tokens: float) -> float:
+        return float(touched_experts(tokens, experts=experts, top_k=top_k, popularity=shape))
+
+    assert touched(0) == 0
+    assert touched(1) == pytest.approx(top_k)
+    assert touched(1e14) == pytest.approx(experts, rel=1e-3)
+
+
+@given(st.floats(0, 5000), st.floats(0, 5000), SHAPES)
+def test_more_tokens_never_touch_fewer_nor_more_than_they_pick(tokens: float, more: float, shape: float) -> None:
+    low, high = (float(touched_experts(t, experts=128, top_k=8, popularity=shape)) for t in (tokens, tokens + more))
+    assert low <= high * (1 + 1e-9)
+    assert high <= min(128.0, 8.0 * max(1.0, tokens + more)) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("experts", [8, 128])
+def test_unequal_popularity_touches_fewer(experts: int) -> None:
+    tokens = np.arange(2.0, 200.0)
+    steps = [touched_experts(tokens, experts=experts, top_k=2, popularity=r) for r in (0.5, 1.0, 4.0, 1e6, EVEN)]
+    assert all((a < b).all() for a, b in pairwise(steps[:4]))
+    assert steps[3] == pytest.approx(steps[4], rel=1e-4)
+
+
+def test_equal_a_random_draw() -> None:
+    draw = np.random.default_rng(0)
+    counts = [len(set(np.concatenate([draw.permutation(64)[:6] for _ in range(20)]))) for _ in range(400)]
+    assert float(touched_experts(20, experts=64, top_k=6)) == pytest.approx(np.mean(counts), rel=0.01)
+
+
+@pytest.mark.parametrize("shape", [0.7, 1.0, 3.0])
+def test_unequal_popularity_equals_a_random_draw(shape: float) -> None:
+    """Experts of gamma popularity, each token picking one: what the law stands for."""
+    draw = np.random.default_rng(1)
+    experts, tokens, counts = 256, 300, []
+    for _ in range(200):
+        popularity = draw.gamma(shape, size=experts)
+        counts.append(len(np.unique(draw.choice(experts, tokens, p=popularity / popularity.sum()))))
+    found = float(touched_experts(tokens, experts=experts, top_k=1, popularity=shape))
+    assert found == pytest.approx(np.mean(counts), rel=0.02)
+
+
+def test_no_experts_missed_by_a_layer_that_uses_all() -> None:
+    assert touched_experts(np.array([0.0, 0.5, 3.0]), experts=4, top_k=4, popularity=1.0).tolist() == [0.0, 2.0, 4.0]
