@@ -135,7 +135,8 @@ def test_plain_attention_grows_with_the_square_of_the_sequence() -> None:
     def attention_s(sequence: int, attention: str) -> float:
         return float(step_of({"tp": 1}, sequence=sequence, attention=attention).times.parts_s["attention"])
 
-    assert attention_s(8192, "plain") / attention_s(2048, "plain") == pytest.approx(16.0, rel=0.15)
+    for long, short in ((4096, 1024), (32768, 8192)):
+        assert attention_s(long, "plain") / attention_s(short, "plain") == pytest.approx(16.0, rel=0.15)
     assert attention_s(8192, "plain") > 2.0 * attention_s(8192, "flash")
 
 
@@ -307,3 +308,15 @@ def test_a_ramp_whose_batches_cannot_be_dealt_out_is_refused() -> None:
     assert step.schedule_reasons(), "one micro-batch for two stages"
     with pytest.raises(ValueError, match="never reaches global_batch 96; start at 76"):
         resolved({}, batch=96, batch_ramp={"start": 32, "increment": 20, "samples": 10})
+
+
+def test_softmax_of_many_keys_is_no_single_kernel() -> None:
+    """Up to 4,096 keys 3 + 4 bytes a score move, beyond 13 + 15: three kernels each way read and write all scores."""
+    given: dict[str, Any] = {"engine": "megatron-lm-2022", "model": SMALL, "dropout": False, "batch": 8}
+    moved = []
+    for sequence in (4096, 4100):
+        step = step_of({"tp": 1, "micro_batch": 1}, sequence=sequence, **given)
+        assert step.stages
+        moved.append({o.name: o.moved_bytes / sequence**2 for o in step.costs.raw_s if "softmax" in o.name})
+    assert moved[1]["softmax"] / moved[0]["softmax"] == pytest.approx(13.0 / 3.0)
+    assert moved[1]["softmax_backward"] / moved[0]["softmax_backward"] == pytest.approx(15.0 / 4.0)
