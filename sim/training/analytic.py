@@ -18,22 +18,20 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.core import Array
-from sim.costs import CostModel, bind_collective
-from sim.hardware import Cluster, CommGroup, Device, power_w
+from sim.costs import CostModel
+from sim.hardware import Cluster, power_w
 from sim.models import Elementwise, ModelSpec, compute_dtype
 from sim.plans import TrainingEngineSpec
+from sim.training.array_costs import Casting, Network
 from sim.training.columns import RECOMPUTES, Flags, Ints, Members, PlanTable
-from sim.training.costing import KERNEL_FAMILY
 from sim.training.host import pass_s
 from sim.training.host_optimizer import HostUpdate, host_update
-from sim.training.layout_kinds import LayoutKinds, layer_kinds, layout_kinds, pipelines_of
+from sim.training.layout_kinds import LayoutKinds, layout_kinds, pipelines_of
 from sim.training.plan import TrainingPlan
 from sim.training.precision import with_wide_ends
-from sim.training.ranks import Lattice
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
 from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, end_parameters, holds_master, update_bytes
-from sim.training.sustained import sustained_of
 from sim.training.units import Units, UnitTables
 
 _BLOCK = 1 << 15
@@ -93,77 +91,6 @@ class Screen:
             part = _Block(self, own, units.take(rows), kinds.take(pipeline[rows]), network, members, casts)
             blocks.append(part.estimates())
         return Estimates(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
-
-
-class Network:
-    """Times of collectives over the groups that plans have.
-
-    Args:
-        cluster: The cluster.
-        engine: The engine's profile.
-    """
-
-    def __init__(self, cluster: Cluster, engine: TrainingEngineSpec) -> None:
-        self.cluster = cluster
-        self.engine = engine
-        self.kept = sustained_of(cluster.device)
-        self._groups: dict[Lattice, CommGroup] = {}
-
-    def group(self, lattice: Lattice) -> CommGroup:
-        """The links between some ranks."""
-        if lattice not in self._groups:
-            self._groups[lattice] = self.cluster.group(lattice.devices)
-        return self._groups[lattice]
-
-    def time_s(self, kind: str, sizes_bytes: Array, group: CommGroup) -> Array:
-        """Time of collectives of these buffers [s]."""
-        rate = self.kept.network * self.engine.network_frac.value if group.nodes > 1 else self.kept.local_comm
-        return bind_collective(kind, group, engine=KERNEL_FAMILY).time_s(sizes_bytes) / rate
-
-    def over_s(self, kind: str, sizes_bytes: Array, members: Members) -> Array:
-        """Time of collectives of `sizes_bytes`, plans first, over the ranks that each plan has in it [s]."""
-        found = np.zeros(sizes_bytes.shape)
-        order = np.argsort(members.number, kind="stable")
-        sizes = np.bincount(members.number, minlength=len(members.lattices))
-        for lattice, rows in zip(members.lattices, np.split(order, np.cumsum(sizes)[:-1]), strict=True):
-            if len(rows) and lattice.ranks * lattice.rows > 1:
-                found[rows] = self.time_s(kind, sizes_bytes[rows], self.group(lattice))
-        return found
-
-    def hop_s(self, sizes_bytes: Array, far: Flags) -> Array:
-        """Time of a transfer between two ranks, across the network where `far` [s]."""
-        domain = min(self.cluster.domain, self.cluster.n_devices)
-        found = np.zeros(sizes_bytes.shape)
-        for step, where in ((1, ~far), (domain, far)):
-            if where.any() and self.cluster.n_devices > step:
-                found[where] = self.time_s("p2p", sizes_bytes[where], self.group(Lattice(2, step)))
-        return found
-
-
-@dataclass(frozen=True)
-class Casting:
-    """Casts of weights to low precision.
-
-    Attributes:
-        cast_bytes: Traffic of casting a weight of each kind of layer once [B], shape `(kinds of layer,)`.
-        copies_bytes: Its copies [B], likewise.
-        device: What casts.
-    """
-
-    cast_bytes: Array
-    copies_bytes: Array
-    device: Device
-
-    @classmethod
-    def of(cls, model: ModelSpec, plan: TrainingPlan, cluster: Cluster) -> Casting:
-        """Those of all plans that share the recipe of this one."""
-        low = np.array([float(not kind.kept_16bit) for kind in layer_kinds(model)])
-        return cls(low * plan.recipe.weight_cast_bytes, low * plan.recipe.copies_bytes, cluster.device)
-
-    def time_s(self, moved_bytes: Array, *, rate: float) -> Array:
-        """Time of a pass over so many bytes [s], zero for none."""
-        traffic = Elementwise(name="weight_cast", cause="quantisation", moved_bytes=moved_bytes)
-        return np.where(moved_bytes > 0.0, CostModel(self.device).cost(traffic).time_s / rate, 0.0)
 
 
 class _Block:
@@ -248,6 +175,8 @@ class _Block:
     def _head_share(self) -> Array:
         """Share of the LM head and loss in each kind of stage: all of it in the last, or as much in each."""
         kinds = self.kinds
+        if not kinds.spread.any():
+            return kinds.last.astype(np.float64)
         evenly = (kinds.stages > 0) / np.maximum(kinds.stages.sum(axis=1, keepdims=True), 1.0)
         return np.asarray(np.where(kinds.spread[:, None], evenly, kinds.last))
 
@@ -408,12 +337,16 @@ class _Block:
         )
         if tied:
             copies = np.where((self.table.pp * self.table.vpp == 1)[:, None], 1.0, copies)
-        evenly = self.kinds.held.sum(axis=2) * (1.0 if tied else 2.0) / stages.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(self.kinds.spread[:, None], evenly, copies) * self.unit.rows[:, None])
+        if self.kinds.spread.any():
+            evenly = self.kinds.held.sum(axis=2) * (1.0 if tied else 2.0) / stages.sum(axis=1, keepdims=True)
+            copies = np.where(self.kinds.spread[:, None], evenly, copies)
+        return np.asarray(copies * self.unit.rows[:, None])
 
     def _largest_end(self) -> Array:
         """Rows of the vocabulary in the stage of each kind of device that has the most."""
         kinds, tied = self.kinds, self.screen.model.tied_embeddings
+        if np.isnan(kinds.deep).all():  # dealt in turn: no device holds both ends in different stages
+            return self.embedding
         rows = kinds.first + (kinds.last & ~(kinds.first & tied)).astype(np.float64)
         most = ((kinds.held > 0) * rows[:, None]).max(axis=2) * self.unit.rows[:, None]
         return np.asarray(np.where(kinds.spread[:, None], self.embedding, most))
