@@ -4,7 +4,8 @@ Start in `parameters` (which parameters, and how sure the profile was before) an
 `fit` (robust regression with those priors, through the whole simulation) and `profile` (the new profile as a YAML file
 that extends the old one).
 `response` has the same fit on predictions that are linear in the parameters; `cross` leaves models and systems out.
-`training` does the same for what devices sustain and engines cost in training.
+`training` does the same for what devices sustain and engines cost in training, `training_study` says what the numbers
+are worth.
 """
 
 from sim.calibration.cross import GROUPS, cross_validate, cross_validate_all
@@ -12,6 +13,7 @@ from sim.calibration.fit import Calibration, Fitted, calibrate
 from sim.calibration.parameters import PARAMETERS, Parameter, device_parameters, parameters_of
 from sim.calibration.profile import profile_yaml
 from sim.calibration.training import FREE_NUMBERS, FreeNumber, TrainingFit, fit_training
+from sim.calibration.training_study import TrainingStudy, study_training
 
 __all__ = [
     "FREE_NUMBERS",
@@ -22,6 +24,7 @@ __all__ = [
     "FreeNumber",
     "Parameter",
     "TrainingFit",
+    "TrainingStudy",
     "calibrate",
     "cross_validate",
     "cross_validate_all",
@@ -29,4 +32,5 @@ __all__ = [
     "fit_training",
     "parameters_of",
     "profile_yaml",
+    "study_training",
 ]

@@ -43,6 +43,9 @@ class TrainingDefaults(Spec):
         overlap_tp: Tensor-parallel collectives beside compute.
         compiled: Whether kernels are fused by a compiler.
         fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
+        fused_projections: Whether products that share an input (queries, keys, values; gate and up) are one kernel.
+        copies_shards: Whether gathered parameters are copied out of the buffer they arrive in, and gradients into one.
+        gathers_again: Whether inputs gathered over tensor-parallel ranks are dropped, and gathered again backward.
         attention: Attention kernel.
         dropout: Whether layers have dropout.
     """
@@ -62,6 +65,9 @@ class TrainingDefaults(Spec):
     overlap_tp: bool = False
     compiled: bool = False
     fused_accumulation: bool = True
+    copies_shards: bool = False
+    gathers_again: bool = True
+    fused_projections: bool = True
     attention: Literal["flash", "plain"] = "flash"
     dropout: bool = False
 
@@ -86,10 +92,12 @@ class TrainingEngineSpec(Spec):
         optimizer_bytes: Memory traffic of the optimizer per parameter, gradient scaling and clipping included.
         host_update_frac: Share of the host's theoretical memory bandwidth that its optimizer reaches there.
         comm_units_frac: Share of the device's multiprocessors that a collective takes from compute beside it.
-        tp_hidden_frac: Share of tensor-parallel communication that chunked overlap hides.
+        chunk_streams: Streams on which pieces of a product run beside pieces of its tensor-parallel collective; 0 if it
+            is not cut.
         overlap_scatter: Whether gradients of sharded parameters are reduced beside compute where communication overlaps
             at all; otherwise only gathers are ahead of their use.
         bucket_bytes: Gradients that are reduced together.
+        holds_transfers: Whether buffers of transfers between pipeline stages are held for every micro-batch of a step.
         param_master: Whether 16-bit parameters have a copy in 32 bits beside the optimizer's moments.
         gather_dtype: Format in which sharded parameters are gathered.
         logit_bytes: Bytes per logit alive at the peak of the loss.
@@ -115,9 +123,10 @@ class TrainingEngineSpec(Spec):
     optimizer_bytes: Sourced[float]
     host_update_frac: Sourced[Frac]
     comm_units_frac: Sourced[Frac]
-    tp_hidden_frac: Sourced[Frac]
+    chunk_streams: int = Field(default=0, ge=0)
     overlap_scatter: bool = True
     bucket_bytes: Sourced[DataBytes]
+    holds_transfers: bool = False
     param_master: bool = True
     gather_dtype: Literal["bf16", "fp32"] = "bf16"
     logit_bytes: Sourced[float]

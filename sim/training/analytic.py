@@ -459,12 +459,24 @@ class _Block:
         gathered = np.maximum(layer, self._largest_end()) * each
         bucket = np.minimum(self.engine.bucket_bytes.value, grad * sum(self.trained))
         zero = plan.zero[:, None]
-        buffers = np.where(zero == 3, gathered, np.where(zero == 2, bucket, 0.0))
+        buffers = np.where(zero == 3, gathered, np.where(zero == 2, bucket, 0.0)) + self._transfers()
         working = (present * self.unit.working_bytes[:, None]).max(axis=2)
         share = np.where(self.kinds.spread[:, None], 1.0 / self.table.pp[:, None], self.device_last > 0)
         working = np.maximum(working, share * self.unit.loss_bytes[:, None])
         used = states + buffers + self._activations() + working
         return np.asarray(np.where(self.kinds.real, used, 0.0).max(axis=1))
+
+    def _transfers(self) -> Array:
+        """What each kind of device holds of transfers [B]; see `transfer_bytes`."""
+        if not self.engine.holds_transfers:
+            return np.zeros(self.device_last.shape)
+        last, m = self.device_last, (self.plan.microbatches * (self.table.pp > 1))[:, None]
+        whole = self.unit.sent_bytes * self.plan.tp
+        sent, logits = (
+            np.where(self.plan.sp, self.unit.sent_bytes, whole),
+            self.unit.rows * whole / self.screen.model.hidden_size**2,
+        )
+        return np.asarray(m * (sent[:, None] * (2 * self.table.vpp[:, None] - last) + logits[:, None] * last))
 
     def _activations(self) -> Array:
         """What micro-batches in flight keep on each kind of device at its peak [B].

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sim.models import GQA, MLA, Elementwise, PrefillAttention
 from sim.training.operators import BatchedGemm, FlashAttention, TrainingOperator
 from sim.training.shape import WorkShape
 
-SOFTMAX_BYTES = 4.0
-"""Bytes per score of a fused scale-mask-softmax: read and written once in 16 bits."""
+FUSED_KEYS: Final = 4096
+"""Keys up to which Megatron-LM's fused scale-mask-softmax is there (`is_kernel_available`); beyond, three kernels."""
+SOFTMAX_BYTES: Final = (3.0, 4.0)
+"""Bytes per score of the fused softmax in 16 bits: the causal half read and all written; backward half of the gradients
+and of the probabilities read, and all gradients written (`scaled_upper_triang_masked_softmax`)."""
+APART_BYTES: Final = (13.0, 15.0)
+"""The same of three kernels: scaled (2 + 2), masked (2 + 2, a mask of one byte) and softmax (2 + 2); backward gradient
+and probabilities read and gradient written (6), then the other two again."""
 DROPOUT_BYTES = 5.0
 """Bytes per score of dropout: read and written once in 16 bits, a mask of one byte written."""
-SOFTMAX_BACKWARD_BYTES = 6.0
-"""Gradient and probabilities read, gradient of the scores written."""
 
 
 def head_dims(attention: GQA | MLA) -> tuple[int, int]:
@@ -37,7 +43,7 @@ def core_forward(attention: GQA | MLA, shape: WorkShape) -> list[TrainingOperato
         return [FlashAttention(name="flash", one=_one(attention, shape), batch=shape.micro_batch)]
     (heads, _), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
     batch, rows, keys = shape.micro_batch * heads, shape.sequence / shape.cp, float(shape.sequence)
-    passes = SOFTMAX_BYTES + (DROPOUT_BYTES if shape.dropout else 0.0)
+    passes = _softmax_bytes(shape)[0] + (DROPOUT_BYTES if shape.dropout else 0.0)
     return [
         BatchedGemm(name="scores", batch=batch, m=rows, n=keys, k=width),
         Elementwise(name="softmax", cause="attention", moved_bytes=passes * batch * rows * keys),
@@ -53,7 +59,7 @@ def core_backward(attention: GQA | MLA, shape: WorkShape) -> list[TrainingOperat
         ]
     (heads, _), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
     batch, rows, keys = shape.micro_batch * heads, shape.sequence / shape.cp, float(shape.sequence)
-    passes = SOFTMAX_BACKWARD_BYTES + (DROPOUT_BYTES if shape.dropout else 0.0)
+    passes = _softmax_bytes(shape)[1] + (DROPOUT_BYTES if shape.dropout else 0.0)
     return [
         BatchedGemm(name="probability_gradient", batch=batch, m=rows, n=keys, k=v_width),
         BatchedGemm(name="value_gradient", batch=batch, m=keys, n=v_width, k=rows),
@@ -61,6 +67,11 @@ def core_backward(attention: GQA | MLA, shape: WorkShape) -> list[TrainingOperat
         BatchedGemm(name="query_gradient", batch=batch, m=rows, n=width, k=keys),
         BatchedGemm(name="key_gradient", batch=batch, m=keys, n=width, k=rows),
     ]
+
+
+def _softmax_bytes(shape: WorkShape) -> tuple[float, float]:
+    """Bytes per score of softmax and its surroundings, forward and backward."""
+    return SOFTMAX_BYTES if shape.sequence <= FUSED_KEYS else APART_BYTES
 
 
 def _one(attention: GQA | MLA, shape: WorkShape) -> PrefillAttention:

@@ -63,12 +63,14 @@ class Product(NamedTuple):
         rows: Width of the input.
         columns: Width of the result.
         plain: Whether it stays in 16 bits in any recipe.
+        parts: Columns of each of the matrices that it joins.
     """
 
     name: str
     rows: float
     columns: float
     plain: bool
+    parts: tuple[float, ...]
 
 
 def products(mixer: Attention | Recurrence, hidden: int, *, tp: int) -> list[Product]:
@@ -81,8 +83,8 @@ def products(mixer: Attention | Recurrence, hidden: int, *, tp: int) -> list[Pro
     for index, matrix in enumerate(matrices(mixer, hidden)):
         name = {"k_up": "kv_up", "v_up": "kv_up", "qkv_down": f"down_{index}"}.get(matrix.gemm, matrix.gemm)
         rows, columns = matrix.on_rank(tp)
-        before = found[name].columns if name in found else 0.0
-        found[name] = Product(name, rows, before + columns, not matrix.quantised)
+        parts = (*(found[name].parts if name in found else ()), columns)
+        found[name] = Product(name, rows, sum(parts), not matrix.quantised, parts)
     return list(found.values())
 
 

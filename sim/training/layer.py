@@ -7,6 +7,7 @@ over the tensor-parallel ranks, or with sequence parallelism an all-gather and a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,8 +27,13 @@ _NORM_BYTES = 4.0
 _NORM_BACKWARD_BYTES = 6.0
 """Input and gradient read, gradient written."""
 _MASK_BYTES = 1.0
+_SHARD_COPY_BYTES = 4.0
+"""Read and written in 16 bits: a gathered weight on its way out of the buffer (`foreach_all_gather_copy_out`)."""
 _FROM_ATTENTION = ("o", "o_down")
 """Products whose input no norm or activation makes."""
+_GATHERED = ("qkv", "ffn_in")
+"""Products whose input sequence-parallel ranks gather, and the others, the gradient of whose result they do."""
+_SCATTERED = ("o", "ffn_out")
 _INTO_ACTIVATION = ("ffn_in",)
 """Products whose result an activation takes, and so makes the gradient of."""
 
@@ -126,7 +132,7 @@ def _recurrent_block(model: ModelSpec, mixer: Recurrence, shape: WorkShape) -> _
 def _mixer_linears(model: ModelSpec, mixer: Attention | Recurrence, shape: WorkShape) -> _Block:
     """Projections around attention or a recurrence; those into heads are divided by columns, the output by rows."""
     found = products(mixer, model.hidden_size, tp=shape.tp)
-    return _joined([linear(p.name, p.rows, p.columns, shape, plain=p.plain) for p in found])
+    return _joined([linear(p.name, p.rows, p.columns, shape, plain=p.plain, parts=p.parts) for p in found])
 
 
 def _feed_forward_block(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> _Block:
@@ -138,7 +144,7 @@ def _feed_forward_block(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) ->
 def _dense(model: ModelSpec, width: float, shape: WorkShape, *, gated: bool) -> _Block:
     """Input projections, activation and output projection of a dense block."""
     inputs, own = (2.0 if gated else 1.0), width / shape.tp
-    into = linear("ffn_in", model.hidden_size, inputs * own, shape)
+    into = linear("ffn_in", model.hidden_size, inputs * own, shape, parts=(own,) * int(inputs))
     out = linear("ffn_out", own, model.hidden_size, shape)
     elements = shape.tokens * own
     forward, backward, weight = _joined([into, out])
@@ -201,26 +207,37 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
     return _joined([parts, *others])
 
 
-def linear(name: str, rows: float, columns: float, shape: WorkShape, *, plain: bool = False) -> _Block:
+def linear(
+    name: str, rows: float, columns: float, shape: WorkShape, *, plain: bool = False, parts: Sequence[float] = ()
+) -> _Block:
     """A linear layer with `rows x columns` weights on this rank: product, gradient of the input, of the weights.
 
     The last is added to what earlier micro-batches left: in the same kernel, or in one of its own that reads both.
-    In low precision its operands are made first, unless it stays `plain`.
+    Sharded by parameter (FSDP2), gradients are copied into the reduction's buffer instead, and gathered weights out of
+    theirs, once for each pass; both count in the backward pass, which computes neither again. In low precision its
+    operands are made first, unless it stays `plain`. Where projections are not fused, each of the
+    `parts` has products of its own, which read the input again; their gradients of it are summed element by element.
     """
     if shape.adapters is not None:
         return _frozen(name, rows, columns, shape, plain=plain)
     recipe, tokens = PLAIN if plain else shape.recipe, shape.tokens
     used = recipe.dtype
-    forward = Gemm(name=name, cause="linear", m=tokens, n=columns, k=rows, weights_dtype=used)
-    by_input = Gemm(name=f"{name}_dgrad", cause="linear", m=tokens, n=rows, k=columns, weights_dtype=used)
-    width = 4.0 if shape.grad_dtype == "fp32" else 2.0
-    by_weight = WeightGradient(name=f"{name}_wgrad", m=rows, n=columns, k=tokens, dtype=used, sum_bytes=width)
-    casts = operand_casts(recipe, name, inputs=tokens * rows, gradients=tokens * columns)
-    if shape.fused_accumulation:
-        return [*casts[0], forward], [*casts[1], by_input], [*casts[2], by_weight]
-    added = stream("grad_accumulation", (_BYTES + 2.0 * width) * rows * columns)
-    alone = replace(by_weight, sum_bytes=0.5 * _BYTES)
-    return [*casts[0], forward], [*casts[1], by_input], [*casts[2], alone, added]
+    widths = parts if parts and not shape.fused_projections else (columns,)
+    sum_bytes = 4.0 if shape.grad_dtype == "fp32" else 2.0
+    written = sum_bytes if shape.fused_accumulation and not shape.copies_shards else 0.5 * _BYTES
+    forward, by_input, by_weight = operand_casts(
+        recipe, name, inputs=tokens * rows, gradients=tokens * columns, ranks=shape.tp if shape.sp else 1
+    )
+    for n in widths:
+        forward.append(Gemm(name=name, cause="linear", m=tokens, n=n, k=rows, weights_dtype=used))
+        by_input.append(Gemm(name=f"{name}_dgrad", cause="linear", m=tokens, n=rows, k=n, weights_dtype=used))
+        by_weight.append(WeightGradient(name=f"{name}_wgrad", m=rows, n=n, k=tokens, dtype=used, sum_bytes=written))
+    if shape.copies_shards:
+        copied = 2.0 * _SHARD_COPY_BYTES + _BYTES + sum_bytes
+        by_weight.append(stream("shard_copies", copied * rows * columns, cause="dp_comm"))
+    elif not shape.fused_accumulation:
+        by_weight.append(stream("grad_accumulation", (_BYTES + 2.0 * sum_bytes) * rows * columns))
+    return forward, by_input, by_weight
 
 
 def _frozen(name: str, rows: float, columns: float, shape: WorkShape, *, plain: bool) -> _Block:
@@ -236,7 +253,7 @@ def _frozen(name: str, rows: float, columns: float, shape: WorkShape, *, plain: 
     return _joined([base, adapter_work(adapters, name, rows, columns, tokens)])
 
 
-def operand_casts(recipe: Recipe, name: str, *, inputs: float, gradients: float) -> _Block:
+def operand_casts(recipe: Recipe, name: str, *, inputs: float, gradients: float, ranks: int = 1) -> _Block:
     """Passes that make the operands of a linear layer in low precision: forward, by input, by weight.
 
     Its input comes from a norm or an activation, which may write it in place, but for the attention's output; the
@@ -244,8 +261,8 @@ def operand_casts(recipe: Recipe, name: str, *, inputs: float, gradients: float)
     """
     forward, by_input, by_weight = list[TrainingOperator](), list[TrainingOperator](), list[TrainingOperator]()
     for casts, count, fused, first in (
-        (recipe.inputs, inputs, name not in _FROM_ATTENTION, forward),
-        (recipe.gradients, gradients, name in _INTO_ACTIVATION, by_input),
+        (recipe.inputs.gathered(ranks if name in _GATHERED else 1), inputs, name not in _FROM_ATTENTION, forward),
+        (recipe.gradients.gathered(ranks if name in _SCATTERED else 1), gradients, name in _INTO_ACTIVATION, by_input),
     ):
         if casts.fusible and fused:
             continue
@@ -267,14 +284,20 @@ def tensor_collectives(model: ModelSpec, shape: WorkShape) -> tuple[list[Trainin
     """Communication of one attention or feed-forward block over the tensor-parallel ranks, forward and backward."""
     if shape.tp == 1:
         return [], []
-    size = _BYTES * shape.tokens * model.hidden_size
+    rows = shape.tokens * model.hidden_size
+    size = _BYTES * rows
     if not shape.sp:
         reduce = Collective(name="tp_all_reduce", cause="tp_comm", kind="all_reduce", buffer_bytes=size, group="tp")
         return [reduce], [reduce]
-    gather = Collective(name="tp_gather", cause="tp_comm", kind="all_gather", buffer_bytes=size, group="tp")
+    gather = Collective(
+        name="tp_gather",
+        cause="tp_comm",
+        kind="all_gather",
+        buffer_bytes=shape.recipe.gathered_bytes * rows,
+        group="tp",
+    )
     scatter = Collective(name="tp_scatter", cause="tp_comm", kind="reduce_scatter", buffer_bytes=size, group="tp")
-    # The input of a block is not kept whole: it is gathered again for the gradient of the weights (arXiv 2205.05198).
-    return [gather, scatter], [gather, scatter, gather]
+    return [gather, scatter], [gather, scatter, *([gather] if shape.gathers_again else [])]
 
 
 def _joined(parts: list[_Block]) -> _Block:

@@ -6,6 +6,7 @@ with one byte per dropout mask. For a GPT layer that is `s b h (34 + 5 a s/h)` b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from sim.core import Reason
@@ -48,14 +49,15 @@ def _outside_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> flo
     """What is divided only by sequence parallelism: inputs of norms and products, masks of residual dropout.
 
     Branches in parallel share a norm, so its input and its result. Low precision keeps inputs of products as they are
-    multiplied.
+    multiplied. With sequence parallelism they are kept as a share, or whole where they are not gathered again.
     """
     masks = group.branches if shape.dropout else 0.0
     names = ["ffn_in"] if group.attention is None else ["qkv"] if group.ffn is None else ["qkv", "ffn_in"]
     inputs = [shape.keeps_input(name) for name in names]
     results = any(inputs) if group.parallel else sum(inputs)
-    kept = group.blocks * _BYTES + results * shape.recipe.kept_bytes
-    return shape.residual_tokens * model.hidden_size * (kept + masks)
+    own, tokens = shape.residual_tokens, shape.residual_tokens if shape.gathers_again else shape.tokens
+    kept = own * (group.blocks * _BYTES + masks) + tokens * results * shape.recipe.kept_bytes
+    return model.hidden_size * kept
 
 
 def _layer_score_bytes(group: LayerGroup, shape: WorkShape) -> float:
@@ -117,6 +119,19 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
     return everything
 
 
+def layer_working_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan: TrainingPlan) -> float:
+    """What a layer needs on top of what it keeps while its backward pass runs [B].
+
+    What is computed again, and with sequence parallelism two whole tensors of the residual's width: the gradient of a
+    block's input before it is reduced and scattered, with its input gathered again or the gradient by a second
+    projection. Where communication overlaps in chunks, pieces meet in one whole buffer more (symmetric memory of
+    PyTorch's asynchronous tensor parallelism, userbuffers of Transformer Engine).
+    """
+    again = layer_activation_bytes(model, group, shape) - kept_layer_bytes(model, group, shape, plan)
+    whole = _BYTES * shape.tokens * model.hidden_size if shape.sp else 0.0
+    return again + (3.0 if plan.overlap_tp else 2.0) * whole
+
+
 def _operators_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
     """The layer's input, the result of attention, and those of the first, third and so on of its products [B].
 
@@ -161,7 +176,7 @@ class RankMemory:
         optimizer_bytes: fp32 copy and moments, or the shard.
         activations_bytes: What the micro-batches in flight keep, at its peak.
         working_bytes: What the pass in progress needs on top: a recomputed layer, or logits of the loss.
-        buffers_bytes: Gathered parameters and full gradients of the layers in use, buckets of reduction.
+        buffers_bytes: Gathered parameters and full gradients of the layers in use, buckets of reduction, transfers.
     """
 
     parameters_bytes: float
@@ -232,6 +247,21 @@ def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: Trainin
     if plan.zero == 3:
         return parameters.largest_layer * (2.0 * PARAM_BYTES + grad_bytes(plan))
     return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.trained.total) if plan.zero == 2 else 0.0
+
+
+def transfer_bytes(model: ModelSpec, plan: TrainingPlan, shape: WorkShape, stages: Sequence[int]) -> float:
+    """What PyTorch's pipelining holds of transfers on a device with these virtual stages [B].
+
+    Buffers to receive into are made for every micro-batch at once: inputs of all but the first stage, gradients of all
+    but the last (`_prepare_forward_infra` and `_prepare_backward_infra` of `torch.distributed.pipelining`); results of
+    the first stage stay until their backward pass, those of the last, 16-bit logits, to the end of the step
+    (`output_chunks`). Received inputs that wait for their backward pass count as activations too, in the place of the
+    results that wait with them.
+    """
+    sent = _BYTES * shape.residual_tokens * model.hidden_size
+    last = sum(stage == plan.stages - 1 for stage in stages)
+    logits = loss_bytes(model, shape, logit_bytes=_BYTES)
+    return plan.microbatches * (sent * (2 * len(stages) - last) + logits * last)
 
 
 def available_bytes(device: Device, engine: TrainingEngineSpec) -> float:

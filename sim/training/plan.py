@@ -34,6 +34,9 @@ class TrainingPlan:
         attention: Attention kernel.
         dropout: Whether there is dropout.
         fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
+        fused_projections: Whether products that share an input (queries, keys, values; gate and up) are one kernel.
+        copies_shards: Whether gathered parameters are copied out of the buffer they arrive in, and gradients into one.
+        gathers_again: Whether inputs gathered over tensor-parallel ranks are dropped, and gathered again backward.
         precision: Name of the recipe of the linear layers' products.
         recipe: What it means.
         adapters: What is trained if the model is frozen.
@@ -70,6 +73,9 @@ class TrainingPlan:
     attention: Literal["flash", "plain"]
     dropout: bool
     fused_accumulation: bool
+    copies_shards: bool
+    gathers_again: bool
+    fused_projections: bool
     precision: str
     recipe: Recipe = PLAIN
     adapters: Adapters | None = None
@@ -117,6 +123,9 @@ class TrainingPlan:
             encoder=self.encoder,
             grad_dtype=self.grad_dtype,
             fused_accumulation=self.fused_accumulation,
+            copies_shards=self.copies_shards and self.zero == 3,
+            gathers_again=self.gathers_again,
+            fused_projections=self.fused_projections,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -178,6 +187,9 @@ def _filled(
         attention=workload.attention or default.attention,
         dropout=default.dropout if workload.dropout is None else workload.dropout,
         fused_accumulation=default.fused_accumulation,
+        copies_shards=default.copies_shards,
+        gathers_again=default.gathers_again,
+        fused_projections=default.fused_projections,
         precision=workload.precision,
         recipe=recipe_of(workload.precision, workload.quantisation),
         adapters=Adapters.of(workload.lora),

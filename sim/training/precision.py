@@ -18,6 +18,9 @@ it; what a recipe cannot have so costs passes over memory, which are counted her
   then a pass that writes both directions (2 + 2 x 0.56 B). With the 16 x 16 random Hadamard transform of both operands
   of the weight gradient, each direction has a pass for itself. Weights have scales of 16 x 16, the same both ways.
 
+Under sequence parallelism, operands in FP8 with one scale per tensor are cast before tensor-parallel ranks gather them,
+as bytes (Transformer Engine; `Float8ColwiseParallel` and `Float8RowwiseParallel` of torchao); all others in 16 bits.
+
 The transform takes 32 FLOPs an element on the matrix units, stochastic rounding of gradients about 7 vector operations
 (a Philox call of 100 makes the bits for 16); a pass lasts as long as the longest of its traffic and these.
 """
@@ -51,6 +54,8 @@ class Casts:
         flops: Matrix FLOPs.
         vector_ops: Vector operations in each pass.
         fusible: Whether the norm or activation that makes the operand can write it in place, without a pass.
+        shared_bytes: Of `forward_bytes`, what tensor-parallel ranks divide if they cast before they gather; the rest is
+            moved of the whole, and as much again is read.
     """
 
     forward_bytes: float = 0.0
@@ -58,6 +63,14 @@ class Casts:
     flops: float = 0.0
     vector_ops: float = 0.0
     fusible: bool = False
+    shared_bytes: float = 0.0
+
+    def gathered(self, ranks: int) -> Casts:
+        """The casts of an operand that so many ranks gather in the low format."""
+        if ranks == 1 or not self.shared_bytes:
+            return self
+        whole = 2.0 * (self.forward_bytes - self.shared_bytes)
+        return replace(self, forward_bytes=self.shared_bytes / ranks + whole)
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class Recipe:
         weight_cast_bytes: Traffic of casting a weight once, both directions [B].
         kept_bytes: Bytes per element in which inputs are kept for the weight gradient [B].
         copies_bytes: Bytes per weight of its low-precision copies, kept through the step [B].
+        gathered_bytes: Bytes per element in which tensor-parallel ranks gather operands [B].
     """
 
     dtype: str = "bf16"
@@ -79,6 +93,7 @@ class Recipe:
     weight_cast_bytes: float = 0.0
     kept_bytes: float = 2.0
     copies_bytes: float = 0.0
+    gathered_bytes: float = 2.0
 
     @property
     def is_low(self) -> bool:
@@ -91,8 +106,10 @@ PLAIN: Final = Recipe()
 _RECIPES: Final = {
     "bf16": PLAIN,
     "fp16": Recipe("fp16"),
-    "fp8": Recipe("fp8"),
-    "fp8_dynamic": Recipe("fp8", Casts(4.0), Casts(4.0), weight_cast_bytes=4.0),
+    "fp8": Recipe("fp8", gathered_bytes=1.0),
+    "fp8_dynamic": Recipe(
+        "fp8", Casts(4.0, shared_bytes=3.0), Casts(4.0, shared_bytes=3.0), weight_cast_bytes=4.0, gathered_bytes=1.0
+    ),
     "fp8_rowwise": Recipe("fp8_rowwise", Casts(3.0, 5.0), Casts(3.0, 5.0), weight_cast_bytes=8.0),
     "fp8_block": Recipe("fp8_block", Casts(0.0, 2.0), Casts(4.0), 4.0, kept_bytes=_TILES, copies_bytes=2.0),
     "mxfp8": Recipe(

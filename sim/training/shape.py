@@ -32,6 +32,10 @@ class WorkShape:
         adapters: What is trained beside frozen weights; None if all weights are.
         grad_dtype: Format in which weight gradients are accumulated.
         fused_accumulation: Whether the product that makes them also adds them.
+        fused_projections: Whether products that share an input (queries, keys, values; gate and up) are one kernel.
+        copies_shards: Whether parameters are sharded, gathered into a buffer and copied out of it, and gradients copied
+            into one.
+        gathers_again: Whether inputs gathered over tensor-parallel ranks are dropped, and gathered again backward.
     """
 
     micro_batch: float
@@ -50,6 +54,9 @@ class WorkShape:
     adapters: Adapters | None = None
     grad_dtype: Literal["bf16", "fp32"] = "fp32"
     fused_accumulation: bool = True
+    copies_shards: bool = False
+    gathers_again: bool = True
+    fused_projections: bool = True
 
     @property
     def tokens(self) -> float:

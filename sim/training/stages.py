@@ -14,10 +14,11 @@ from sim.training.costing import PassCost, TrainingCosts
 from sim.training.dp_overlap import reduced_behind_s, sharded_s
 from sim.training.host import pass_s
 from sim.training.layer import LayerWork, layer_work
-from sim.training.operators import Quantise
+from sim.training.operators import Quantise, TrainingOperator
 from sim.training.plan import TrainingPlan, alike_stages, layers_of_stage
 from sim.training.shape import WorkShape
 from sim.training.states import PARAM_BYTES, end_parameters, grad_bytes, layer_parameters, vocabulary_rows
+from sim.training.tp_overlap import beside_products_s
 from sim.training.vocabulary import embedding_work, head_work
 
 END_KERNELS = 12.0
@@ -49,15 +50,29 @@ class StagePasses:
 
 
 def recomputed(kind: Recompute, every: int, *, forward: PassCost, work: LayerWork, costs: TrainingCosts) -> PassCost:
-    """What the backward pass computes again of a layer; with one layer in `every`, in the mean of so many layers."""
+    """What the backward pass computes again of a layer; with one layer in `every`, in the mean of so many layers.
+
+    Of collectives, `operators` keeps what is reduced and scattered, but gathers inputs of products again, unless the
+    backward pass does so anyway; as much of that shows as of the forward pass's (TorchTitan saves the results of
+    reduce-scatter beside those of every second product, `_save_list` of its selective checkpointing).
+    """
     if kind == "full":
         return PassCost().add(forward, 1.0 / every)
     if kind == "selective":
         return costs.pass_cost(work.core)
     if kind == "operators":
         again = costs.pass_cost(o for o in work.forward if isinstance(o, Elementwise))
-        return again.add(costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
+        again.add(costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
+        once, twice = ([o for o in part if _is_gather(o)] for part in (work.forward, work.backward_input))
+        whole_s = costs.pass_cost(o for o in work.forward if o.cause == "tp_comm").total_s
+        if whole_s and len(twice) == len(once):
+            again.add(costs.pass_cost(once), forward.parts_s["tp_comm"] / whole_s)
+        return again
     return PassCost()
+
+
+def _is_gather(operator: TrainingOperator) -> bool:
+    return isinstance(operator, Collective) and operator.cause == "tp_comm" and operator.kind == "all_gather"
 
 
 class StageModel:
@@ -148,11 +163,16 @@ class StageModel:
             for part, operators in ((forward, work.forward), (by_input, work.backward_input)):
                 if any(isinstance(o, Collective) and o.group == "cp_hop" for o in operators):
                     self._hide_hops(part)
-        if self.plan.overlap_tp:
-            shown = 1.0 - self.engine.tp_hidden_frac.value
-            for part in (forward, by_input):
+        if self.plan.overlap_tp and self.engine.chunk_streams:
+            for part, operators in ((forward, work.forward), (by_input, work.backward_input)):
                 if "tp_comm" in part.parts_s:
-                    part.parts_s["tp_comm"] *= shown
+                    part.parts_s["tp_comm"] = beside_products_s(
+                        operators,
+                        self.costs.time_s,
+                        ranks=self.plan.tp,
+                        streams=self.engine.chunk_streams,
+                        taken=self.engine.comm_units_frac.value,
+                    )
         return forward, by_input, by_weight
 
     def _hide_hops(self, part: PassCost) -> None:

@@ -26,10 +26,11 @@ from sim.training.memory import (
     buffer_bytes,
     end_activation_bytes,
     kept_layer_bytes,
-    layer_activation_bytes,
+    layer_working_bytes,
     loss_bytes,
     memory_reasons,
     state_bytes,
+    transfer_bytes,
 )
 from sim.training.operators import TrainingOperator
 from sim.training.passgraph import PassGraph, pass_graph
@@ -38,6 +39,7 @@ from sim.training.precision import with_wide_ends
 from sim.training.ranks import boundary_groups, communication_groups
 from sim.training.replay import PipelineTimes, StageTimes, replay
 from sim.training.schedules import SCHEDULES, Schedule, counted
+from sim.training.shape import WorkShape
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import StageModel, StagePasses
 from sim.training.states import PARAM_BYTES, RankParameters, grad_bytes, rank_parameters, update_bytes
@@ -486,7 +488,10 @@ class TrainingStep:
         """Parameters, gradients, optimizer states, what a pass needs on top, and buffers of a pipeline stage [B]."""
         own = self.parameters[device]
         states = state_bytes(own, self.plan, self.engine, self.workload.optimizer)
-        return *states, self._working_bytes(device), buffer_bytes(own, self.plan, self.engine)
+        buffers = buffer_bytes(own, self.plan, self.engine)
+        if self.engine.holds_transfers and self.plan.pp > 1:
+            buffers += transfer_bytes(self.model, self.plan, self._shape, self.held[device])
+        return *states, self._working_bytes(device), buffers
 
     @cached_property
     def kept_bytes(self) -> Array:
@@ -510,6 +515,11 @@ class TrainingStep:
         return found
 
     @cached_property
+    def _shape(self) -> WorkShape:
+        """What a rank works on."""
+        return self.plan.shape(self.workload.sequence_length)
+
+    @cached_property
     def _graph(self) -> PassGraph:
         """Passes of a step with the peaks of this one."""
         plan = self.plan
@@ -517,19 +527,18 @@ class TrainingStep:
         return pass_graph(self.schedule, stages=plan.pp, chunks=plan.vpp, microbatches=few)
 
     def _kept_bytes(self, stage: int) -> float:
-        plan, shape = self.plan, self.plan.shape(self.workload.sequence_length)
+        plan, shape = self.plan, self._shape
         layers = layers_of_stage(self.model, plan.layers_per_stage, stage)
         kept = sum(count * kept_layer_bytes(self.model, group, shape, plan) for group, count in layers)
         return kept + end_activation_bytes(self.model, shape, first=stage == 0, last=stage == plan.stages - 1)
 
     def _working_bytes(self, device: int) -> float:
         """The larger of a layer recomputed in the backward pass and the loss of a micro-batch [B]."""
-        plan, shape = self.plan, self.plan.shape(self.workload.sequence_length)
+        plan, shape = self.plan, self._shape
         layer = 0.0
         for stage in self.held[device]:
             for group, _ in layers_of_stage(self.model, plan.layers_per_stage, stage):
-                everything = layer_activation_bytes(self.model, group, shape)
-                layer = max(layer, everything - kept_layer_bytes(self.model, group, shape, plan))
+                layer = max(layer, layer_working_bytes(self.model, group, shape, plan))
         loss = loss_bytes(self.model, shape, logit_bytes=self.engine.peak_logit_bytes(plan.compiled))
         if self.spreads_vocabulary:
             return max(layer, loss / plan.pp)

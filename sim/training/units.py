@@ -21,7 +21,7 @@ from sim.training.columns import Ints, PlanTable, classes
 from sim.training.costing import PassCost, TrainingCosts
 from sim.training.layer import LayerWork, layer_work
 from sim.training.layout_kinds import layer_kinds
-from sim.training.memory import end_activation_bytes, kept_layer_bytes, layer_activation_bytes, loss_bytes
+from sim.training.memory import end_activation_bytes, kept_layer_bytes, layer_working_bytes, loss_bytes
 from sim.training.operators import TrainingOperator
 from sim.training.plan import TrainingPlan
 from sim.training.ranks import LAYER_GROUPS, layer_groups
@@ -119,7 +119,7 @@ class UnitTables:
         c, groups = table.columns, [table.lattices[name] for name in LAYER_GROUPS]
         base_rows, base = classes(
             *(c.tp, c.cp, c.cp_kind, c.cp_zigzag, c.ep, c.micro_batch, c.sp),
-            *(c.wide_gradients, c.overlap_tp, c.compiled, c.clock),
+            *(c.wide_gradients, c.zero == 3, c.overlap_tp, c.compiled, c.clock),
             *(members.number for members in groups),
         )
         rows, own = classes(base, c.recompute, c.recompute_every)
@@ -138,9 +138,9 @@ class UnitTables:
         return Units(*columns).take(own)
 
     def alone(self, plan: TrainingPlan) -> TrainingPlan:
-        """The plan without pipeline and data parallelism, which a layer's own work does not depend on."""
+        """The plan without pipeline and data parallelism, which but for shards change no layer's work."""
         one = replace(plan, dp=plan.ep, dp_replicas=1, pp=1, vpp=1, layers_per_stage=(self.model.n_layers,))
-        return replace(one, zero=0, recompute="none")
+        return replace(one, zero=3 if plan.zero == 3 else 0, recompute="none")
 
 
 class _Base:
@@ -209,12 +209,11 @@ class _Base:
             plan.recompute, plan.recompute_every, forward=layer.forward, work=layer.work, costs=self.costs
         )
         backward = PassCost().add(layer.backward).add(again)
-        everything, kept = layer_activation_bytes(model, kind, shape), kept_layer_bytes(model, kind, shape, plan)
         yield layer.forward.total_s
         yield backward.total_s
         yield layer.forward.flops + backward.flops
         yield layer.forward.parts_s.get(_STREAM, 0.0) + backward.parts_s.get(_STREAM, 0.0)
-        yield kept
-        yield everything - kept
+        yield kept_layer_bytes(model, kind, shape, plan)
+        yield layer_working_bytes(model, kind, shape, plan)
         yield from layer_parameters(model, kind, tp=plan.tp, ep=plan.ep)
         yield 0.0 if plan.adapters is None else adapter_parameters(model, kind, plan.adapters, tp=plan.tp)

@@ -30,7 +30,7 @@ from sim.validation.peers import PEERS, PeerFigure
 from sim.validation.predict import Compiled, Prediction, predict
 from sim.validation.rows import ClosedPoint, MeasuredRow
 from sim.validation.score import Scoreboard, entries_of, score
-from sim.validation.summary import WRONG_UNIT, errors_of
+from sim.validation.summary import WRONG_UNIT, errors_of, weighted_errors
 
 __all__ = [
     "BENCHMARKS",
@@ -65,6 +65,7 @@ __all__ = [
     "regressions",
     "reproduce",
     "score",
+    "weighted_errors",
     "with_other_costs",
     "write_bands",
 ]

@@ -156,7 +156,7 @@ def _errors(entries: Iterable[Entry], weights: Mapping[str, float]) -> dict[str,
     absolute = _absolute(np.abs(errors))
     del absolute["n"]
     if len({weight for _, weight in scored}) > 1:
-        absolute["weighted"] = _weighted(np.abs(errors), np.array([weight for _, weight in scored]))
+        absolute["weighted"] = weighted_errors(np.abs(errors), np.array([weight for _, weight in scored]))
     return {
         **counts,
         **absolute,
@@ -182,8 +182,8 @@ def _absolute(errors: Array) -> dict[str, Any]:
     }
 
 
-def _weighted(errors: Array, weights: Array) -> dict[str, float]:
-    """Median, mean and 90th percentile of |error| where row i counts `weights[i]` times."""
+def weighted_errors(errors: Array, weights: Array) -> dict[str, float]:
+    """Median, mean and 90th percentile of |error| where row `i` counts `weights[i]` times, shapes `(rows,)`."""
     order = np.argsort(errors)
     middle = np.cumsum(weights[order]) - 0.5 * weights[order]
     median, p90 = np.interp((0.5, 0.9), middle / weights.sum(), errors[order]).tolist()

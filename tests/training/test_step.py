@@ -135,7 +135,8 @@ def test_plain_attention_grows_with_the_square_of_the_sequence() -> None:
     def attention_s(sequence: int, attention: str) -> float:
         return float(step_of({"tp": 1}, sequence=sequence, attention=attention).times.parts_s["attention"])
 
-    assert attention_s(8192, "plain") / attention_s(2048, "plain") == pytest.approx(16.0, rel=0.15)
+    for long, short in ((4096, 1024), (32768, 8192)):
+        assert attention_s(long, "plain") / attention_s(short, "plain") == pytest.approx(16.0, rel=0.15)
     assert attention_s(8192, "plain") > 2.0 * attention_s(8192, "flash")
 
 
@@ -315,3 +316,15 @@ def test_a_vocabulary_that_one_stage_holds_is_as_in_1f1b(name: str) -> None:
     plain, own = step_of({"tp": 2}, **given), step_of({"tp": 2, "schedule": name}, **given)
     assert own.step_s == pytest.approx(plain.step_s, rel=0.03)
     assert own.times.parts_s.get("pp_comm", 0.0) == 0.0
+
+
+def test_softmax_of_many_keys_is_no_single_kernel() -> None:
+    """Up to 4,096 keys 3 + 4 bytes a score move, beyond 13 + 15: three kernels each way read and write all scores."""
+    given: dict[str, Any] = {"engine": "megatron-lm-2022", "model": SMALL, "dropout": False, "batch": 8}
+    moved = []
+    for sequence in (4096, 4100):
+        step = step_of({"tp": 1, "micro_batch": 1}, sequence=sequence, **given)
+        assert step.stages
+        moved.append({o.name: o.moved_bytes / sequence**2 for o in step.costs.raw_s if "softmax" in o.name})
+    assert moved[1]["softmax"] / moved[0]["softmax"] == pytest.approx(13.0 / 3.0)
+    assert moved[1]["softmax_backward"] / moved[0]["softmax_backward"] == pytest.approx(15.0 / 4.0)

@@ -10,6 +10,7 @@ turned into seconds by `flops_definition`, and a row without one is not answered
 - chunks of two layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
 - a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
 - no recomputation where it is not stated; the engine's own format of gradients;
+- runs in torchao's float8 are compiled (TorchTitan's guide requires it: a compiler fuses the casts);
 - MegaScale's window of 512 tokens, and operators and data pipeline as in the engine's profile;
 - the engine by the source: the profile that describes the stack it names.
 
@@ -383,7 +384,7 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     for step in _ablation_steps(line.text("model")):
         plan.update(_ABLATION[step])
     precision = line.text("precision")
-    if "compile" in precision:
+    if "compile" in precision or "float8" in precision:
         plan["compiled"] = True
     told = "AsyncTP" in precision or "async TP" in line.text("model")
     if told or (tp > 1 and any(source in line.text("source") for source in _TP_OVERLAPS)):
