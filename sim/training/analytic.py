@@ -80,10 +80,12 @@ class Screen:
         """Estimates of the plans of a table, all of them valid.
 
         Raises:
-            InputError: for hybrid sharding, which the closed forms do not know; `plansim run` does.
+            InputError: for hybrid sharding and other prefetches, which the closed forms do not know.
         """
         if table.template.dp_replicas > 1:
             raise InputError("plans with several replicas are not screened", path="plan.dp_replicas", allowed="1")
+        if table.template.prefetch != 1:
+            raise InputError("only plans that gather one layer ahead are screened", path="plan.prefetch", allowed="1")
         model = with_wide_ends(self.model, self.workload.quantisation)
         units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
         kinds = layout_kinds(model, table.layouts)
