@@ -81,6 +81,8 @@ class TrainingPlanSpec(Spec):
             extra ones in the middle stages.
         grad_dtype: Format in which gradients are accumulated and reduced.
         overlap_dp: Whether gradient and parameter collectives run beside compute.
+        prefetch: With sharded parameters and `overlap_dp`, layers gathered ahead of the one that computes: 0 gathers a
+            layer when the one before it has ended (`BACKWARD_POST` of PyTorch's FSDP), 1 beside it (`BACKWARD_PRE`).
         overlap_p2p: Whether a stage computes while it sends.
         scatter_gather: Whether each tensor-parallel rank sends a share of what the next stage needs, which is gathered
             there; otherwise each sends all of it.
@@ -108,6 +110,7 @@ class TrainingPlanSpec(Spec):
     layers_per_stage: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     grad_dtype: WideDtype | None = None
     overlap_dp: bool | None = None
+    prefetch: Annotated[int, Field(ge=0)] | None = None
     overlap_p2p: bool | None = None
     scatter_gather: bool | None = None
     overlap_tp: bool | None = None

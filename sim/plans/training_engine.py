@@ -38,6 +38,7 @@ class TrainingDefaults(Spec):
         interleaved_schedule: Pipeline schedule with virtual stages.
         grad_dtype: Format of gradients.
         overlap_dp: Data-parallel collectives beside compute.
+        prefetch: Layers gathered ahead of the one that computes.
         overlap_p2p: Sends beside compute.
         scatter_gather: Tensor-parallel ranks send a share each to the next stage.
         overlap_tp: Tensor-parallel collectives beside compute.
@@ -60,6 +61,7 @@ class TrainingDefaults(Spec):
     interleaved_schedule: str = "interleaved"
     grad_dtype: WideDtype = "fp32"
     overlap_dp: bool = False
+    prefetch: int = Field(default=1, ge=0)
     overlap_p2p: bool = False
     scatter_gather: bool = True
     overlap_tp: bool = False

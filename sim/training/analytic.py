@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.core import Array
+from sim.core import Array, InputError
 from sim.costs import CostModel
 from sim.hardware import Cluster, power_w
 from sim.models import Elementwise, ModelSpec, compute_dtype
@@ -76,7 +76,13 @@ class Screen:
         return self.estimate_table(PlanTable.of(plans))
 
     def estimate_table(self, table: PlanTable) -> Estimates:
-        """Estimates of the plans of a table, all of them valid."""
+        """Estimates of the plans of a table, all of them valid.
+
+        Raises:
+            InputError: for prefetches other than of one layer, which the closed forms do not know.
+        """
+        if table.template.prefetch != 1:
+            raise InputError("only plans that gather one layer ahead are screened", path="plan.prefetch", allowed="1")
         model = with_wide_ends(self.model, self.workload.quantisation)
         units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
         pipelines, pipeline = pipelines_of(table)

@@ -59,14 +59,20 @@ def gathered_before_s(
 
 
 def sharded_s(
-    layers_s: Sequence[float], gathers_s: Sequence[float], scatters_s: Sequence[float] | None = None, *, taken: float
+    layers_s: Sequence[float],
+    gathers_s: Sequence[float],
+    scatters_s: Sequence[float] | None = None,
+    *,
+    ahead: int = 1,
+    taken: float,
 ) -> float:
-    """Time [s] that gathering each layer while the one before it computes adds to some layers (ZeRO-3, FSDP).
+    """Time [s] that gathering each layer while those before it compute adds to some layers (ZeRO-3, FSDP).
 
     Args:
         layers_s: Compute of each layer, in the order in which they run [s].
         gathers_s: Gathering of its parameters, with the device to itself [s].
         scatters_s: Reduce-scatter of its gradients, in a backward pass [s].
+        ahead: Layers gathered in advance; 0 gathers a layer when the one before it has ended.
         taken: Share of the multiprocessors that a collective takes.
     """
     if not any(gathers_s):
@@ -75,6 +81,7 @@ def sharded_s(
         _computing(layers_s),
         [Load(each, {"sm": taken}) for each in gathers_s],
         None if scatters_s is None else [Load(each, {"sm": taken}) for each in scatters_s],
+        ahead=ahead,
     )
     return _added_s(operations, layers_s)
 

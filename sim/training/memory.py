@@ -241,11 +241,12 @@ def frozen_bytes(parameters: RankParameters, adapters: Adapters) -> float:
 
 
 def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: TrainingEngineSpec) -> float:
-    """Gathered parameters of two layers and the gradients of one (ZeRO-3), or one bucket of gradients (ZeRO-2) [B]."""
+    """Parameters of a layer and those gathered ahead, gradients of one (ZeRO-3), or one bucket of them (ZeRO-2) [B]."""
+    whole = 1.0 + plan.prefetch
     if plan.zero == 3 and plan.adapters is not None:
-        return parameters.largest_layer * 2.0 * plan.adapters.base_bytes
+        return parameters.largest_layer * whole * plan.adapters.base_bytes
     if plan.zero == 3:
-        return parameters.largest_layer * (2.0 * PARAM_BYTES + grad_bytes(plan))
+        return parameters.largest_layer * (whole * PARAM_BYTES + grad_bytes(plan))
     return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.trained.total) if plan.zero == 2 else 0.0
 
 

@@ -65,6 +65,7 @@ class TrainingPlan:
     layers_per_stage: tuple[int, ...]
     grad_dtype: WideDtype
     overlap_dp: bool
+    prefetch: int
     overlap_p2p: bool
     scatter_gather: bool
     overlap_tp: bool
@@ -165,7 +166,7 @@ def _filled(
     interleaved = default.interleaved_schedule if vpp > 1 else default.schedule
     overlaps = ("overlap_dp", "overlap_p2p", "overlap_tp")
     kinds = ("rank_order", "zero", "recompute", "grad_dtype", "cp_kind")
-    switches = (*kinds, "scatter_gather", "compiled", "cp_zigzag", *overlaps)
+    switches = (*kinds, "prefetch", "scatter_gather", "compiled", "cp_zigzag", *overlaps)
     layers = spec.layers_per_stage or even_layers(model.n_layers, pp * vpp)
     return TrainingPlan(
         **{name: given.get(name, getattr(default, name)) for name in switches},

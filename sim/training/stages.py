@@ -207,8 +207,9 @@ class StageModel:
         """Adds what gathering parameters and scattering gradients leaves exposed in a stage; returns the rest [s].
 
         Each micro-batch gathers every layer forward and again backward, and reduce-scatters its gradients (PyTorch
-        FSDP, arXiv 2304.11277). With overlap a layer is gathered while the one before it computes, and the collectives
-        take a share of the multiprocessors; the first gather and the last scatter have nothing to hide behind.
+        FSDP, arXiv 2304.11277). With overlap a layer is gathered while the `prefetch` ones before it compute, and the
+        collectives take a share of the multiprocessors; the first gather and the last scatter have nothing to hide
+        behind.
         """
         if self.plan.zero < 3 or not layers:
             return 0.0
@@ -219,12 +220,14 @@ class StageModel:
         if self.plan.overlap_dp:
             passes = [self.layer(group) for group in each]
             taken, behind = self.engine.comm_units_frac.value, self.engine.overlap_scatter
-            shown_forward = sharded_s([one.forward.total_s for one in passes], gathers_s, taken=taken)
+            ahead = self.plan.prefetch
+            shown_forward = sharded_s([one.forward.total_s for one in passes], gathers_s, ahead=ahead, taken=taken)
             shown_backward = 0.0 if behind else scatter_s
             shown_backward += sharded_s(
                 [one.backward_input.total_s + one.backward_weight.total_s for one in reversed(passes)],
                 gathers_s[::-1],
                 scatters_s[::-1] if behind else None,
+                ahead=ahead,
                 taken=taken,
             )
         forward.parts_s["dp_comm"] = forward.parts_s.get("dp_comm", 0.0) + shown_forward

@@ -26,7 +26,7 @@ _MIXED_SINCE: Final = (0, 5, 6)
 _SHORT_OF_A_SLOT: Final = "meta-llama/Llama-3.1-8B-Instruct"
 """Model whose runs under TensorRT-LLM had a slot less than users in flight: read from the rows, nowhere documented.
 
-In 75 of its rows, those with 8 to 32 users on any number of GPUs and prompts and answers of any length, TTFT is the time
+In its rows with 8 to 32 users (66, on one to eight GPUs, with prompts and answers of any length) TTFT is the time
 of a prompt plus the time between two ends (the time of a request over the users), which is how long one request that
 always waits for a slot waits in the mean. No other model's rows show it.
 """
