@@ -1,8 +1,10 @@
 """Cross-validation: each row predicted with engine parameters fitted to other models, or other systems, alone.
 
-For every engine the host and front-end times are fitted to rows of all models (or systems) but one at a time, by a
-linear response, and the rows left out are then simulated with them. Beside the errors stands the share of measured
-values inside intervals whose band and stretch come from the errors of the other models (or systems) alone.
+For every engine profile the host and front-end times are fitted to rows of all models (or systems) but one at a time,
+by a linear response, and the rows left out are then simulated with them. A profile of one version whose rows are all
+left out is predicted as the engine's own profile, fitted likewise: what only those rows told is then not known. Beside
+the errors stands the share of measured values inside intervals whose band and stretch come from the errors of the
+other models (or systems) alone.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from sim.calibration.fit import FEWEST_ROWS, spread
-from sim.calibration.parameters import Parameter, parameters_of
+from sim.calibration.parameters import parameters_of
 from sim.calibration.response import FACTOR, Response, changed, response_of
 from sim.core import Array, InputError
 from sim.plans import load_engine
@@ -35,8 +37,8 @@ GROUPS: Final = ("model", "system")
 _IN_SAMPLE: Final = "in_sample"
 _FEWEST_ROWS: Final = 20
 _FEWEST_MODELS: Final = 3
-_MOST_ROWS: Final = 300
-"""Rows of an engine that are fitted to, spread over systems, models and loads: more hardly move a few parameters."""
+_MOST_ROWS: Final = 160
+"""Rows of a profile that are fitted to, spread over systems, models and loads: more hardly move a few parameters."""
 
 
 def cross_validate_all(
@@ -122,9 +124,28 @@ def cross_validate(
             values[i] = [fit.values_for(rows[i], scheme) for scheme in schemes]
     found = simulate(values)
     return {
-        "parameters": [*dict.fromkeys(each.name for fit in fits for each in fit.response.parameters)],
+        "parameters": [*dict.fromkeys(name for fit in fits for name in fit.parameters)],
         **{scheme: _scheme(rows, found, fits, scheme, k) for k, scheme in enumerate(schemes)},
     }
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """The fits of one engine profile.
+
+    Attributes:
+        name: The profile.
+        response: How its rows depend on the parameters.
+        points: Best point by scheme and label that was left out; absent where too few rows are left.
+    """
+
+    name: str
+    response: Response
+    points: Mapping[tuple[str, str], Array]
+
+    def values(self, point: Array) -> dict[str, float]:
+        factors = {each.name: float(np.exp(x)) for each, x in zip(self.response.parameters, point, strict=True)}
+        return changed(load_engine(self.name), factors)
 
 
 @dataclass(frozen=True)
@@ -132,27 +153,50 @@ class _Fit:
     """The fits of one engine.
 
     Attributes:
-        name: The engine, as rows are grouped by it.
+        name: The engine, as rows are grouped by it; its own profile has the same name.
         places: Its rows that can be simulated.
-        response: How they depend on the parameters.
-        points: Best point by scheme and label that was left out; absent where too few rows are left.
+        profiles: Fits by profile.
     """
 
     name: str
     places: list[int]
-    response: Response
-    points: Mapping[tuple[str, str], Array]
+    profiles: Mapping[str, _Profile]
 
-    def point(self, row: MeasuredRow, scheme: str) -> Array | None:
-        return self.points.get((scheme, row.groups.get(scheme, "")))
+    @property
+    def parameters(self) -> list[str]:
+        """Names of what is fitted in any profile."""
+        return [each.name for profile in self.profiles.values() for each in profile.response.parameters]
+
+    def is_known(self, row: MeasuredRow, scheme: str) -> bool:
+        """Whether there is a fit without the row's label."""
+        return self._fitted(row, scheme) is not None
 
     def values_for(self, row: MeasuredRow, scheme: str) -> Values:
-        """Parameters fitted without the row; none, so that its profile's hold, where there is no such fit."""
-        point = self.point(row, scheme)
-        if point is None or row.scenario is None:
+        """Parameters fitted without the row; none, so that its profile's hold, where there is no such fit.
+
+        Those of another profile come with none of what the row's own has besides.
+        """
+        found = self._fitted(row, scheme)
+        if found is None:
             return {}
-        factors = {each.name: float(np.exp(x)) for each, x in zip(self.response.parameters, point, strict=True)}
-        return changed(load_engine(str(row.scenario["engine"])), factors)
+        profile, point = found
+        values, own = profile.values(point), load_engine(_profile_of(row))
+        if profile.name != own.name:
+            values |= {name: 0.0 for name in self.parameters if name not in values and getattr(own, name) is not None}
+        return values
+
+    def _fitted(self, row: MeasuredRow, scheme: str) -> tuple[_Profile, Array] | None:
+        """The row's profile, or else the engine's own, and its best point without the row's label."""
+        for name in (_profile_of(row), self.name):
+            profile = self.profiles.get(name)
+            point = None if profile is None else profile.points.get((scheme, row.groups.get(scheme, "")))
+            if profile is not None and point is not None:
+                return profile, point
+        return None
+
+
+def _profile_of(row: MeasuredRow) -> str:
+    return str((row.scenario or {}).get("engine", ""))
 
 
 def _fits(
@@ -168,26 +212,25 @@ def _fits(
         if row.scenario is not None and not base[i].reason:
             grouped.setdefault(row.groups.get("engine", ""), []).append(i)
     grouped = {name: places for name, places in sorted(grouped.items()) if len(places) >= FEWEST_ROWS}
-    parameters = {name: _parameters(rows[places[0]], names) for name, places in grouped.items()}
-    chosen = {name: spread([rows[i] for i in places], _MOST_ROWS, 0) for name, places in grouped.items()}
+    members: dict[tuple[str, str], list[MeasuredRow]] = {}
+    for engine, places in grouped.items():
+        for i in places:
+            members.setdefault((engine, _profile_of(rows[i])), []).append(rows[i])
+    chosen = {key: spread(mine, _MOST_ROWS, 0) for key, mine in members.items() if len(mine) >= FEWEST_ROWS}
+    parameters = {profile: parameters_of(load_engine(profile), names) for _, profile in chosen}
     place = {id(row): i for i, row in enumerate(rows)}
     values: list[list[Values]] = [[] for _ in rows]
-    for name, mine in chosen.items():
+    for (_, profile), mine in chosen.items():
+        own = load_engine(profile)
         for row in mine:
-            own = load_engine(str((row.scenario or {})["engine"]))
-            values[place[id(row)]] = [changed(own, {each.name: FACTOR}) for each in parameters[name]]
+            values[place[id(row)]] = [changed(own, {each.name: FACTOR}) for each in parameters[profile]]
     found = simulate(values)
-    fits = []
-    for name, mine in chosen.items():
+    profiles: dict[str, dict[str, _Profile]] = {engine: {} for engine in grouped}
+    for (engine, profile), mine in chosen.items():
         predictions = [(base[place[id(row)]], *found[place[id(row)]]) for row in mine]
-        response = response_of(mine, predictions, parameters[name])
-        fits.append(_Fit(name, grouped[name], response, _points(mine, response, by)))
-    return fits
-
-
-def _parameters(row: MeasuredRow, names: Sequence[str] | None) -> tuple[Parameter, ...]:
-    assert row.scenario is not None
-    return parameters_of(load_engine(str(row.scenario["engine"])), names)
+        response = response_of(mine, predictions, parameters[profile])
+        profiles[engine][profile] = _Profile(profile, response, _points(mine, response, by))
+    return [_Fit(engine, places, profiles[engine]) for engine, places in grouped.items()]
 
 
 def _points(rows: Sequence[MeasuredRow], response: Response, by: Sequence[str]) -> dict[tuple[str, str], Array]:
@@ -215,7 +258,7 @@ def _scheme(
     ]
     for fit in fits:
         for i in fit.places:
-            entries[i] = entries_of(rows[i], alone if fit.point(rows[i], scheme) is None else found[i][number])
+            entries[i] = entries_of(rows[i], found[i][number] if fit.is_known(rows[i], scheme) else alone)
     by_engine = {}
     inside: dict[str, list[bool]] = {}
     for fit in fits:

@@ -75,13 +75,13 @@ class StaticReserve(Spec):
             raise ValueError("the last entry must fit every device: without `min_memory`")
         return value
 
-    def captured_rows(self, device_bytes: float, ranks: int) -> int:
-        """Sequences of the largest captured batch on a device of this memory [B] in an engine of so many ranks."""
+    def captured_rows(self, device_bytes: float, width: int) -> int:
+        """Sequences of the largest captured batch on a device of this memory [B], so many ranks to a stage."""
         entry = next(one for one in self.rows if device_bytes >= one.min_memory)
-        return entry.few_ranks if ranks < 4 else entry.many_ranks
+        return entry.few_ranks if width < 4 else entry.many_ranks
 
     def reserved_bytes(
-        self, device_bytes: float, *, tokens: int, seqs: int, dp: int, ranks: int, drafts: bool
+        self, device_bytes: float, *, tokens: int, seqs: int, dp: int, width: int, drafts: bool, pp: int = 1
     ) -> float:
         """Memory that is kept [B].
 
@@ -90,12 +90,13 @@ class StaticReserve(Spec):
             tokens: Most tokens of an iteration of one data-parallel rank.
             seqs: Most sequences of one; no larger batch is captured.
             dp: Data-parallel ranks of attention.
-            ranks: Ranks of the engine.
+            width: Ranks of a pipeline stage, `--tp-size` of SGLang: tensor times data parallel.
             drafts: Whether a draft model speculates.
+            pp: Pipeline stages.
         """
-        rows = min(seqs, self.captured_rows(device_bytes, ranks))
+        rows = min(seqs, self.captured_rows(device_bytes, width))
         kept = self.fixed.value + self.per_token.value * max(tokens, self.least_tokens.value)
-        kept += self.per_row.value * rows + self.per_rank.value * ranks
+        kept += self.per_row.value * rows + self.per_rank.value * width * pp
         if dp > 1:
             crowded = self.per_crowded_row.value if rows > self.crowded_rows.value else 0.0
             kept += (self.per_padded_row.value + crowded) * rows * dp
@@ -103,7 +104,9 @@ class StaticReserve(Spec):
             kept = max(kept, self.least.value)
         return kept + (self.drafts.value if drafts else 0.0)
 
-    def share(self, device_bytes: float, *, tokens: int, seqs: int, dp: int, ranks: int, drafts: bool) -> float:
+    def share(
+        self, device_bytes: float, *, tokens: int, seqs: int, dp: int, width: int, drafts: bool, pp: int = 1
+    ) -> float:
         """Share of the memory [0, 1] for weights and KV cache; 0 where the rest takes all. See `reserved_bytes`."""
-        kept = self.reserved_bytes(device_bytes, tokens=tokens, seqs=seqs, dp=dp, ranks=ranks, drafts=drafts)
+        kept = self.reserved_bytes(device_bytes, tokens=tokens, seqs=seqs, dp=dp, width=width, drafts=drafts, pp=pp)
         return max(0.0, round(1.0 - kept / device_bytes, _DIGITS))

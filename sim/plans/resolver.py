@@ -183,7 +183,8 @@ class Resolver:
             tokens=tokens,
             seqs=seqs,
             dp=shape.dp,
-            ranks=shape.dp * shape.tp * shape.pp,
+            width=shape.dp * shape.tp,
+            pp=shape.pp,
             drafts=speculation is not None and speculation.method != "ngram",
         )
 

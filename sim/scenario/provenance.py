@@ -136,5 +136,8 @@ def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
     if plan is not None and plan.pp > 1:
         notes.append("pipeline lanes carry even shares of the sequences; a full pipeline is paced by its slowest stage")
     if things.model.is_moe:
-        notes.append("tokens choose experts independently, some more often than others (a gamma law, see `popularity`)")
+        notes.append(
+            "tokens choose experts independently, some more often than others (a gamma law, see `popularity`); ranks "
+            "that share the experts are chosen alike, as a load balancer makes them"
+        )
     return notes

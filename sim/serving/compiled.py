@@ -252,7 +252,7 @@ class CompiledCost:
     def _split(self, full: bool) -> tuple[_Table, _Table]:
         """The token table where data-parallel ranks differ: by tokens of a rank, and by the even share of experts.
 
-        Nothing runs beside the other there: ranks differ where there are prompts, which are computed without graphs.
+        Shared experts do not run beside the routed ones there: the parts of a block are told apart.
         """
         if full not in self._splits:
             stages, grid = self._stages, self._token_grid

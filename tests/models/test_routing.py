@@ -46,15 +46,16 @@ def test_equal_a_random_draw() -> None:
 
 
 @pytest.mark.parametrize("shape", [0.7, 1.0, 3.0])
-def test_unequal_popularity_equals_a_random_draw(shape: float) -> None:
-    """Experts of gamma popularity, each token picking one: what the law stands for."""
-    draw = np.random.default_rng(1)
-    experts, tokens, counts = 256, 300, []
-    for _ in range(200):
+@pytest.mark.parametrize(("top_k", "tokens"), [(1, 300), (8, 8), (8, 64)])
+def test_unequal_popularity_equals_a_random_draw(shape: float, top_k: int, tokens: int) -> None:
+    """Experts of gamma popularity, each token picking different ones in turn: what the law stands for."""
+    draw, experts, counts = np.random.default_rng(1), 256, []
+    for _ in range(120):
         popularity = draw.gamma(shape, size=experts)
-        counts.append(len(np.unique(draw.choice(experts, tokens, p=popularity / popularity.sum()))))
-    found = float(touched_experts(tokens, experts=experts, top_k=1, popularity=shape))
-    assert found == pytest.approx(np.mean(counts), rel=0.02)
+        raced = draw.exponential(size=(tokens, experts)) / popularity  # the first k to ring are a draw without return
+        counts.append(len(np.unique(np.argpartition(raced, top_k - 1, axis=1)[:, :top_k])))
+    found = float(touched_experts(tokens, experts=experts, top_k=top_k, popularity=shape))
+    assert found == pytest.approx(np.mean(counts), rel=0.04)
 
 
 def test_no_experts_missed_by_a_layer_that_uses_all() -> None:

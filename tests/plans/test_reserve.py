@@ -37,15 +37,16 @@ def kv_bytes(found: ResolvedPlan | Infeasible) -> float:
     ("mib", "shape", "reserved_mib"),
     [
         # by hand from the source: 512 + 1.5 chunk + 2 batch + 128 ranks
-        (81920, {"tokens": 8192, "ranks": 8}, 512 + 12288 + 1024 + 1024),
-        (81559, {"tokens": 8192, "ranks": 1}, 512 + 12288 + 512 + 128),
-        (143771, {"tokens": 8192, "ranks": 2}, 512 + 12288 + 512 + 256),
-        (183359, {"tokens": 16384, "ranks": 4}, 512 + 24576 + 1024 + 512),
-        (24564, {"tokens": 512, "ranks": 1}, 512 + 3072 + 48 + 128),  # a chunk counts 2,048 tokens at least
-        (81559, {"tokens": 2048, "ranks": 1}, 10240),  # and large devices keep 10 GiB at least
-        (81559, {"tokens": 2048, "ranks": 1, "drafts": True}, 12288),
-        (183359, {"tokens": 8192, "ranks": 8, "dp": 8}, 512 + 12288 + 1024 + 1024 + 512 * 8 * 4.5),
-        (183359, {"tokens": 8192, "ranks": 8, "dp": 8, "seqs": 256}, 512 + 12288 + 512 + 1024 + 256 * 8 * 3),
+        (81920, {"tokens": 8192, "width": 8}, 512 + 12288 + 1024 + 1024),
+        (81559, {"tokens": 8192, "width": 1}, 512 + 12288 + 512 + 128),
+        (143771, {"tokens": 8192, "width": 2}, 512 + 12288 + 512 + 256),
+        (183359, {"tokens": 16384, "width": 4}, 512 + 24576 + 1024 + 512),
+        (24564, {"tokens": 512, "width": 1}, 512 + 3072 + 48 + 128),  # a chunk counts 2,048 tokens at least
+        (81559, {"tokens": 2048, "width": 1}, 10240),  # and large devices keep 10 GiB at least
+        (81559, {"tokens": 2048, "width": 1, "drafts": True}, 12288),
+        (81559, {"tokens": 8192, "width": 2, "pp": 2}, 512 + 12288 + 512 + 512),  # stages are ranks, not its tp size
+        (183359, {"tokens": 8192, "width": 8, "dp": 8}, 512 + 12288 + 1024 + 1024 + 512 * 8 * 4.5),
+        (183359, {"tokens": 8192, "width": 8, "dp": 8, "seqs": 256}, 512 + 12288 + 512 + 1024 + 256 * 8 * 3),
     ],
 )
 def test_it_is_what_the_engine_keeps(mib: int, shape: dict[str, int], reserved_mib: float) -> None:
@@ -65,15 +66,15 @@ def test_it_is_what_the_engine_keeps(mib: int, shape: dict[str, int], reserved_m
 )
 def test_more_of_anything_never_leaves_more(memory, tokens, seqs, dp, tp, more, drafts) -> None:
     def share(**changed: object) -> float:
-        fields = {"tokens": tokens, "seqs": seqs, "dp": dp, "ranks": tp * dp, "drafts": drafts, **changed}
+        fields = {"tokens": tokens, "seqs": seqs, "dp": dp, "width": tp * dp, "drafts": drafts, **changed}
         return RESERVE.share(memory, **fields)
 
     here = share()
     assert 0.0 <= here < 1.0
     assert share(tokens=tokens + more) <= here
     assert share(seqs=seqs + more) <= here
-    assert share(ranks=(tp + more) * dp) <= here
-    assert share(dp=dp + 1, ranks=tp * (dp + 1)) <= here
+    assert share(width=(tp + more) * dp) <= here
+    assert share(dp=dp + 1, width=tp * (dp + 1)) <= here
     assert share(drafts=True) <= here
 
 
@@ -92,7 +93,7 @@ def test_there_is_a_cache_where_weights_and_reserve_fit_and_nowhere_else(tp, tok
         return
     assert kv_bytes(found) > 0
     visible = load_cluster("dgx-h100-1").device.memory_bytes * SGLANG.visible_memory_frac.value
-    reserved = RESERVE.reserved_bytes(visible, tokens=tokens, seqs=1024, dp=1, ranks=tp, drafts=False)
+    reserved = RESERVE.reserved_bytes(visible, tokens=tokens, seqs=1024, dp=1, width=tp, drafts=False)
     memory = found.memory
     assert memory.weights_bytes + memory.kv_cache_bytes + reserved < visible * 1.0006, "the share is rounded"
     assert memory.free_bytes > 0, "activations and graphs fit into what is reserved"

@@ -95,6 +95,10 @@ def test_lengths_are_spread_where_the_benchmark_does_so(tmp_path: Path) -> None:
     [
         ({"backend": "trtllm"}, {"max_num_seqs": 4, "max_num_batched_tokens": 1024}),
         ({"backend": "trtllm", "arch": "meta-llama/Llama-3.1-8B-Instruct"}, {"max_num_seqs": 3}),
+        (
+            {"backend": "trtllm", "arch": "meta-llama/Llama-3.1-8B-Instruct", "backend_version": "1.1.0"},
+            {"max_num_seqs": 4},
+        ),
         ({"backend": "vllm", "backend_version": "0.12.0"}, {"max_num_seqs": 4, "max_num_batched_tokens": 2016}),
         ({"backend": "sglang", "backend_version": "0.5.6.post2"}, {"scheduler": "sglang-mixed"}),
         ({"backend": "sglang", "backend_version": "0.5.1.post1"}, {"scheduler": None}),

@@ -116,11 +116,15 @@ class ServingPoints(MeasurementFormat):
         "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
         "but DeepSeek, Qwen3.5 and gpt-oss on SGLang and TensorRT-LLM have the token budget, KV format and waits that "
         "InferenceX's public launch scripts set; runs with exact lengths have batch limit and budget (TensorRT-LLM and "
-        "vLLM) or mixed chunks (SGLang since 0.5.6) as AIConfigurator's generator sets them",
+        "vLLM) or mixed chunks (SGLang since 0.5.6) as AIConfigurator's generator sets them, one of its rules chosen by "
+        "these rows",
+        "the runs of Llama 3.1 8B under TensorRT-LLM 1.0 had a slot less than users: read from their TTFT, nowhere "
+        "documented",
         "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching",
         "no speculation, but multi-token prediction for DeepSeek on TensorRT-LLM 1.2.0rc6.post3, all of whose scripts "
         "have it, with published acceptance rates",
-        "FP8 has block scales for DeepSeek, Qwen or where the row says so; fp4 is NVFP4, gpt-oss MXFP4",
+        "FP8 has block scales for DeepSeek and Qwen, as published and whatever the row says, or where it says so; fp4 "
+        "is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
         "more ranks for experts than are recorded mean that attention is data parallel over them",
         "DeepSeek and Kimi with engines of their own for prompts have the ranks, decode batches, budgets, KV format "
