@@ -116,7 +116,7 @@ class ServingPoints(MeasurementFormat):
         "token budget, sequences and memory fraction are the engine profile's defaults, whatever the version",
         "but DeepSeek, Qwen3.5 and gpt-oss on SGLang and TensorRT-LLM have the token budget, KV format and waits that "
         "InferenceX's public launch scripts set; runs with exact lengths have batch limit and budget (TensorRT-LLM and "
-        "vLLM) or mixed chunks (SGLang since 0.5.6) as AIConfigurator's generator sets them, one of its rules chosen by "
+        "vLLM) or mixed chunks (SGLang since 0.5.6) as AIConfigurator's generator sets them, its rules chosen by "
         "these rows",
         "the runs of Llama 3.1 8B under TensorRT-LLM 1.0 had a slot less than users: read from their TTFT, nowhere "
         "documented",
