@@ -79,9 +79,9 @@ class Screen:
         """Estimates of the plans of a table, all of them valid.
 
         Raises:
-            InputError: for prefetches other than of one layer, which the closed forms do not know.
+            InputError: if plans gather parameters ahead other than by one layer, which the closed forms do not know.
         """
-        if table.template.prefetch != 1:
+        if table.template.prefetch != 1 and ((table.columns.zero == 3) & table.columns.overlap_dp).any():
             raise InputError("only plans that gather one layer ahead are screened", path="plan.prefetch", allowed="1")
         model = with_wide_ends(self.model, self.workload.quantisation)
         units = UnitTables(model, self.workload, self.engine, self.cluster).of(table)
@@ -461,7 +461,8 @@ class _Block:
         states = states + self._low(self.casting.copies_bytes) + self._frozen()
         present = self.device_layers > 0
         layer = (present * (self.unit.shared + self.unit.expert)[:, None]).max(axis=2)
-        each = 2.0 * PARAM_BYTES + grad if self.adapters is None else 2.0 * self.adapters.base_bytes
+        whole = 1.0 + plan.overlap_dp[:, None]
+        each = whole * PARAM_BYTES + grad if self.adapters is None else whole * self.adapters.base_bytes
         gathered = np.maximum(layer, self._largest_end()) * each
         bucket = np.minimum(self.engine.bucket_bytes.value, grad * sum(self.trained))
         zero = plan.zero[:, None]
@@ -476,13 +477,14 @@ class _Block:
         """What each kind of device holds of transfers [B]; see `transfer_bytes`."""
         if not self.engine.holds_transfers:
             return np.zeros(self.device_last.shape)
-        last, m = self.device_last, (self.plan.microbatches * (self.table.pp > 1))[:, None]
+        last, held = self.device_last, self.kinds.held.sum(axis=2)
+        m = (self.plan.microbatches / self.kinds.copies * (self.table.pp > 1))[:, None]
         whole = self.unit.sent_bytes * self.plan.tp
         sent, logits = (
             np.where(self.plan.sp, self.unit.sent_bytes, whole),
             self.unit.rows * whole / self.screen.model.hidden_size**2,
         )
-        return np.asarray(m * (sent[:, None] * (2 * self.table.vpp[:, None] - last) + logits[:, None] * last))
+        return np.asarray(m * (sent[:, None] * (2.0 * held - last) + logits[:, None] * last))
 
     def _activations(self) -> Array:
         """What micro-batches in flight keep on each kind of device at its peak [B].

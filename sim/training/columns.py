@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from sim.core import Array
+from sim.core import Array, InputError
 from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankDimension, Recompute
 from sim.training.plan import TrainingPlan
 from sim.training.ranks import Lattice, lattices
@@ -123,7 +123,21 @@ class PlanTable:
 
     @classmethod
     def of(cls, plans: Sequence[TrainingPlan]) -> PlanTable:
-        """The table of these plans, which share attention kernel, dropout, precision, accumulation, sends."""
+        """The table of these plans, which share attention kernel, dropout, precision, accumulation, sends.
+
+        Raises:
+            InputError: if one that gathers parameters ahead does so by more or less than one layer, for which there is
+                no column; to others it is nothing.
+        """
+        ahead = [p for p in plans if p.zero == 3 and p.overlap_dp]
+        for p in ahead:
+            if p.prefetch != 1:
+                raise InputError(
+                    "only plans that gather one layer ahead are screened",
+                    path="plan.prefetch",
+                    value=p.prefetch,
+                    allowed="1",
+                )
         layouts = {Layout(p.pp, p.vpp, p.layers_per_stage): None for p in plans}
         schedules = dict.fromkeys(p.schedule for p in plans)
         layout_number = {layout: number for number, layout in enumerate(layouts)}
@@ -142,7 +156,7 @@ class PlanTable:
             Columns(*(np.array(column) for column in zip(*rows, strict=True))),
             tuple(layouts),
             tuple(schedules),
-            plans[0],
+            ahead[0] if ahead else plans[0],
         )
 
     def __len__(self) -> int:

@@ -38,6 +38,10 @@ _INTO_ACTIVATION = ("ffn_in",)
 """Products whose result an activation takes, and so makes the gradient of."""
 
 
+_Block = tuple[list[TrainingOperator], list[TrainingOperator], list[TrainingOperator]]
+"""Forward, backward by input, backward by weight."""
+
+
 class LayerWork(NamedTuple):
     """Operators of one layer on one rank.
 
@@ -46,12 +50,15 @@ class LayerWork(NamedTuple):
         backward_input: Gradients of inputs, with collectives and element-wise kernels.
         backward_weight: Gradients of weights.
         core: What selective recomputation repeats: the attention core.
+        blocks: Forward, backward by input and by weight of each block whose tensor-parallel collectives can run beside
+            its products; experts are none, whose grouped products are not cut.
     """
 
     forward: list[TrainingOperator]
     backward_input: list[TrainingOperator]
     backward_weight: list[TrainingOperator]
     core: list[TrainingOperator]
+    blocks: Sequence[_Block] = ()
 
 
 def layer_work(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> LayerWork:
@@ -70,15 +77,15 @@ def layer_work(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> LayerWo
         parts.append(_recurrent_block(model, own.recurrence, shape))
     if own.ffn is not None:
         parts.append(_feed_forward_block(model, own.ffn, shape))
-    collectives = tensor_collectives(model, shape)
-    parts += [(*collectives, [])] * group.blocks
+    shared: _Block = (*tensor_collectives(model, shape), [])
+    blocks = [_joined([one, shared]) for one in ([_joined(parts)] if group.parallel else parts)]
+    if isinstance(own.ffn, MoE):  # always in the last one
+        blocks.pop()
+    parts += [shared] * group.blocks
     streams = _residual_streams(model, group, shape)
     forward, backward_input, backward_weight = _joined(parts)
     core = [] if own.attention is None else core_forward(own.attention, shape)
-    return LayerWork([*forward, *streams[0]], [*backward_input, *streams[1]], backward_weight, core)
-
-
-_Block = tuple[list[TrainingOperator], list[TrainingOperator], list[TrainingOperator]]
+    return LayerWork([*forward, *streams[0]], [*backward_input, *streams[1]], backward_weight, core, blocks)
 
 
 def _residual_streams(
@@ -193,11 +200,13 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
         shape.recipe, "ffn_in", inputs=pairs * width, gradients=pairs * inner * (2.0 if ffn.gated else 1.0)
     )
     out = operand_casts(shape.recipe, "ffn_out", inputs=pairs * inner, gradients=pairs * width)
-    unpack = [] if shape.adapters is None else unpacking(shape.adapters, grouped.experts * grouped.expert_weights())
+    weights = grouped.experts * grouped.expert_weights()
+    unpack = [] if shape.adapters is None else unpacking(shape.adapters, weights)
+    copies = [_shard_copies(weights, shape)] if shape.copies_shards else []
     parts: _Block = (
         [*router[0], *moves, *into[0], *out[0], *unpack, grouped],
         [*router[1], *moves, *into[1], *out[1], *unpack, grouped],
-        [*router[2], *into[2], *out[2], grouped] if shape.adapters is None else [],
+        [*router[2], *into[2], *out[2], grouped, *copies] if shape.adapters is None else [],
     )
     others = []
     if ffn.latent:
@@ -223,7 +232,7 @@ def linear(
     recipe, tokens = PLAIN if plain else shape.recipe, shape.tokens
     used = recipe.dtype
     widths = parts if parts and not shape.fused_projections else (columns,)
-    sum_bytes = 4.0 if shape.grad_dtype == "fp32" else 2.0
+    sum_bytes = _sum_bytes(shape)
     written = sum_bytes if shape.fused_accumulation and not shape.copies_shards else 0.5 * _BYTES
     forward, by_input, by_weight = operand_casts(
         recipe, name, inputs=tokens * rows, gradients=tokens * columns, ranks=shape.tp if shape.sp else 1
@@ -233,11 +242,21 @@ def linear(
         by_input.append(Gemm(name=f"{name}_dgrad", cause="linear", m=tokens, n=rows, k=n, weights_dtype=used))
         by_weight.append(WeightGradient(name=f"{name}_wgrad", m=rows, n=n, k=tokens, dtype=used, sum_bytes=written))
     if shape.copies_shards:
-        copied = 2.0 * _SHARD_COPY_BYTES + _BYTES + sum_bytes
-        by_weight.append(stream("shard_copies", copied * rows * columns, cause="dp_comm"))
+        by_weight.append(_shard_copies(rows * columns, shape))
     elif not shape.fused_accumulation:
         by_weight.append(stream("grad_accumulation", (_BYTES + 2.0 * sum_bytes) * rows * columns))
     return forward, by_input, by_weight
+
+
+def _shard_copies(weights: float, shape: WorkShape) -> TrainingOperator:
+    """Copies of gathered weights out of their buffer, once for each pass, and of gradients into the reduction's."""
+    copied = 2.0 * _SHARD_COPY_BYTES + _BYTES + _sum_bytes(shape)
+    return stream("shard_copies", copied * weights, cause="dp_comm")
+
+
+def _sum_bytes(shape: WorkShape) -> float:
+    """Bytes of one accumulated gradient [B]."""
+    return 4.0 if shape.grad_dtype == "fp32" else 2.0
 
 
 def _frozen(name: str, rows: float, columns: float, shape: WorkShape, *, plain: bool) -> _Block:

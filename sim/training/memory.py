@@ -119,17 +119,19 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
     return everything
 
 
-def layer_working_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan: TrainingPlan) -> float:
+def layer_working_bytes(
+    model: ModelSpec, group: LayerGroup, shape: WorkShape, plan: TrainingPlan, engine: TrainingEngineSpec
+) -> float:
     """What a layer needs on top of what it keeps while its backward pass runs [B].
 
     What is computed again, and with sequence parallelism two whole tensors of the residual's width: the gradient of a
     block's input before it is reduced and scattered, with its input gathered again or the gradient by a second
     projection. Where communication overlaps in chunks, pieces meet in one whole buffer more (symmetric memory of
-    PyTorch's asynchronous tensor parallelism, userbuffers of Transformer Engine).
+    PyTorch's asynchronous tensor parallelism, userbuffers of Transformer Engine); engines that cut nothing have none.
     """
     again = layer_activation_bytes(model, group, shape) - kept_layer_bytes(model, group, shape, plan)
     whole = _BYTES * shape.tokens * model.hidden_size if shape.sp else 0.0
-    return again + (3.0 if plan.overlap_tp else 2.0) * whole
+    return again + (3.0 if plan.overlap_tp and engine.chunk_streams else 2.0) * whole
 
 
 def _operators_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
@@ -241,8 +243,11 @@ def frozen_bytes(parameters: RankParameters, adapters: Adapters) -> float:
 
 
 def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: TrainingEngineSpec) -> float:
-    """Parameters of a layer and those gathered ahead, gradients of one (ZeRO-3), or one bucket of them (ZeRO-2) [B]."""
-    whole = 1.0 + plan.prefetch
+    """Parameters of a layer and those gathered ahead, gradients of one (ZeRO-3), or one bucket of them (ZeRO-2) [B].
+
+    Nothing is gathered ahead without `overlap_dp`.
+    """
+    whole = 1.0 + (plan.prefetch if plan.overlap_dp else 0)
     if plan.zero == 3 and plan.adapters is not None:
         return parameters.largest_layer * whole * plan.adapters.base_bytes
     if plan.zero == 3:
@@ -250,19 +255,21 @@ def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: Trainin
     return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.trained.total) if plan.zero == 2 else 0.0
 
 
-def transfer_bytes(model: ModelSpec, plan: TrainingPlan, shape: WorkShape, stages: Sequence[int]) -> float:
+def transfer_bytes(
+    model: ModelSpec, plan: TrainingPlan, shape: WorkShape, stages: Sequence[int], *, copies: int = 1
+) -> float:
     """What PyTorch's pipelining holds of transfers on a device with these virtual stages [B].
 
     Buffers to receive into are made for every micro-batch at once: inputs of all but the first stage, gradients of all
     but the last (`_prepare_forward_infra` and `_prepare_backward_infra` of `torch.distributed.pipelining`); results of
     the first stage stay until their backward pass, those of the last, 16-bit logits, to the end of the step
     (`output_chunks`). Received inputs that wait for their backward pass count as activations too, in the place of the
-    results that wait with them.
+    results that wait with them. Of two-way pipelines each of the `copies` of the model has its share of micro-batches.
     """
     sent = _BYTES * shape.residual_tokens * model.hidden_size
     last = sum(stage == plan.stages - 1 for stage in stages)
     logits = loss_bytes(model, shape, logit_bytes=_BYTES)
-    return plan.microbatches * (sent * (2 * len(stages) - last) + logits * last)
+    return plan.microbatches / copies * (sent * (2 * len(stages) - last) + logits * last)
 
 
 def available_bytes(device: Device, engine: TrainingEngineSpec) -> float:

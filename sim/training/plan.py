@@ -303,6 +303,13 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkl
         yield Reason(
             "sequence_parallel", "sp divides norms over tensor-parallel ranks, but tp is 1: leave sp out", {"tp": 1}
         )
+    if plan.overlap_tp and plan.tp > 1 and not plan.sp:
+        yield Reason(
+            "sequence_parallel",
+            f"overlap_tp cuts gathers and scatters, which tp {plan.tp} has with sp alone (Megatron-LM asserts it): "
+            "set sp, or leave overlap_tp out",
+            {"tp": plan.tp},
+        )
     if plan.ep > 1 and not model.is_moe:
         yield Reason("experts", f"ep {plan.ep}, but {model.name} has no experts", {"ep": plan.ep})
     wide = workload.quantisation.first_16bit + workload.quantisation.last_16bit

@@ -49,6 +49,9 @@ _SHORTEST_SLICE: Final = 4096
 _UNEVEN_CHUNKS: Final = (2, 4)
 _RANK_ORDERS: Final[tuple[tuple[RankDimension, ...], ...]] = (("tp", "cp", "dp", "pp"), ("tp", "cp", "pp", "dp"))
 """What Megatron-LM can be told, the second by `--use-tp-pp-dp-mapping`."""
+_FIRST_CHOICE: Final = Columns._fields.index("zero")
+_SP: Final = Columns._fields.index("sp") - _FIRST_CHOICE
+_OVERLAP_TP: Final = Columns._fields.index("overlap_tp") - _FIRST_CHOICE
 _EXAMPLES: Final = 20
 """Plans per reason that are written out in full; all are counted."""
 
@@ -152,6 +155,7 @@ class TrainingPlans:
                 rejected.add(_label(degrees), found)
             else:
                 valid = [row for row in self._rows(degrees) if self._valid(row, rejected)]
+                self._count_overlaps(degrees, len(valid), rejected)
                 rows += valid if self._shares_states(degrees, len(valid), rejected) else []
         return (self._table(rows, rejected), rejected) if rows else (None, rejected)
 
@@ -314,7 +318,18 @@ class TrainingPlans:
             rejected.add(
                 f"{_label(degrees)} zero0", found, plans=rows * len(self._choices(kind._replace(copied=False), 0))
             )
-        return bool(self._stages(kind))
+        return bool(self._choices(kind))
+
+    def _count_overlaps(self, degrees: Degrees, rows: int, rejected: Rejected) -> None:
+        """Counts plans that overlap tensor-parallel collectives without sequence parallelism."""
+        kind = _Kind.of(degrees)
+        every = self._combinations(kind)
+        if refused := len(every) - len(self._choices(kind)):
+            given = {**degrees.fields, "sp": False, "overlap_tp": True}
+            found = self._resolve(TrainingPlanSpec.model_construct(**given))
+            assert isinstance(found, tuple)
+            if rows:
+                rejected.add(f"{_label(degrees)} overlap_tp", found, plans=rows * refused)
 
     # ---- what is left ----
 
@@ -326,6 +341,11 @@ class TrainingPlans:
         return tuple(stage for stage in listed if stage == 3 or (stage and self.space.dp_replicas is not None))
 
     def _choices(self, kind: _Kind, *only: int) -> list[tuple[Any, ...]]:
+        """Those of `_combinations` that can run: `overlap_tp` goes with sequence parallelism alone."""
+        every = self._combinations(kind, *only)
+        return every if kind.alone else [one for one in every if one[_SP] or not one[_OVERLAP_TP]]
+
+    def _combinations(self, kind: _Kind, *only: int) -> list[tuple[Any, ...]]:
         """Values of all other fields, in the order of `Columns`; without tensor parallelism there is no `sp`.
 
         Args:

@@ -16,6 +16,7 @@ from sim.training.host import pass_s
 from sim.training.layer import LayerWork, layer_work
 from sim.training.operators import Quantise, TrainingOperator
 from sim.training.plan import TrainingPlan, alike_stages, layers_of_stage
+from sim.training.schedules import SCHEDULES
 from sim.training.shape import WorkShape
 from sim.training.states import PARAM_BYTES, end_parameters, grad_bytes, layer_parameters, vocabulary_rows
 from sim.training.tp_overlap import beside_products_s
@@ -164,16 +165,28 @@ class StageModel:
                 if any(isinstance(o, Collective) and o.group == "cp_hop" for o in operators):
                     self._hide_hops(part)
         if self.plan.overlap_tp and self.engine.chunk_streams:
-            for part, operators in ((forward, work.forward), (by_input, work.backward_input)):
-                if "tp_comm" in part.parts_s:
-                    part.parts_s["tp_comm"] = beside_products_s(
-                        operators,
-                        self.costs.time_s,
-                        ranks=self.plan.tp,
-                        streams=self.engine.chunk_streams,
-                        taken=self.engine.comm_units_frac.value,
-                    )
+            apart = SCHEDULES.get(self.plan.schedule).splits_backward
+            for block in work.blocks:
+                self._hide_tensor_collectives(forward, block[0], [])
+                self._hide_tensor_collectives(by_input, block[1], [] if apart else block[2])
         return forward, by_input, by_weight
+
+    def _hide_tensor_collectives(
+        self, part: PassCost, operators: list[TrainingOperator], weights: list[TrainingOperator]
+    ) -> None:
+        """Leaves of a block's tensor-parallel collectives what its products do not hide."""
+        whole_s = sum(self.costs.time_s(one) for one in operators if one.cause == "tp_comm")
+        if not whole_s:
+            return
+        part.parts_s["tp_comm"] -= whole_s
+        part.parts_s["tp_comm"] += beside_products_s(
+            operators,
+            self.costs.time_s,
+            weights=weights,
+            ranks=self.plan.tp,
+            streams=self.engine.chunk_streams,
+            taken=self.engine.comm_units_frac.value,
+        )
 
     def _hide_hops(self, part: PassCost) -> None:
         """Leaves of the hops around a ring what attention beside them does not hide."""

@@ -490,7 +490,8 @@ class TrainingStep:
         states = state_bytes(own, self.plan, self.engine, self.workload.optimizer)
         buffers = buffer_bytes(own, self.plan, self.engine)
         if self.engine.holds_transfers and self.plan.pp > 1:
-            buffers += transfer_bytes(self.model, self.plan, self._shape, self.held[device])
+            copies = self.schedule.model_copies
+            buffers += transfer_bytes(self.model, self.plan, self._shape, self.held[device], copies=copies)
         return *states, self._working_bytes(device), buffers
 
     @cached_property
@@ -538,7 +539,7 @@ class TrainingStep:
         layer = 0.0
         for stage in self.held[device]:
             for group, _ in layers_of_stage(self.model, plan.layers_per_stage, stage):
-                layer = max(layer, layer_working_bytes(self.model, group, shape, plan))
+                layer = max(layer, layer_working_bytes(self.model, group, shape, plan, self.engine))
         loss = loss_bytes(self.model, shape, logit_bytes=self.engine.peak_logit_bytes(plan.compiled))
         if self.spreads_vocabulary:
             return max(layer, loss / plan.pp)

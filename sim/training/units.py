@@ -25,6 +25,7 @@ from sim.training.memory import end_activation_bytes, kept_layer_bytes, layer_wo
 from sim.training.operators import TrainingOperator
 from sim.training.plan import TrainingPlan
 from sim.training.ranks import LAYER_GROUPS, layer_groups
+from sim.training.schedules import SCHEDULES
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import StageModel, recomputed
 from sim.training.states import layer_parameters
@@ -117,9 +118,10 @@ class UnitTables:
     def of(self, table: PlanTable) -> Units:
         """Units of every plan of the table."""
         c, groups = table.columns, [table.lattices[name] for name in LAYER_GROUPS]
+        splits = np.array([SCHEDULES.get(name).splits_backward for name in table.schedules])[c.schedule]
         base_rows, base = classes(
             *(c.tp, c.cp, c.cp_kind, c.cp_zigzag, c.ep, c.micro_batch, c.sp),
-            *(c.wide_gradients, c.zero == 3, c.overlap_tp, c.compiled, c.clock),
+            *(c.wide_gradients, c.zero == 3, c.overlap_tp, c.overlap_tp & splits, c.compiled, c.clock),
             *(members.number for members in groups),
         )
         rows, own = classes(base, c.recompute, c.recompute_every)
@@ -214,6 +216,6 @@ class _Base:
         yield layer.forward.flops + backward.flops
         yield layer.forward.parts_s.get(_STREAM, 0.0) + backward.parts_s.get(_STREAM, 0.0)
         yield kept_layer_bytes(model, kind, shape, plan)
-        yield layer_working_bytes(model, kind, shape, plan)
+        yield layer_working_bytes(model, kind, shape, plan, self.tables.engine)
         yield from layer_parameters(model, kind, tp=plan.tp, ep=plan.ep)
         yield 0.0 if plan.adapters is None else adapter_parameters(model, kind, plan.adapters, tp=plan.tp)

@@ -1,4 +1,9 @@
-"""The front of a whole space in arrays is that of its plans taken one by one: listed, judged and estimated alone."""
+"""The front of a whole space in arrays is that of its plans taken one by one: listed and judged alone.
+
+Both sides are estimated by the same screen. So this proves that a space lists what a run accepts and nothing else, and
+that an estimate does not depend on which others are worked out with it; not that the estimates are right, which
+`tests/training/test_analytic.py` holds against the replay.
+"""
 
 from __future__ import annotations
 

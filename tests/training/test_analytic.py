@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sim.core import InputError
 from sim.models import load_model
 from sim.training import SCHEDULES, TrainingStep, job_metrics
 from sim.training.analytic import Screen
@@ -68,7 +69,7 @@ def test_the_screen_agrees_for_gated_models_with_few_kv_heads() -> None:
         ("llama-3-8b", {"pp": 8, "layers_per_stage": (2, 5, 5, 5, 5, 5, 4, 1)}),
         ("llama-3-8b", {"tp": 2, "cp": 4, "pp": 2}),
         ("llama-3-8b", {"tp": 2, "pp": 4, "schedule": "gpipe", "micro_batch": 4}),
-        ("llama-3-8b", {"tp": 4, "clock": 0.7, "overlap_tp": True, "grad_dtype": "bf16"}),
+        ("llama-3-8b", {"tp": 4, "sp": True, "clock": 0.7, "overlap_tp": True, "grad_dtype": "bf16"}),
         ("llama-3.2-1b", {"pp": 4, "zero": 0, "overlap_p2p": False}),
         ("qwen3.5-27b", {"tp": 4, "pp": 4}),
         ("nemotron-h-56b", {"tp": 8, "sp": True, "pp": 2}),
@@ -88,19 +89,41 @@ def test_the_screen_knows_experts_unequal_stages_and_switches(model: str, plan: 
     assert estimate.energy_j[0] == pytest.approx(job_metrics(step)["energy_j"], rel=0.05)
 
 
+@pytest.mark.parametrize("engine", ["megatron-lm-2021", "torchtitan"])
 @pytest.mark.parametrize("more", [{}, {"recompute": "full", "zero": 3}, {"tp": 1, "zero": 2}])
 @pytest.mark.parametrize("name", [name for name in SCHEDULES.names() if name != "forward_only"])
-def test_the_screen_knows_what_schedules_hold(name: str, more: dict[str, Any]) -> None:
-    """Routes, copies and passes in flight are the schedule's own: memory to 3 %; times need only rank the plans."""
+def test_the_screen_knows_what_schedules_hold(name: str, more: dict[str, Any], engine: str) -> None:
+    """Routes, copies, passes and transfers in flight are the schedule's: memory to 3 %; times need only rank plans."""
     schedule = SCHEDULES.get(name)()
     chunks = next(v for v in (1, 2) if not schedule.reasons(stages=8, chunks=v, microbatches=32))
     plan = {"tp": 2, "pp": 8, "vpp": chunks, "schedule": name, **more}
-    found, things = resolved(plan, model=load_model("llama-3-8b"), gpus=64, batch=256, sequence=4096, node="dgx-h100")
+    given: dict[str, Any] = {"gpus": 64, "batch": 256, "sequence": 4096, "node": "dgx-h100", "engine": engine}
+    found, things = resolved(plan, model=load_model("llama-3-8b"), **given)
     assert not isinstance(found, tuple), found
     step = TrainingStep(plan=found, **things)
     estimate = Screen(**things).estimate([found])
     assert estimate.memory_bytes[0] == pytest.approx(step.peak_memory.allocated_bytes, rel=0.03)
     assert estimate.step_s[0] == pytest.approx(step.step_s, rel=0.2)
+
+
+def test_other_prefetches_are_refused_where_they_change_something() -> None:
+    """Which is with sharded parameters that are gathered ahead; in any order of the plans."""
+    given = {"model": DEEP, "gpus": 64, "batch": 512, "node": "dgx-h100"}
+    ahead, things = resolved({"zero": 3, "overlap_dp": True}, **given)
+    late, _ = resolved({"zero": 3, "overlap_dp": True, "prefetch": 0}, **given)
+    alike = [
+        resolved({**plan, "prefetch": 2}, **given)[0]
+        for plan in ({"zero": 3, "overlap_dp": False}, {"zero": 1, "overlap_dp": True})
+    ]
+    screen = Screen(**things)
+    for plans in ([late], [ahead, late], [*alike, late]):
+        with pytest.raises(InputError, match="one layer ahead"):
+            screen.estimate(plans)
+    found = screen.estimate([*alike, ahead])
+    for row, plan in enumerate(alike):
+        step = TrainingStep(plan=plan, **things)
+        assert found.step_s[row] == pytest.approx(step.step_s, rel=0.05)
+        assert found.memory_bytes[row] == pytest.approx(step.peak_memory.allocated_bytes, rel=0.03)
 
 
 def test_together_or_one_by_one_is_the_same() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sim.models import Collective, Gemm, load_model
+from sim.models import Collective, Elementwise, Gemm, load_model
 from sim.training import TrainingStep
 from sim.training.analytic import Screen
 from sim.training.layer import layer_work, tensor_collectives
@@ -16,6 +16,7 @@ from sim.training.operators import Quantise, WeightGradient
 from sim.training.precision import recipe_of
 from sim.training.shape import WorkShape
 from sim.training.spec import QuantisationSpec
+from sim.training.states import layer_parameters
 from tests.training.builders import resolved, step_of
 
 LLAMA = load_model("llama-3-8b")
@@ -109,6 +110,32 @@ def test_transfers_are_held_for_every_micro_batch() -> None:
     assert [one.buffers_bytes for one in step.memory] == pytest.approx(found)
 
 
+def test_each_copy_of_a_two_way_pipeline_has_half_of_the_transfers() -> None:
+    """Two stages on a device, each with every second micro-batch: as much as one with all of them, at either end."""
+    plan, things = resolved(
+        {"tp": 8, "pp": 4, "zero": 1, "schedule": "dualpipe"}, **TITAN, gpus=64, batch=64, sequence=1024
+    )
+    shape, step = plan.shape(1024), TrainingStep(plan=plan, **things)
+    one_way = [transfer_bytes(LLAMA, plan, shape, [stage]) for stage in range(4)]
+    mean = [(one_way[stage] + one_way[3 - stage]) / 2.0 for stage in range(4)]
+    assert [one.buffers_bytes for one in step.memory] == pytest.approx(mean)
+
+
+def test_weights_of_experts_are_copied_out_of_the_buffer_too() -> None:
+    """Routed ones, as those of any product: four bytes a weight for each pass, and gradients into another."""
+    model = load_model("mixtral-8x7b")
+    [group] = model.layers
+    shape = WorkShape(micro_batch=1, sequence=4096, ep=2, copies_shards=True)
+    moved = sum(
+        float(one.moved_bytes) * one.count
+        for one in layer_work(model, group, shape).backward_weight
+        if isinstance(one, Elementwise) and one.name == "shard_copies"
+    )
+    shared, expert = layer_parameters(model, group, tp=1, ep=2)
+    assert expert > 10.0 * shared
+    assert moved == pytest.approx((8.0 + 2.0 + 4.0) * (shared + expert), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     "plan",
     [
@@ -116,6 +143,7 @@ def test_transfers_are_held_for_every_micro_batch() -> None:
         {"zero": 3, "tp": 8, "overlap_tp": True, "recompute": "full", "compiled": True},
         {"zero": 1, "tp": 4, "pp": 4, "recompute": "full"},
         {"zero": 1, "tp": 2, "pp": 4, "vpp": 2, "recompute": "operators", "overlap_tp": True},
+        {"zero": 3, "overlap_dp": False},
     ],
     ids=str,
 )

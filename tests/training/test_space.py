@@ -171,6 +171,23 @@ def test_context_parallel_ranks_of_a_hybrid_model_divide_its_recurrences() -> No
     assert rejected.counts.total() == 0
 
 
+def test_tensor_parallel_overlap_is_tried_with_sequence_parallelism_alone() -> None:
+    """Listed without it, it is counted as what cannot run; without tensor parallelism it is nothing."""
+    fixed = {"pp": 1, "zero": 1, "recompute": "full", "micro_batch": 1, "rank_order": "tp-cp-dp-pp"}
+    table, rejected = plans_of({**fixed, "tp": [1, 4], "sp": [True, False], "overlap_tp": [True, False]}).listed()
+    assert table is not None
+    made = [table.plan(row) for row in range(len(table))]
+    assert sorted((p.tp, p.sp, p.overlap_tp) for p in made) == [
+        *((1, False, on) for on in (False, True)),
+        *((4, *switches) for switches in ((False, False), (True, False), (True, True))),
+    ]
+    assert rejected.counts == {"sequence_parallel": 1}
+    assert "overlap_tp" in rejected.examples[0][0]
+    none, rejected = plans_of({**fixed, "tp": 4, "sp": False, "overlap_tp": True}).listed()
+    assert none is None
+    assert rejected.counts == {"sequence_parallel": 1}
+
+
 def test_a_listed_schedule_gets_the_chunks_that_it_can_have() -> None:
     table, _ = plans_of({"schedule": ["1f1b", "interleaved", "zb_v", "dualpipe"], "pp": [4]}).listed()
     assert table is not None
