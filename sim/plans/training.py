@@ -86,7 +86,8 @@ class TrainingPlanSpec(Spec):
         overlap_p2p: Whether a stage computes while it sends.
         scatter_gather: Whether each tensor-parallel rank sends a share of what the next stage needs, which is gathered
             there; otherwise each sends all of it.
-        overlap_tp: Whether tensor-parallel collectives are split in chunks that run beside their products.
+        overlap_tp: Whether tensor-parallel collectives are split in chunks that run beside their products;
+            with sequence parallelism only.
         compiled: Whether a compiler fuses element-wise kernels.
         clock: GPU clock over the highest; 1.
     """
