@@ -1,8 +1,9 @@
 """Cross-validation: each row predicted with engine parameters fitted to other models, or other systems, alone.
 
 For every engine profile the host and front-end times are fitted to rows of all models (or systems) but one at a time,
-by a linear response, and the rows left out are then simulated with them. A profile of one version whose rows are all
-left out is predicted as the engine's own profile, fitted likewise: what only those rows told is then not known. Beside
+by a linear response, and the rows left out are then simulated with them. A profile of one version of which one pair of
+model and system or none is left is predicted as the engine's own profile, fitted likewise: what the rows left out told
+is then not known, and a single pair cannot tell times of an engine from what is wrong with its own kernels. Beside
 the errors stands the share of measured values inside intervals whose band and stretch come from the errors of the
 other models (or systems) alone.
 """
@@ -37,6 +38,9 @@ GROUPS: Final = ("model", "system")
 _IN_SAMPLE: Final = "in_sample"
 _FEWEST_ROWS: Final = 20
 _FEWEST_MODELS: Final = 3
+_FEWEST_PAIRS: Final = 2
+"""Pairs of model and system that the times of a version are fitted to at least."""
+
 _MOST_ROWS: Final = 160
 """Rows of a profile that are fitted to, spread over systems, models and loads: more hardly move a few parameters."""
 
@@ -229,17 +233,23 @@ def _fits(
     for (engine, profile), mine in chosen.items():
         predictions = [(base[place[id(row)]], *found[place[id(row)]]) for row in mine]
         response = response_of(mine, predictions, parameters[profile])
-        profiles[engine][profile] = _Profile(profile, response, _points(mine, response, by))
+        pairs = 1 if profile == engine else _FEWEST_PAIRS
+        profiles[engine][profile] = _Profile(profile, response, _points(mine, response, by, pairs))
     return [_Fit(engine, places, profiles[engine]) for engine, places in grouped.items()]
 
 
-def _points(rows: Sequence[MeasuredRow], response: Response, by: Sequence[str]) -> dict[tuple[str, str], Array]:
+def _points(
+    rows: Sequence[MeasuredRow], response: Response, by: Sequence[str], least_pairs: int
+) -> dict[tuple[str, str], Array]:
     points = {(_IN_SAMPLE, ""): response.fit([True] * len(rows))}
     for scheme in by:
         labels = [row.groups.get(scheme, "") for row in rows]
         for label in sorted(set(labels)):
             kept = [one != label for one in labels]
-            if sum(kept) >= FEWEST_ROWS:
+            left = {
+                (row.groups.get("model"), row.groups.get("system")) for row, one in zip(rows, kept, strict=True) if one
+            }
+            if sum(kept) >= FEWEST_ROWS and len(left) >= least_pairs:
                 points[scheme, label] = response.fit(kept)
     return points
 
