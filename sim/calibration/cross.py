@@ -141,11 +141,19 @@ class _Profile:
         name: The profile.
         response: How its rows depend on the parameters.
         points: Best point by scheme and label that was left out; absent where too few rows are left.
+        labels: Schemes and labels of its rows.
     """
 
     name: str
     response: Response
     points: Mapping[tuple[str, str], Array]
+    labels: frozenset[tuple[str, str]]
+
+    def point(self, scheme: str, label: str) -> Array | None:
+        """Best point without the label: that of all rows where none has it."""
+        if scheme != _IN_SAMPLE and (scheme, label) not in self.labels:
+            return self.points[_IN_SAMPLE, ""]
+        return self.points.get((scheme, label))
 
     def values(self, point: Array) -> dict[str, float]:
         factors = {each.name: float(np.exp(x)) for each, x in zip(self.response.parameters, point, strict=True)}
@@ -193,7 +201,7 @@ class _Fit:
         """The row's profile, or else the engine's own, and its best point without the row's label."""
         for name in (_profile_of(row), self.name):
             profile = self.profiles.get(name)
-            point = None if profile is None else profile.points.get((scheme, row.groups.get(scheme, "")))
+            point = None if profile is None else profile.point(scheme, row.groups.get(scheme, ""))
             if profile is not None and point is not None:
                 return profile, point
         return None
@@ -234,7 +242,8 @@ def _fits(
         predictions = [(base[place[id(row)]], *found[place[id(row)]]) for row in mine]
         response = response_of(mine, predictions, parameters[profile])
         pairs = 1 if profile == engine else _FEWEST_PAIRS
-        profiles[engine][profile] = _Profile(profile, response, _points(mine, response, by, pairs))
+        labels = frozenset((scheme, row.groups.get(scheme, "")) for scheme in by for row in mine)
+        profiles[engine][profile] = _Profile(profile, response, _points(mine, response, by, pairs), labels)
     return [_Fit(engine, places, profiles[engine]) for engine, places in grouped.items()]
 
 

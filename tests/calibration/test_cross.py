@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sim.calibration import cross_validate, cross_validate_all
+from sim.calibration.cross import _fits
 from sim.calibration.parameters import parameters_of
 from sim.calibration.response import FACTOR, Response, changed, response_of
 from sim.core import InputError
@@ -137,6 +138,31 @@ def test_a_model_left_out_does_not_reach_the_fit_that_predicts_it() -> None:
         response().parameters,
     ).fit([True] * len(alone.rows))
     np.testing.assert_allclose(point, others, atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [1.0, 10.0])
+def test_a_version_that_only_the_rows_left_out_told_is_predicted_as_its_engine(factor: float) -> None:
+    """Rows of one model with vLLM 0.12, whatever they measured: without them its times are those fitted to vLLM's."""
+    older = [
+        replace(
+            one,
+            scenario={**(one.scenario or {}), "engine": "vllm-0.12"},
+            measured={name: factor * (value or 0.0) for name, value in one.measured.items()},
+        )
+        if one.groups["model"] == MODELS[2]
+        else one
+        for one in rows()
+    ]
+    base = [one for (one,) in predict_all(older, values=[[{}]] * len(older))]
+    (fit,) = _fits(older, base, ["model"], NAMES, lambda values: predict_all(older, values=values))
+    left, plain = older[-1], older[0]
+    assert fit.is_known(left, "model")
+    without = fit.profiles["vllm"].point("model", MODELS[2])
+    assert without is not None
+    assert fit.values_for(left, "model") == fit.profiles["vllm"].values(without)
+    assert without == pytest.approx(response().fit([one.groups["model"] != MODELS[2] for one in rows()]), abs=0.05)
+    assert ("model", MODELS[0]) not in fit.profiles["vllm-0.12"].points, "one pair of model and system is too few"
+    assert fit.values_for(plain, "in_sample") != fit.values_for(left, "in_sample")
 
 
 def test_too_few_rows_left_are_said() -> None:
