@@ -186,16 +186,16 @@ class _Fit:
     def values_for(self, row: MeasuredRow, scheme: str) -> Values:
         """Parameters fitted without the row; none, so that its profile's hold, where there is no such fit.
 
-        Those of another profile come with none of what the row's own has besides.
+        Of those of another profile the ones that the row's own has are taken, and what it has besides is none.
         """
         found = self._fitted(row, scheme)
         if found is None:
             return {}
         profile, point = found
         values, own = profile.values(point), load_engine(_profile_of(row))
-        if profile.name != own.name:
-            values |= {name: 0.0 for name in self.parameters if name not in values and getattr(own, name) is not None}
-        return values
+        if profile.name == own.name:
+            return values
+        return {name: values.get(name, 0.0) for name in self.parameters if getattr(own, name) is not None}
 
     def _fitted(self, row: MeasuredRow, scheme: str) -> tuple[_Profile, Array] | None:
         """The row's profile, or else the engine's own, and its best point without the row's label."""
