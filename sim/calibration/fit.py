@@ -18,9 +18,9 @@ from scipy.optimize import least_squares
 
 from sim.calibration.parameters import Parameter
 from sim.calibration.subjects import Subject, subject_of
-from sim.core import Array, InputError, stream
+from sim.core import WRONG_UNIT, Array, InputError, stream
 from sim.results import SCHEMA_VERSION
-from sim.validation import WRONG_UNIT, Compiled, MeasuredRow, predict
+from sim.validation import Compiled, MeasuredRow, predict
 
 Progress = Callable[[int, int, str], None]
 FEWEST_ROWS: Final = 5

@@ -45,7 +45,15 @@ _HOME = {
     "registry": ("Registry",),
     "processes": ("map_in_processes",),
     "randomness": ("stream",),
-    "statistics": ("QUANTILES", "Array", "Summary", "summarise", "weighted_quantile"),
+    "statistics": (
+        "QUANTILES",
+        "WRONG_UNIT",
+        "Array",
+        "Summary",
+        "out_of_proportion",
+        "summarise",
+        "weighted_quantile",
+    ),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_WHERE)
@@ -82,8 +90,10 @@ if TYPE_CHECKING:
     from sim.core.specs import Spec as Spec
     from sim.core.specs import TimeS as TimeS
     from sim.core.statistics import QUANTILES as QUANTILES
+    from sim.core.statistics import WRONG_UNIT as WRONG_UNIT
     from sim.core.statistics import Array as Array
     from sim.core.statistics import Summary as Summary
+    from sim.core.statistics import out_of_proportion as out_of_proportion
     from sim.core.statistics import summarise as summarise
     from sim.core.statistics import weighted_quantile as weighted_quantile
     from sim.core.units import DIMENSIONS as DIMENSIONS

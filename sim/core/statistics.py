@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Summary = dict[str, float | None]
 QUANTILES: Final = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+WRONG_UNIT: Final = 50.0
+"""By how many times values are off in the median, up or down, where a unit or the meaning of a column is wrong."""
 
 
 def summarise(values: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Summary:
@@ -48,3 +51,10 @@ def weighted_quantile(values: Array, weights: Array, quantiles: Array) -> Array:
     lower = ordered[np.minimum(np.searchsorted(ends, np.floor(position), side="right"), ordered.size - 1)]
     upper = ordered[np.minimum(np.searchsorted(ends, np.ceil(position), side="right"), ordered.size - 1)]
     return np.asarray(lower + (upper - lower) * (position - np.floor(position)), dtype=np.float64)
+
+
+def out_of_proportion(ratios: Sequence[float] | Array) -> str:
+    """By how many times ratios to what was expected are off in the median, if `WRONG_UNIT` or more; else empty."""
+    middle = float(np.median(ratios))
+    times = max(middle, 1.0 / middle)
+    return f"{times:.3g} times {'above' if middle > 1.0 else 'below'}" if times >= WRONG_UNIT else ""

@@ -39,6 +39,7 @@ from sim.models.operators import (
     Sampling,
     repeated,
 )
+from sim.models.routing import reached_ranks
 from sim.models.shard import Shard, layers_of
 from sim.models.spec import FeedForward, LayerGroup, ModelSpec, MoE
 from sim.models.streams import mixer_streams
@@ -282,8 +283,7 @@ def _across_data_parallel(
         return []
     kind: CollectiveKind
     if shard.all_to_all:
-        reached = shard.dp * (1.0 - (1.0 - 1.0 / shard.dp) ** top_k)
-        name, kind, whole = f"experts_{way}", "all_to_all", hidden_bytes * reached
+        name, kind, whole = f"experts_{way}", "all_to_all", hidden_bytes * reached_ranks(shard.dp, top_k=top_k)
     else:
         kind = "all_gather" if way == "dispatch" else "reduce_scatter"
         name, whole = f"experts_{kind}", hidden_bytes * float(shard.dp)

@@ -1,4 +1,4 @@
-"""Routing of tokens to experts: how many experts a batch touches."""
+"""Routing of tokens to experts: how many experts a batch touches, and how many ranks a token goes to."""
 
 from __future__ import annotations
 
@@ -34,3 +34,14 @@ def touched_experts(tokens: float | Array, *, experts: float, top_k: float, popu
     later = np.maximum(count - 1.0, 0.0)
     first = -each * np.minimum(count, 1.0)
     return np.asarray(experts * -np.expm1(first - popularity * np.log1p(later * each / popularity)))
+
+
+def reached_ranks(ranks: float | Array, *, top_k: float) -> Array:
+    """Expected number of ranks that hold an expert of a token which picks `top_k`: `n (1 - (1 - 1/n)^k)` of n, evenly.
+
+    Args:
+        ranks: Ranks n that share the experts, any shape.
+        top_k: Experts per token k.
+    """
+    n = np.asarray(ranks, dtype=np.float64)
+    return np.asarray(n * (1.0 - (1.0 - 1.0 / n) ** top_k))

@@ -30,13 +30,12 @@ from sim.validation.peers import PEERS, PeerFigure
 from sim.validation.predict import Compiled, Prediction, predict
 from sim.validation.rows import ClosedPoint, MeasuredRow
 from sim.validation.score import Scoreboard, entries_of, score
-from sim.validation.summary import WRONG_UNIT, errors_of, weighted_errors
+from sim.validation.summary import errors_of, weighted_errors
 
 __all__ = [
     "BENCHMARKS",
     "MEASUREMENTS",
     "PEERS",
-    "WRONG_UNIT",
     "BenchmarkFormat",
     "ClaimRow",
     "Claims",

@@ -8,15 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from sim.core import Array
+from sim.core import Array, out_of_proportion
 from sim.validation.bands import EngineBands, fit_bands
 from sim.validation.datasets import Dataset
 from sim.validation.entries import Entry
 from sim.validation.peers import PEERS
 from sim.validation.predict import Prediction
-
-WRONG_UNIT: Final = 50.0
-"""By how many times predictions are off in the median, up or down, where the unit or meaning of a column is wrong."""
 
 COMBINED: Final = ("engine, system, model", "half, device", "half, source")
 """Groupings by several labels at once, for tables that have them all."""
@@ -69,12 +66,10 @@ def _doubts(entries: Sequence[Sequence[Entry]]) -> list[str]:
             ratios.setdefault(entry.metric, []).append(entry.measured / entry.predicted)
     found = []
     for metric, own in ratios.items():
-        middle = float(np.median(own))
-        times = max(middle, 1.0 / middle)
-        if times > WRONG_UNIT:
+        if off := out_of_proportion(own):
             found.append(
-                f"measured {metric} is {times:.3g} times {'above' if middle > 1.0 else 'below'} what is predicted, in "
-                f"the median of {len(own)} values: look at its unit, which must be SI, and at its meaning"
+                f"measured {metric} is {off} what is predicted, in the median of {len(own)} values: "
+                "look at its unit, which must be SI, and at its meaning"
             )
     return found
 

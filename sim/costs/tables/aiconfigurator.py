@@ -30,6 +30,7 @@ from sim.core import Array, InputError, load_yaml, require_extra
 from sim.costs.tables.base import TABLES, KernelRows, clean_rows
 from sim.costs.tables.ratios import RatioGrid
 from sim.hardware import Device
+from sim.models.routing import reached_ranks
 
 PACKAGE: Final = "aiconfigurator_core"
 DISTRIBUTION: Final = "aiconfigurator-core"
@@ -409,8 +410,7 @@ def _exchanged(tokens: Array, ranks: Array, way: Array, sent: Array, time_s: Arr
         table: Where the rows are from.
     """
     n = np.asarray(ranks, dtype=np.float64)
-    reached = n * (1.0 - (1.0 - 1.0 / n) ** _EXCHANGED["topk"])
-    whole = tokens * _EXCHANGED["hidden"] * sent * reached
+    whole = tokens * _EXCHANGED["hidden"] * sent * reached_ranks(n, top_k=_EXCHANGED["topk"])
     return clean_rows({"buffer_bytes": whole, "ranks": n, "way": way}, time_s, table)
 
 

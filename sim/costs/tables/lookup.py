@@ -11,15 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.core import Array
+from sim.core import Array, out_of_proportion
 from sim.costs.numeric import Value
 from sim.costs.tables.base import KernelRows, TableSource, padded_rows
 from sim.costs.tables.ratios import RatioAt, RatioGrid
 from sim.costs.tables.shapes import SHAPES, Layout, Shape, dtype_of, kernel_of, nearest_layout, why_unread
 from sim.models import Operator
-
-_WRONG_UNIT = 50.0
-"""By how many times rows are off in the median where their unit or device is another."""
 
 _FIXED_SHARE = 0.9
 """Most of the shortest measured prefill that counts as fixed latency, so that work is left on top of it."""
@@ -143,14 +140,10 @@ class MeasuredKernels:
 
 def _doubt(measured_s: Array, form_s: Array) -> str:
     """That measured times are out of all proportion to the form, up or down; empty if they are not."""
-    middle = float(np.median(measured_s / form_s))
-    times = max(middle, 1.0 / middle)
-    if times < _WRONG_UNIT:
+    off = out_of_proportion(measured_s / form_s)
+    if not off:
         return ""
-    return (
-        f"measured times are {times:.3g} times {'above' if middle > 1.0 else 'below'} the analytic form in the median: "
-        "are they in seconds, and of this device?"
-    )
+    return f"measured times are {off} the analytic form in the median: are they in seconds, and of this device?"
 
 
 def _fit(rows: KernelRows, shape: Shape, analytic: Analytic) -> tuple[RatioGrid, float, list[str]]:
