@@ -181,7 +181,7 @@ class CompiledCost:
         self.windows = tuple(cls.window for cls in classes)
         flops = sum(cls.flops_per_token for cls in classes)
         self.weights = tuple(cls.flops_per_token / flops if flops else 0.0 for cls in classes)
-        self._curves: dict[bool, tuple[_Curves, _Curves, _Curves]] = {}
+        self._evaluations: dict[bool, tuple[_Curves, _Table, _Table]] = {}
         self._tables: dict[tuple[bool, bool], tuple[_Table, _Table, _Table]] = {}
         self._splits: dict[bool, tuple[_Table, _Table]] = {}
         self._rows: dict[tuple[int, int], DecodeRow] = {}
@@ -219,26 +219,23 @@ class CompiledCost:
         key = full, graphed
         if key not in self._tables:
             tokens, rows, drafts = self._evaluated(full)
-            self._tables[key] = (
-                tokens.read(self._counts(graphed)),
-                rows.read(np.arange(1, self._row_limit + 2, dtype=np.float64)),
-                drafts.read(np.arange(1, self._draft_limit + 1, dtype=np.float64)),
-            )
+            self._tables[key] = tokens.read(self._counts(graphed)), rows, drafts
         return self._tables[key]
 
-    def _evaluated(self, full: bool) -> tuple[_Curves, _Curves, _Curves]:
-        """Costs by tokens of a rank, by rows, and of drafts by sequences."""
-        if full not in self._curves:
+    def _evaluated(self, full: bool) -> tuple[_Curves, _Table, _Table]:
+        """Costs by tokens of a rank, and what graphs do not change: tables by rows, and of drafts by sequences."""
+        if full not in self._evaluations:
             stages, weighted = self._stages, self._stages.weighted(full)
             grid, rows = self._token_grid, _token_grid(self._row_limit + 1)
             sequences = _token_grid(max(1, self._draft_limit))
             drafts = [(w, s.costs, self._drafts.operators(stages.model, s, sequences)) for w, s in weighted]
-            self._curves[full] = (
+            by_row = _Curves([(w, s.costs, stages.row_operators(s, rows)) for w, s in weighted], rows)
+            self._evaluations[full] = (
                 _Curves([(w, s.costs, stages.token_operators(s, grid)) for w, s in weighted], grid),
-                _Curves([(w, s.costs, stages.row_operators(s, rows)) for w, s in weighted], rows),
-                _Curves(drafts, sequences),
+                by_row.read(np.arange(1, self._row_limit + 2, dtype=np.float64)),
+                _Curves(drafts, sequences).read(np.arange(1, self._draft_limit + 1, dtype=np.float64)),
             )
-        return self._curves[full]
+        return self._evaluations[full]
 
     @cached_property
     def _token_grid(self) -> Array:
@@ -481,7 +478,7 @@ class CompiledCost:
             those = share.graphed == graphed
             if those.any():
                 yield self._table(full, graphed)[0], share.tokens, alike & those
-        _, by_row, by_draft = self._table(full)
+        _, by_row, by_draft = self._evaluated(full)
         yield by_row, share.rows, always
         yield by_draft, share.drafted, always
         if not alike.all():
