@@ -12,8 +12,8 @@ class Precision(NamedTuple):
     """How weights of one format are multiplied on one device.
 
     Attributes:
-        kernel: Kernel name of the efficiency curves: `fp32`, `bf16`, `fp8`, `fp8_block`, `int8`, `nvfp4`, `w8a16` or
-            `w4a16`.
+        kernel: Kernel name of the efficiency curves: `fp32`, `bf16`, `fp8`, `fp8_block`, `int8`, `nvfp4`, `w8a16`,
+            `w4a16` or `int4` (integers of 4 bits, unpacked too, by kernels of their own).
         flops_per_s: Dense peak of the arithmetic [FLOP/s].
         arithmetic: Dtype of the arithmetic.
         weight_bytes: Bytes per stored weight, block scales included.
@@ -47,5 +47,6 @@ def precision_of(device: Device, weights_dtype: str) -> Precision:
         return Precision("fp32" if stored == "fp32" else "bf16", rate, used, width, False)
     if used != wanted or wanted in ("bf16", "fp16"):
         rate, used = device.compute_rate("bf16")
-        return Precision("w4a16" if width < 1.0 else "w8a16", rate, used, width, True)
+        kernel = stored if stored == "int4" else "w4a16" if width < 1.0 else "w8a16"
+        return Precision(kernel, rate, used, width, True)
     return Precision(stored, rate, used, width, False)

@@ -18,7 +18,6 @@ _DTYPES: Final = {
     "fp4": "nvfp4",
     "mxfp4": "nvfp4",
     "mxfp8": "fp8_block",
-    "int4": "w4a16",
     "tf32": "fp32",
 }
 _NEAREST: Final = {
@@ -28,7 +27,8 @@ _NEAREST: Final = {
     "nvfp4": ("fp8_block", "fp8", "bf16"),
     "int8": ("fp8", "bf16"),
     "w8a16": ("bf16",),
-    "w4a16": ("w8a16", "bf16"),
+    "int4": ("w4a16", "w8a16", "bf16"),
+    "w4a16": ("int4", "w8a16", "bf16"),
     "bf16": ("fp32",),
     "fp32": ("bf16",),
 }

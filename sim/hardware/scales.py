@@ -10,6 +10,7 @@ from sim.hardware.spec import ScalesSpec
 
 _RATE_OF: Final = {
     "fp16": "bf16",
+    "int4": "bf16",
     "w4a16": "bf16",
     "w8a16": "bf16",
     "fp8_block": "fp8",

@@ -26,7 +26,7 @@ def seconds(device: str, operator: Operator, **options: float) -> float:
         ("h100-sxm", "bf16", "bf16", "bf16", False),
         ("h100-sxm", "fp8", "fp8", "fp8", False),
         ("h100-sxm", "fp8_block", "fp8_block", "fp8", False),
-        ("h100-sxm", "int4", "w4a16", "bf16", True),
+        ("h100-sxm", "int4", "int4", "bf16", True),
         ("h100-sxm", "nvfp4", "w4a16", "bf16", True),
         ("b200-sxm", "nvfp4", "nvfp4", "fp4", False),
         ("b200-sxm", "mxfp4", "nvfp4", "fp8", False),
