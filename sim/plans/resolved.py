@@ -91,6 +91,7 @@ class ResolvedPlan:
         batch_wait: Most decode iterations for which prompts wait until they fill `batch_fill` of the token budget.
         batch_fill: That share.
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too.
+        graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
         max_model_len: Longest request [tokens].
         max_model_len_given: Whether the user gave it.
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
@@ -119,6 +120,7 @@ class ResolvedPlan:
     batch_wait: int
     batch_fill: float
     prompt_graphs: bool
+    graph_sizes: tuple[int, ...]
     max_model_len: int
     max_model_len_given: bool
     kv_memory_frac: float
@@ -269,7 +271,7 @@ class ResolvedPlan:
     @property
     def cost_key(self) -> tuple[Any, ...]:
         """Equal for plans whose iterations cost the same: all but replicas, router and scheduler."""
-        return (*self.shape_key, self.max_num_seqs, self.max_num_batched_tokens, self.max_model_len)
+        return (*self.shape_key, self.graph_sizes, self.max_num_seqs, self.max_num_batched_tokens, self.max_model_len)
 
     @property
     def behaviour_key(self) -> tuple[Any, ...]:

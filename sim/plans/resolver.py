@@ -261,6 +261,7 @@ class Resolver:
             batch_wait=fields.get("batch_wait", 0),
             batch_fill=fields.get("batch_fill", 1.0),
             prompt_graphs=fields.get("prompt_graphs", False),
+            graph_sizes=fields.get("graph_sizes", self.engine.graph_sizes),
             max_model_len=length,
             max_model_len_given=asked is not None,
             kv_memory_frac=frac,

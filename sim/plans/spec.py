@@ -53,6 +53,9 @@ class PoolSpec(Spec):
             (`all_gather`), or each goes only where its experts are (`all_to_all`).
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false
             (`torch_compile_config.enable_piecewise_cuda_graph` of TensorRT-LLM).
+        graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured, rising; the engine's
+            (`--cudagraph-capture-sizes` of vLLM, `--cuda-graph-bs` of SGLang, `cuda_graph_config.batch_sizes` of
+            TensorRT-LLM).
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.
@@ -72,9 +75,17 @@ class PoolSpec(Spec):
     batch_fill: Share | None = None
     expert_exchange: Exchange | None = None
     prompt_graphs: bool | None = None
+    graph_sizes: tuple[Count, ...] | None = None
     kv_memory_frac: Share | None = None
     router: str | None = None
     scheduler: str | None = None
+
+    @field_validator("graph_sizes")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or list(value) != sorted(set(value))):
+            raise ValueError("graph_sizes must be one or more rising batch sizes; leave them out for the engine's")
+        return value
 
 
 class PlanSpec(PoolSpec):
@@ -146,6 +157,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"experts by {given['expert_exchange'].replace('_', '-')}")
     if given.get("prompt_graphs"):
         parts.append("prompt graphs")
+    if "graph_sizes" in given:
+        parts.append(f"graphs of {', '.join(map(str, given['graph_sizes']))}")
     if "max_model_len" in given:
         parts.append(f"length {given['max_model_len']}")
     if "kv_memory_frac" in given:

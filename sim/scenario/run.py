@@ -246,7 +246,7 @@ class PlanRunner:
             host_step_s=engine.host_step_s.value,
             host_per_sequence_s=engine.host_per_sequence_s.value,
             overlapped=engine.async_scheduling,
-            graph_sizes=engine.graph_sizes,
+            graph_sizes=plan.graph_sizes,
             graphs_hold_prompts=engine.graphs_hold_prompts,
             step_gap_s=_seconds(engine.step_gap_s),
             host_call_s=0.0 if plan.prompt_graphs else _seconds(engine.host_call_s),

@@ -44,6 +44,20 @@ def test_experts_and_attention_data_parallel(make_cluster, engine) -> None:
     assert "--kv-cache-dtype fp8" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vllm", """--compilation-config '{"cudagraph_capture_sizes": [8, 64]}'"""),
+        ("sglang", "--cuda-graph-bs 8 64"),
+        ("trtllm", "cuda_graph_config:\n  batch_sizes:\n  - 8\n  - 64"),
+    ],
+)
+def test_graphs_other_than_the_engine_s_are_asked_for(make_cluster, name: str, words: str) -> None:
+    graphs = {"graph_sizes": [8, 64]}
+    assert words in command(graphs, "llama-3.1-8b", load_engine(name), make_cluster())
+    assert words.split()[0] not in command({}, "llama-3.1-8b", load_engine(name), make_cluster())
+
+
 def test_what_no_flag_can_say_is_noted(make_cluster, engine) -> None:
     text = command(
         {"tp": 8, "pp": 2, "clock": 0.7, "weights_dtype": "int4"}, "llama-3.1-405b", engine, make_cluster(nodes=2)

@@ -161,6 +161,8 @@ def test_clock_is_part_of_the_cost_but_replicas_are_not(make_cluster, engine) ->
     [
         ({"tp": 0}, "plan.yaml"),
         ({"clock": 1.5}, "clock"),
+        ({"graph_sizes": [8, 4]}, "rising batch sizes"),
+        ({"graph_sizes": []}, "rising batch sizes"),
         ({"weights_dtype": "fp9"}, "unknown number format 'fp9'"),
         ({"tensor_parallel": 4}, "tensor_parallel"),
     ],

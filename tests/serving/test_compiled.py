@@ -146,6 +146,18 @@ def test_prompts_are_not_padded_where_graphs_hold_decodes_alone() -> None:
     assert mixed_s < alone_s - rows[1]
 
 
+def test_batches_are_padded_to_the_graphs_that_the_plan_asks_for() -> None:
+    """One graph of 64 tokens: 3 sequences and 64 compute the same tokens, 65 compute their own."""
+    runner = case("dp with experts").runner
+    plan = resolved_plan(runner, dp=2, tp=1, graph_sizes=(64,), max_num_seqs=80, max_num_batched_tokens=512)
+    assert plan.cost_key != resolved_plan(runner, dp=2, tp=1, max_num_seqs=80, max_num_batched_tokens=512).cost_key
+    each = Case(runner, plan, runner.compiled(plan), runner._stages(plan))
+    for sequences, tokens in ((3, 64), (64, 64), (65, 65)):
+        time_s, _ = each.cost.base(sequences * plan.dp, [])
+        device_s = float(each.cycle_s("tokens", tokens, full=True) + each.cycle_s("rows", sequences, full=True))
+        assert time_s == pytest.approx(device_s, rel=1e-2)
+
+
 def test_experts_serve_what_there_is_however_it_is_spread() -> None:
     """One prompt on one of n data-parallel ranks costs the experts what n prompts of an n-th would."""
     each = case("dp with experts")
@@ -168,14 +180,14 @@ def test_one_sequence_of_a_pipeline_passes_every_stage_once() -> None:
 
 
 def test_between_the_grid_the_table_follows_the_operators(each: Case) -> None:
-    """Large counts are interpolated; only where a collective changes its algorithm is a step smeared over 2 %."""
+    """Large counts are interpolated; steps stay where a collective changes its algorithm."""
     counts = np.arange(513, BUDGET + SEQS + 1, 3)
     table = np.array(each.cost._table(True)[0].total_s)[counts]
     own, joint = (np.array(part.total_s) for part in each.cost._split(True))
     assert (own[counts] + joint[counts] >= table * (1.0 - 1e-9)).all(), "what runs side by side takes less"
     error = np.abs(table / each.cycle_s("tokens", counts, full=True) - 1.0)
     assert np.quantile(error, 0.95) < 0.001
-    assert np.quantile(error, 0.99) < 0.02
+    assert np.quantile(error, 0.99) < 0.03
     assert error.max() < 0.06
 
 

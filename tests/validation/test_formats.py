@@ -100,6 +100,11 @@ def test_lengths_are_spread_where_the_benchmark_does_so(tmp_path: Path) -> None:
             {"max_num_seqs": 4},
         ),
         ({"backend": "vllm", "backend_version": "0.12.0"}, {"max_num_seqs": 4, "max_num_batched_tokens": 2016}),
+        (
+            {"backend": "vllm", "backend_version": "0.12.0", "arch": "Qwen/Qwen3-235B-A22B-FP8", "moe_tp_size": "4"},
+            {"max_num_seqs": 4, "graph_sizes": [256]},
+        ),
+        ({"backend": "vllm", "backend_version": "0.12.0"}, {"graph_sizes": None}),
         ({"backend": "sglang", "backend_version": "0.5.6.post2"}, {"scheduler": "sglang-mixed"}),
         ({"backend": "sglang", "backend_version": "0.5.1.post1"}, {"scheduler": None}),
         ({"measured_on": "2026-01-01"}, {"max_num_seqs": None, "max_num_batched_tokens": 8192}),

@@ -23,7 +23,7 @@ def trtllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, 
     checkpoint = plan.weights_dtype != model.weights_dtype
     lines = heading(plan, f"TensorRT-LLM {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint, role=role)
     options = _OPTIONS if role == "both" else f"{role}-{_OPTIONS}"
-    lines += [f"cat > {options} <<'END'", to_yaml(_options(plan, role)).rstrip(), "END"]
+    lines += [f"cat > {options} <<'END'", to_yaml(_options(plan, engine, role)).rstrip(), "END"]
     lines += commands(plan, ["trtllm-serve", *_arguments(plan, model, options)], first_port=_FIRST_PORT, role=role)
     if plan.replicas > SHOWN_REPLICAS:
         lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
@@ -47,7 +47,7 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec, options: str) -> list[str]:
     ]
 
 
-def _options(plan: ResolvedPlan, role: Role) -> dict[str, object]:
+def _options(plan: ResolvedPlan, engine: EngineSpec, role: Role) -> dict[str, object]:
     options: dict[str, object] = {
         "enable_chunked_prefill": plan.chunked_prefill,
         "kv_cache_config": {
@@ -61,6 +61,8 @@ def _options(plan: ResolvedPlan, role: Role) -> dict[str, object]:
         options["cache_transceiver_config"] = {"backend": "DEFAULT"}
     if plan.speculation is not None:
         options["speculative_config"] = _speculation(plan.speculation)
+    if plan.graph_sizes != engine.graph_sizes:
+        options["cuda_graph_config"] = {"batch_sizes": list(plan.graph_sizes)}
     if plan.prompt_graphs:
         options["torch_compile_config"] = {"enable_piecewise_cuda_graph": True}
     if plan.batch_wait:

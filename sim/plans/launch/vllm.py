@@ -37,6 +37,8 @@ def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, ro
     if plan.speculation is not None:
         drafts = {"method": plan.speculation.method, "num_speculative_tokens": plan.speculation.draft_tokens}
         arguments += ["--speculative-config", json.dumps(drafts)]
+    if plan.graph_sizes != engine.graph_sizes:
+        arguments += ["--compilation-config", json.dumps({"cudagraph_capture_sizes": plan.graph_sizes})]
     if role != "both":
         arguments += ["--kv-transfer-config", _KV_TRANSFER]
     lines = heading(
