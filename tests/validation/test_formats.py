@@ -91,6 +91,30 @@ def test_lengths_are_spread_where_the_benchmark_does_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "ranks"),
+    [
+        ({"tp_size": "4"}, {"tp": 2, "dp": 1}),
+        ({"tp_size": "1", "attention_dp_size": "4", "batch_size": "1"}, {"tp": 1, "dp": 2}),
+    ],
+)
+def test_ranks_recorded_twice_are_the_same_gpus(tmp_path: Path, changes: dict[str, str], ranks: dict[str, int]) -> None:
+    """tp 2 and ep 2 of InferenceX are two GPUs, though the row has 2 x 2; elsewhere 2 x 2 is four."""
+    run = {"arch": "openai/gpt-oss-120b", "backend": "trtllm", "precision": "fp4", "moe_tp_size": "2"}
+    run |= {"moe_ep_size": "2", **changes}
+    row, other = point(tmp_path, **run), point(tmp_path, **run, measured_on="")
+    assert row.scenario is not None
+    assert other.scenario is not None
+    assert {name: row.scenario["plan"][name] for name in ("replicas", "tp", "dp", "moe_tp", "ep")} == {
+        "replicas": 1,
+        **ranks,
+        "moe_tp": 1,
+        "ep": 2,
+    }
+    assert other.scenario["plan"]["tp"] * other.scenario["plan"]["dp"] == 4
+    assert row.measured == other.measured
+
+
+@pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"backend": "trtllm"}, {"max_num_seqs": 4, "max_num_batched_tokens": 1024}),

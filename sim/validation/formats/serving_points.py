@@ -126,6 +126,8 @@ class ServingPoints(MeasurementFormat):
         "FP8 has block scales for DeepSeek and Qwen, as published and whatever the row says, or where it says so; fp4 "
         "is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
+        "as many ranks of tensor parallelism as of experts within experts, which multiply to those of attention, are "
+        "the same ranks recorded twice: tp 2 and ep 2 are two GPUs",
         "more ranks for experts than are recorded mean that attention is data parallel over them",
         "DeepSeek and Kimi with engines of their own for prompts have the ranks, decode batches, budgets, KV format "
         "and exchange between experts that Dynamo's public recipes set",
@@ -242,6 +244,8 @@ def _parallelism(line: Line) -> dict[str, Any] | str:
     """Plan fields of the row's deployment, or why they make no plan."""
     gpus = line.whole("n_gpus")
     if line.text("mode") != "disagg":
+        if twice := _ranks_recorded_twice(line):
+            return twice
         ranks = (line.whole("tp_size") or 0) * (line.whole("attention_dp_size") or 0)
         if gpus and ranks and gpus % ranks:
             return f"{gpus} GPUs are no whole number of replicas of {ranks} ranks"
@@ -256,6 +260,21 @@ def _parallelism(line: Line) -> dict[str, Any] | str:
     if (used := _gpus(prefill) + _gpus(decode)) != gpus:
         return f"implausible parallelism: prefill and decode workers have {used} GPUs, the deployment {gpus}"
     return disaggregated_plan(line, {**decode, "prefill": prefill})
+
+
+def _ranks_recorded_twice(line: Line) -> dict[str, Any]:
+    """Plan fields of a run on k ranks that is recorded as k x k of them; empty for other rows.
+
+    InferenceX names a run by the ranks of attention and of experts, which are the same GPUs: tp 2 and ep 2 are two.
+    Where both were taken for a product that does not fit into a server, the table mends it (`relabelled`); 2 x 2 does
+    fit, so it stands as recorded. TPOT tells: gpt-oss on H200 with 4 users takes 6.9 ms on one GPU, 5.9 as "2 x 2" and
+    4.9 on four. Throughput per GPU is still over the GPUs that the row has, on both sides.
+    """
+    moe_tp, ep = line.whole("moe_tp_size") or 1, line.whole("moe_ep_size") or 1
+    tp, dp = line.whole("tp_size") or 1, line.whole("attention_dp_size") or 1
+    if not measured_there(line) or moe_tp != ep or ep == 1 or {tp, dp} != {1, ep * ep}:
+        return {}
+    return {"replicas": 1, "tp": min(tp, ep), "dp": min(dp, ep), "moe_tp": 1, "ep": ep}
 
 
 def _gpus(plan: dict[str, Any]) -> int:
