@@ -20,9 +20,10 @@ LLAMA_70B: Final = "meta-llama/Llama-3.1-70B"
 _FEWEST_TOKENS: Final = 8192
 """Least `max_num_tokens` of the TensorRT-LLM scripts from 1.2 on; earlier ones size it for one prompt."""
 
-_MTP_VERSION: Final = "1.2.0rc6.post3"
-"""Version of TensorRT-LLM that only scripts with multi-token prediction ran (`perf-changelog.yaml`, pull requests
-632 and 642). 1.1.0rc2.post2 ran with and without (pull request 392): rows do not tell which, and none is assumed."""
+_MTP_RUNS: Final = ("1.2.0rc6.post3", "1.1.0rc2.post2 of 2026-01-14")
+"""Runs of TensorRT-LLM by scripts with multi-token prediction alone (`perf-changelog.yaml`): the benchmark runs what a
+change names. Pull requests 632 and 642 brought the first version to those scripts only; 392, of January 2026, added
+them with the second version, whose runs of December were without."""
 
 _ACCEPTANCE: Final = (0.85, 0.63, 0.63)
 """Acceptance of DeepSeek's module, not fitted: the first draft as DeepSeek-V3's report has it (arXiv 2412.19437, 5.4.3:
@@ -119,7 +120,7 @@ def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     waits: dict[str, Any] = {"balance_wait": 60} if plan["dp"] > 1 else {}
     if _fills_batches(line, plan):
         waits = {"batch_wait": 40, "batch_fill": 0.8}
-    mtp = line.text("backend_version") == _MTP_VERSION
+    mtp = _drafts_tokens(line)
     return {
         "kv_dtype": "fp8",
         "kv_memory_frac": _deepseek_kv_frac(line, plan),
@@ -128,6 +129,12 @@ def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
         **waits,
         **ranks,
     }
+
+
+def _drafts_tokens(line: Line) -> bool:
+    """Whether the run of DeepSeek on TensorRT-LLM was made by a script with multi-token prediction."""
+    version = line.text("backend_version")
+    return version in _MTP_RUNS or f"{version} of {line.text('measured_on')}" in _MTP_RUNS
 
 
 def _deepseek_limits(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
@@ -167,6 +174,8 @@ def _graphs_of_prompts(line: Line, plan: dict[str, Any]) -> bool:
 def _graphs_of_drafting(line: Line, plan: dict[str, Any]) -> bool:
     """The same for the scripts with drafts."""
     concurrency, prompt, output = _load(line)
+    if not line.text("backend_version").startswith("1.2"):
+        return False
     if line.text("precision") == "fp8":
         return plan["dp"] == 1 and concurrency > (16 if prompt > 1024 else 8 if output > 1024 else 4)
     if prompt > 1024:
