@@ -352,7 +352,7 @@ class CostModel:
         curve = self._curves.update(op.dtype)
         terms = state_update_terms(
             op.bytes(),
-            np.asarray(op.sequences) * op.heads,
+            np.asarray(op.sequences) * op.heads * op.tokens,
             units=self._units,
             bytes_per_s=self.device.memory_bytes_per_s,
             curve=curve,

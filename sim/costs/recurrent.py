@@ -76,7 +76,7 @@ def state_update_terms(
 
     Args:
         moved_bytes: States read and written, inputs and results [B].
-        blocks: Sequences x heads.
+        blocks: Sequences x heads x tokens of each.
         units: Multiprocessors of the device.
         bytes_per_s: Memory bandwidth [B/s].
         curve: Fitted parameters.

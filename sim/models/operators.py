@@ -237,7 +237,10 @@ RecurrenceKind = Literal["gated_delta", "mamba2"]
 
 @dataclass(frozen=True, kw_only=True)
 class StateUpdate(_Common):
-    """One token per sequence through a recurrence: convolution and state; one layer, one rank.
+    """Decoding through a recurrence: convolution and state; one layer, one rank.
+
+    Several tokens of a sequence, drafts behind the certain one, go one after the other. The state behind each is kept,
+    since it is not known yet how many hold, and the one that does is copied back (vLLM and SGLang alike).
 
     Attributes:
         sequences: Sequences.
@@ -247,6 +250,7 @@ class StateUpdate(_Common):
         channels: Channels of the convolution.
         kind: Which recurrence.
         dtype: Format of inputs and results.
+        tokens: Tokens of every sequence.
     """
 
     sequences: Value
@@ -256,6 +260,7 @@ class StateUpdate(_Common):
     channels: float
     kind: RecurrenceKind
     dtype: str = "bf16"
+    tokens: int = 1
 
     @property
     def compute_dtype(self) -> str:
@@ -265,12 +270,13 @@ class StateUpdate(_Common):
     def flops(self) -> Array:
         """FLOPs per element of the state: 2 each to add to it and to read it, 2 more for the delta rule."""
         each = 6.0 if self.kind == "gated_delta" else 4.0
-        return np.asarray(each * self.elements * np.asarray(self.sequences, dtype=np.float64))
+        return np.asarray(each * self.elements * self.tokens * np.asarray(self.sequences, dtype=np.float64))
 
     def bytes(self) -> Array:
-        """State read and written, inputs and results [B]."""
-        ends = 2.0 * activation_bytes(self.dtype) * self.channels
-        return np.asarray((2.0 * self.state_bytes + ends) * np.asarray(self.sequences, dtype=np.float64))
+        """State read once and written for every token, copied back after several; inputs and results [B]."""
+        ends = 2.0 * activation_bytes(self.dtype) * self.channels * self.tokens
+        passes = 1.0 + self.tokens + (2.0 if self.tokens > 1 else 0.0)
+        return np.asarray((passes * self.state_bytes + ends) * np.asarray(self.sequences, dtype=np.float64))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,18 @@ class SupportSpec(Spec):
         return tuple(canonical_dtype(name) for name in value)
 
 
+class DraftHost(Spec):
+    """What the host does in an iteration that verifies drafts, while the device waits.
+
+    Attributes:
+        per_draft_s: Time per draft of an iteration: the pass that makes it is prepared and launched by itself.
+        per_token_s: Time per token that is verified, of all sequences.
+    """
+
+    per_draft_s: Sourced[TimeS]
+    per_token_s: Sourced[TimeS]
+
+
 class FusionSpec(Spec):
     """What the engine's kernels do together, or beside each other.
 
@@ -239,6 +251,8 @@ class EngineSpec(Spec):
             launch of the graph, for input tensors, for results that the next batch is made from.
         host_call_s: Host time per call of a forward pass without CUDA graphs, as those with prompts are; absent, the
             host is never behind the device there.
+        draft_host: Its work with speculative decoding where that is not beside the device whatever `async_scheduling`
+            says; absent, iterations with drafts are scheduled like others.
         frontend_s: Time from the client's send to the engine's queue that all requests spend side by side: HTTP, event
             loops, hand-over between processes.
         frontend_request_s: Work of the front end per request, one after the other.
@@ -287,6 +301,7 @@ class EngineSpec(Spec):
     host_per_sequence_s: Sourced[TimeS]
     step_gap_s: Sourced[TimeS] | None = None
     host_call_s: Sourced[TimeS] | None = None
+    draft_host: DraftHost | None = None
     frontend_s: Sourced[TimeS]
     frontend_request_s: Sourced[TimeS]
     frontend_token_s: Sourced[TimeS]

@@ -101,19 +101,22 @@ class KvPool:
     block_bytes: float
 
 
-def kv_pool(caches: Iterable[tuple[LayerCache, int]], *, block_tokens: int, frees_windows: bool) -> KvPool:
+def kv_pool(
+    caches: Iterable[tuple[LayerCache, int]], *, block_tokens: int, frees_windows: bool, states: int = 1
+) -> KvPool:
     """The pool of a stage.
 
     Args:
         caches: What its layers keep of a sequence on one rank, and how many layers keep the same.
         block_tokens: Tokens of one group of layers in a block.
         frees_windows: Whether blocks that a window has left behind are freed.
+        states: Recurrent states that a sequence holds: one, and one more for every draft (vLLM; SGLang one beyond).
     """
     full = state = 0.0
     windows: dict[int, float] = {}
     for cache, layers in caches:
         full += layers * cache.bytes_per_token
-        state += layers * cache.state_bytes
+        state += layers * cache.state_bytes * states
         if cache.window is not None and frees_windows:
             windows[cache.window] = windows.get(cache.window, 0.0) + layers * cache.window_bytes_per_token
         else:

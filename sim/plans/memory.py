@@ -114,6 +114,7 @@ class MemoryModel:
         moe_ranks: Data-parallel ranks whose tokens meet in the expert buffers.
         max_moe_tokens: Tokens of one chunk of the expert buffers.
         frees_windows: Whether KV blocks that a sliding window has left behind are freed.
+        states: Recurrent states that a sequence holds in each of its layers.
     """
 
     stages: tuple[StageMemory, ...]
@@ -126,10 +127,11 @@ class MemoryModel:
     moe_ranks: int
     max_moe_tokens: int
     frees_windows: bool
+    states: int
 
     def pool(self, stage: StageMemory, block_tokens: int) -> KvPool:
         """What a sequence holds of a stage's KV blocks, and how large those are."""
-        return kv_pool(stage.caches, block_tokens=block_tokens, frees_windows=self.frees_windows)
+        return kv_pool(stage.caches, block_tokens=block_tokens, frees_windows=self.frees_windows, states=self.states)
 
     def activation_bytes(self, stage: StageMemory, *, tokens: int, rows: int) -> float:
         """Peak of an iteration in a stage [B]; no more rows are sampled than there are tokens."""
@@ -170,8 +172,10 @@ class MemoryModel:
         return MemoryFootprint(stage.weights_bytes, kv, activations, self.graph_bytes, self.runtime_bytes, free)
 
 
-def memory_model(model: ModelSpec, shards: tuple[Shard, ...], device: Device, engine: EngineSpec) -> MemoryModel:
-    """Memory of a plan's stages on a device under an engine."""
+def memory_model(
+    model: ModelSpec, shards: tuple[Shard, ...], device: Device, engine: EngineSpec, *, states: int = 1
+) -> MemoryModel:
+    """Memory of a plan's stages on a device under an engine, with so many recurrent states of a sequence."""
     shard = shards[0]
     alone = shard.tp == 1 and shard.dp == 1
     distinct = dict.fromkeys(_stage(model, shard, engine.activation) for shard in shards)
@@ -186,6 +190,7 @@ def memory_model(model: ModelSpec, shards: tuple[Shard, ...], device: Device, en
         moe_ranks=shard.dp,
         max_moe_tokens=engine.activation.max_moe_tokens.value,
         frees_windows=engine.frees_windows,
+        states=states,
     )
 
 

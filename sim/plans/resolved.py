@@ -15,7 +15,7 @@ from sim.plans.placement import Placement
 from sim.plans.spec import PlanSpec, PoolSpec
 from sim.plans.speculation import SpeculationSpec
 
-ShapeKey = tuple[int, int, int, int, int, str, str, int, str]
+ShapeKey = tuple[int, int, int, int, int, str, str, int, int, str]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class PlanShape:
         weights_dtype: Format of the linear layers.
         kv_dtype: Format of the KV cache.
         draft_layers: Layers behind the model's that draft tokens for speculation; the shards hold them.
+        step_tokens: Tokens of a sequence that an iteration computes; recurrent layers keep the state behind each.
         expert_exchange: How tokens get to the experts of other data-parallel ranks.
         compute_dtype: Format in which the device multiplies.
         shards: One rank's part of the model per stage.
@@ -47,6 +48,7 @@ class PlanShape:
     weights_dtype: str
     kv_dtype: str
     draft_layers: int
+    step_tokens: int
     expert_exchange: str
     compute_dtype: str
     shards: tuple[Shard, ...]
@@ -58,7 +60,7 @@ class PlanShape:
     def key(self) -> ShapeKey:
         """What two plans must share to have the same shape."""
         ranks = (self.tp, self.pp, self.dp, self.ep, self.moe_tp)
-        return (*ranks, self.weights_dtype, self.kv_dtype, self.draft_layers, self.expert_exchange)
+        return (*ranks, self.weights_dtype, self.kv_dtype, self.draft_layers, self.step_tokens, self.expert_exchange)
 
 
 @dataclass(frozen=True)

@@ -127,11 +127,11 @@ class Resolver:
         if moe_tp is None:
             moe_tp = max(1, ranks // ep)
         speculation: SpeculationSpec | None = fields.get("speculation")
-        layers = 0 if speculation is None else speculation.draft_layers
+        layers, states = (0, 1) if speculation is None else (speculation.draft_layers, speculation.step_tokens)
         exchange = fields.get("expert_exchange") or default_exchange(
             self.model, self.engine, self.cluster, dp=dp, tp=tp, moe_tp=moe_tp
         )
-        return (tp, pp, dp, ep, moe_tp, fields["weights_dtype"], fields["kv_dtype"], layers, exchange)
+        return (tp, pp, dp, ep, moe_tp, fields["weights_dtype"], fields["kv_dtype"], layers, states, exchange)
 
     def _shape(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
         found = self._shapes.get((cp, key))
@@ -140,7 +140,7 @@ class Resolver:
         return found
 
     def _build(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
-        tp, pp, dp, ep, moe_tp, weights, kv, drafts, exchange = key
+        tp, pp, dp, ep, moe_tp, weights, kv, drafts, states, exchange = key
         model, engine, cluster = with_draft_layers(self.model, drafts), self.engine, self.cluster
         device = cluster.device
         reasons = [
@@ -171,7 +171,7 @@ class Resolver:
             shards=shards,
             groups=stage_groups(cluster, placement, moe_tp=moe_tp) if placeable else (),
             placement=placement,
-            memory=memory_model(model, shards, device, engine),
+            memory=memory_model(model, shards, device, engine, states=states),
         )
 
     def _share_left(self, shape: PlanShape, *, tokens: int, seqs: int, speculation: SpeculationSpec | None) -> float:

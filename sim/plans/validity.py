@@ -121,9 +121,6 @@ def speculation_reasons(
         yield Reason("speculation", f"{engine.name} has no drafts by {speculation.method} ({offers})")
     if pp > 1:
         yield Reason("speculation", f"speculative decoding is not modelled with {pp} pipeline stages", {"pp": pp})
-    if any(isinstance(group.attention, (GatedDelta, Mamba2)) for group in model.layers):
-        text = f"speculative decoding is not modelled for {model.name}, whose layers keep states of a sequence"
-        yield Reason("speculation", text)
 
 
 def _data_parallel(model: ModelSpec, engine: EngineSpec, dp: int) -> Iterator[Reason]:

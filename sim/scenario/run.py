@@ -214,7 +214,7 @@ class PlanRunner:
             chunked_prefill=plan.chunked_prefill,
             prefix_caching=plan.prefix_caching,
             watermark_blocks=plan.watermark_blocks * plan.dp,
-            schedule_ahead=self.things.engine.async_scheduling,
+            schedule_ahead=self._timing(plan).overlapped,
             queue_interval=plan.queue_interval,
             balance_wait=plan.balance_wait if plan.prefill is None else 0,  # engines that only decode have no prompts
             batch_wait=plan.batch_wait,
@@ -242,10 +242,13 @@ class PlanRunner:
     def _timing(self, plan: ResolvedPlan) -> EngineTiming:
         """Host times of the plan's engines; a prompt that runs from graphs takes no calls."""
         engine = self.things.engine
+        drafting = engine.draft_host if plan.speculation is not None else None
+        step_s = drafting.per_draft_s.value * (plan.step_tokens - 1) if drafting else 0.0
+        sequence_s = drafting.per_token_s.value * plan.step_tokens if drafting else 0.0
         return EngineTiming(
-            host_step_s=engine.host_step_s.value,
-            host_per_sequence_s=engine.host_per_sequence_s.value,
-            overlapped=engine.async_scheduling,
+            host_step_s=engine.host_step_s.value + step_s,
+            host_per_sequence_s=engine.host_per_sequence_s.value + sequence_s,
+            overlapped=engine.async_scheduling and drafting is None,
             graph_sizes=plan.graph_sizes,
             graphs_hold_prompts=engine.graphs_hold_prompts,
             step_gap_s=_seconds(engine.step_gap_s),

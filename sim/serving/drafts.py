@@ -17,6 +17,7 @@ from sim.models import (
     Gemm,
     ModelSpec,
     Operator,
+    StateUpdate,
     attention_classes,
     sequence_operators,
     token_operators,
@@ -68,10 +69,17 @@ class Drafts:
         ]
 
     def widened(self, operators: list[Operator]) -> list[Operator]:
-        """Decode attention for all tokens that an iteration computes of a sequence."""
-        return [
-            replace(op, q_heads=op.q_heads * self.width) if isinstance(op, DecodeAttention) else op for op in operators
-        ]
+        """Decode attention, or a recurrence, for all tokens that an iteration computes of a sequence."""
+        return [self._widened(op) for op in operators]
+
+    def _widened(self, op: Operator) -> Operator:
+        match op:
+            case DecodeAttention():
+                return replace(op, q_heads=op.q_heads * self.width)
+            case StateUpdate():
+                return replace(op, tokens=self.width)
+            case _:
+                return op
 
     def further_share(self, model: ModelSpec, stage: StageCosts, kind: int) -> float:
         """Attention of the further passes over that of all layers of class number `kind` for one token."""

@@ -121,7 +121,8 @@ def recurrences(draw: st.DrawFn, kind: str, tokens: Array, common: dict[str, Any
     count, recurrence = draw(st.sampled_from([1, 8, 64])), draw(st.sampled_from(["gated_delta", "mamba2"]))
     shape = {"heads": float(count), "state_bytes": 65536.0 * count + 6.0 * 192 * count, "channels": 192.0 * count}
     if kind == "state_update":
-        return StateUpdate(sequences=tokens, elements=16384.0 * count, kind=recurrence, **shape, **common)
+        each = draw(st.sampled_from([1, 4]))
+        return StateUpdate(sequences=tokens, elements=16384.0 * count, kind=recurrence, tokens=each, **shape, **common)
     return StateScan(chunk=tokens, flops_per_token=139264.0 * count, kind=recurrence, **shape, **common)
 
 

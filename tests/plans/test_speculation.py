@@ -51,7 +51,6 @@ def test_contradictions_are_refused(wrong: dict[str, object]) -> None:
     [
         ("llama-3.1-70b", {"engine": "vllm-0.6"}, "has no speculative decoding"),
         ("llama-3.1-70b", {"pp": 2, "tp": 4}, "not modelled with 2 pipeline stages"),
-        ("qwen3.5-35b-a3b", {"tp": 2}, "keep states of a sequence"),
         ("llama-3.1-70b", {"max_num_seqs": 64, "max_num_batched_tokens": 128}, "does not hold 4 tokens of each"),
     ],
 )
@@ -75,6 +74,16 @@ def test_draft_layers_take_memory_for_weights_and_cache(make_cluster) -> None:
     assert mtp.label.endswith("mtp 3")
     assert mtp.to_dict()["speculation"] == {"method": "mtp", **MTP}
     assert PlanSpec(**{k: v for k, v in mtp.to_dict().items() if k != "prefill"}).speculation == mtp.speculation
+
+
+def test_recurrent_layers_keep_a_state_for_every_token_of_a_step(make_cluster) -> None:
+    """Four states of a sequence with three drafts, so four times as many blocks whatever its length."""
+    plain, drafted = (
+        resolved("qwen3.5-35b-a3b", make_cluster(), tp=2, **fields).kv_layout
+        for fields in ({}, {"speculation": {**MTP, "method": "ngram"}})
+    )
+    assert plain.fixed > 0
+    assert 4 * (plain.fixed - 1) < drafted.fixed <= 4 * plain.fixed
 
 
 def test_launch_commands_name_it(make_cluster) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sim.costs import host_calls
-from sim.models import attention_classes, load_model, prefill_operators, stages, token_operators
-from sim.plans import with_draft_layers
+from sim.models import StateUpdate, attention_classes, load_model, prefill_operators, stages, token_operators
+from sim.plans import SpeculationSpec, with_draft_layers
 from sim.scenario import PlanRunner
 from sim.serving import Chunk, drafts_of
 from sim.testing.scenarios import plan_runner, resolved_plan, small_scenario
@@ -55,6 +55,31 @@ def test_a_step_is_a_verification_and_further_passes() -> None:
     assert cost.base(8, [Chunk(0, 100, 0)])[0] == pytest.approx(
         cost._table(True, False)[0].total_s[132] + tables[1].total_s[33] + tables[2].total_s[9], rel=1e-12
     )
+
+
+def test_a_recurrence_goes_through_every_token_and_keeps_each_state() -> None:
+    """Four tokens read the state once, write it four times and copy back the one that holds: seven passes for two."""
+    shape = {"heads": 8.0, "state_bytes": 1e6, "elements": 2.5e5, "channels": 0.0, "kind": "gated_delta"}
+    one = StateUpdate(name="x", cause="x", sequences=np.array([16.0]), **shape)
+    (four,) = drafts_of(SpeculationSpec(draft_tokens=3, acceptance=0.5)).widened([one])
+    assert isinstance(four, StateUpdate)
+    assert four.bytes() == pytest.approx(one.bytes() * 7 / 2)
+    assert four.flops() == pytest.approx(one.flops() * 4)
+
+
+def test_the_device_waits_for_the_host_where_drafts_are_not_scheduled_ahead() -> None:
+    """SGLang: no gap but the whole host time, a pass per draft and all tokens counted; TensorRT-LLM goes on ahead."""
+    each = runner("sglang")
+    engine = each.things.engine
+    assert engine.draft_host is not None
+    plan = resolved_plan(each, **LIMITS, speculation={"draft_tokens": 2, "acceptance": 0.5})
+    step_s = engine.host_step_s.value + 2 * engine.draft_host.per_draft_s.value
+    rows_s = 8 * (engine.host_per_sequence_s.value + 3 * engine.draft_host.per_token_s.value)
+    assert each.compiled(plan).host(8) == pytest.approx((step_s + rows_s, step_s + rows_s))
+    plain = each.compiled(resolved_plan(each, **LIMITS))
+    assert plain.host(8)[0] < plain.host(8)[1], "without drafts the host works beside the device"
+    drafted, ahead = costs(draft_tokens=2, acceptance=0.5)[2].host(8), costs()[2].host(8)
+    assert drafted == ahead
 
 
 def test_a_run_keeps_its_books_with_drafts() -> None:

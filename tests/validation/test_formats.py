@@ -280,25 +280,49 @@ def test_launch_scripts_of_deepseek_on_tensorrt_llm(
     assert {name: row.scenario["plan"].get(name) for name in plan} == plan
 
 
-def test_only_the_version_that_always_drafts_is_taken_to_draft(tmp_path: Path) -> None:
-    """Three drafts, one with attention data parallelism, in the version of which all scripts have them."""
+def test_runs_of_scripts_that_always_draft_are_taken_to_draft(tmp_path: Path) -> None:
+    """Three drafts, one with attention data parallelism, in a version and in runs of which all scripts have them."""
     drafts = {}
-    for version in ("1.1.0rc2.post2", "1.2.0rc6.post3"):
+    for version, day in (("1.1.0rc2.post2", "2025-12-15"), ("1.1.0rc2.post2", "2026-01-14"), ("1.2.0rc6.post3", "")):
         for dp in (1, 8):
             ranks = {"tp_size": str(8 // dp), "attention_dp_size": str(dp), "moe_ep_size": "8", "moe_tp_size": "1"}
             row = point(
                 tmp_path,
                 **{**_R1, **ranks, **_SHORT, "system": "b200_sxm", "batch_size": "", "backend_version": version},
+                **({"measured_on": day} if day else {}),
             )
             assert row.scenario is not None, row.reason
             found = row.scenario["plan"].get("speculation")
-            drafts[version, dp] = None if found is None else found["draft_tokens"]
+            drafts[version, day, dp] = None if found is None else found["draft_tokens"]
     assert drafts == {
-        ("1.1.0rc2.post2", 1): None,
-        ("1.1.0rc2.post2", 8): None,
-        ("1.2.0rc6.post3", 1): 3,
-        ("1.2.0rc6.post3", 8): 1,
+        ("1.1.0rc2.post2", "2025-12-15", 1): None,
+        ("1.1.0rc2.post2", "2025-12-15", 8): None,
+        ("1.1.0rc2.post2", "2026-01-14", 1): 3,
+        ("1.1.0rc2.post2", "2026-01-14", 8): 1,
+        ("1.2.0rc6.post3", "", 1): 3,
+        ("1.2.0rc6.post3", "", 8): 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "drafts"),
+    [
+        ({**QWEN}, 3),
+        ({**QWEN, "precision": "bf16"}, None),
+        ({**QWEN, "backend_version": "0.5.10"}, None),
+        ({**QWEN, "moe_tp_size": "1", "moe_ep_size": "4"}, None),
+        ({**_R1, "backend": "sglang", "concurrency": "128", "batch_size": "128"}, 2),
+        ({**_R1, "backend": "sglang", "concurrency": "64", "batch_size": "64"}, None),
+        ({**_R1, "backend": "sglang", "concurrency": "128", "batch_size": "128", "system": "h200_sxm"}, None),
+    ],
+)
+def test_sglang_drafts_where_only_scripts_with_drafts_have_the_ranks_and_users(
+    tmp_path: Path, changes: dict[str, str], drafts: int | None
+) -> None:
+    row = point(tmp_path, **{"system": "b200_sxm", "backend_version": "0.5.9", **changes})
+    assert row.scenario is not None, row.reason
+    found = row.scenario["plan"].get("speculation")
+    assert (None if found is None else found["draft_tokens"]) == drafts
 
 
 # ---- runs with requests ----

@@ -28,7 +28,7 @@ them with the second version, whose runs of December were without."""
 _ACCEPTANCE: Final = (0.85, 0.63, 0.63)
 """Acceptance of DeepSeek's module, not fitted: the first draft as DeepSeek-V3's report has it (arXiv 2412.19437, 5.4.3:
 85 to 90 %), later ones so that seven drafts give the 3.2 tokens a step measured with that module on MT-bench, HumanEval
-and GSM8K (nebius/MTP-DeepSeek-V3-0324, model card, original module)."""
+and GSM8K (nebius/MTP-DeepSeek-V3-0324, model card, original module). Taken for Qwen3.5's module too (assumed)."""
 
 _RANKS_RECORDED: Final = "2025-11-15"
 """First day on which the DeepSeek scripts of TensorRT-LLM were told how attention and experts are divided, which rows
@@ -46,6 +46,9 @@ _SPARE_CONTEXT: Final = 200
 
 _MANY_IN_FLIGHT: Final = 16
 """From how many requests in flight on the SGLang scripts look at the queue less often."""
+
+_MOST_WITHOUT_DRAFTS: Final = 64
+"""Most users of `dsr1-fp8-b200-sglang` without drafts."""
 
 _ONLY_THERE: Final = frozenset({QWEN_HYBRID, KIMI})
 """Models of which the table has no other runs: most of their rows without a date repeat a dated one, rounded."""
@@ -69,7 +72,7 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     if engine == "vllm":
         return _vllm(line)
     if engine == "sglang" and model in (*DEEPSEEK, QWEN_HYBRID):
-        return _sglang(line)
+        return _sglang(line, plan)
     if engine == "trtllm" and model in DEEPSEEK:
         return _trtllm_deepseek(line, plan)
     if engine == "trtllm" and model == GPT_OSS:
@@ -94,23 +97,41 @@ def _vllm(line: Line) -> dict[str, Any]:
     return {}
 
 
-def _sglang(line: Line) -> dict[str, Any]:
+def _sglang(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     """`dsr1_fp8_b200`, `dsr1_fp4_b200`, `dsr1_fp8_h200`, `qwen3.5_{bf16,fp8,fp4}_b200` and `qwen3.5_fp8_h200`.
 
-    The scripts with multi-token prediction of the FP8 runs on B200 ran on the same versions as those without. Which
-    rows are theirs could be told from ranks and users at most, so none is taken for one.
+    The scripts with multi-token prediction of the FP8 runs on B200 ran on the same version as those without. Where both
+    have a row's ranks and users it is taken to be without.
     """
     deepseek, precision = line.text("arch") in DEEPSEEK, line.text("precision")
     if line.text("system") != "b200_sxm":
         own = {"max_num_batched_tokens": 32768, "kv_memory_frac": 0.82}
         return own if deepseek else {"kv_dtype": "fp8", "max_num_batched_tokens": 16384, "kv_memory_frac": 0.8}
-    few = (line.whole("concurrency") or 0) < _MANY_IN_FLIGHT and (deepseek or precision != "fp4")
+    users = line.whole("concurrency") or 0
+    few = users < _MANY_IN_FLIGHT and (deepseek or precision != "fp4")
     return {
         "kv_dtype": "bf16" if precision == "bf16" else "fp8",
         "max_num_batched_tokens": 16384 if deepseek and precision == "fp4" else 32768,
         "kv_memory_frac": 0.85 if precision == "fp4" else 0.82,
         "queue_interval": 10 if few else 30,
+        **_sglang_drafts(line, plan, users),
     }
+
+
+def _sglang_drafts(line: Line, plan: dict[str, Any], users: int) -> dict[str, Any]:
+    """Speculation where only scripts with it have the row's ranks and users: SGLang 0.5.9 in FP8 on B200.
+
+    Qwen3.5 with tp 4 and ep 1 (`qwen3.5-fp8-b200-sglang-mtp`, pull requests 897 and 898; without drafts it has tp 4 and
+    ep 4, or tp 8), DeepSeek with tp 8 and more than 64 users (`dsr1-fp8-b200-sglang-mtp`, pull request 626).
+    """
+    if line.text("precision") != "fp8" or line.text("backend_version") != "0.5.9":
+        return {}
+    ranks = (plan["tp"], plan["dp"], plan["ep"])
+    if line.text("arch") == QWEN_HYBRID:
+        drafts = 3 if ranks == (4, 1, 1) else 0
+    else:
+        drafts = 2 if ranks == (8, 1, 1) and users > _MOST_WITHOUT_DRAFTS else 0
+    return {"speculation": {"draft_tokens": drafts, "acceptance": list(_ACCEPTANCE[:drafts])}} if drafts else {}
 
 
 def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:

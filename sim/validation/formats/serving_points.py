@@ -118,11 +118,14 @@ class ServingPoints(MeasurementFormat):
         "InferenceX's public launch scripts set; runs with exact lengths have batch limit and budget (TensorRT-LLM and "
         "vLLM) or mixed chunks (SGLang since 0.5.6) as AIConfigurator's generator sets them, its rules chosen by "
         "these rows",
+        "the runs of Qwen3-235B under vLLM 0.12 pad every batch to one CUDA graph of 256 tokens: read from their TPOT, "
+        "nowhere documented",
         "the runs of Llama 3.1 8B under TensorRT-LLM 1.0 had a slot less than users: read from their TTFT, nowhere "
         "documented",
         "16-bit KV cache, 8-bit under TensorRT-LLM with FP8 or NVFP4 checkpoints; no prefix caching",
-        "no speculation, but multi-token prediction for DeepSeek on TensorRT-LLM 1.2.0rc6.post3, all of whose scripts "
-        "have it, with published acceptance rates",
+        "no speculation but where only scripts with multi-token prediction made a run, with published acceptance: "
+        "DeepSeek on TensorRT-LLM 1.2.0rc6.post3 and on 1.1.0rc2.post2 of 2026-01-14, and in FP8 on B200 with SGLang "
+        "0.5.9 for more than 64 users, Qwen3.5 there with tp 4 and ep 1",
         "FP8 has block scales for DeepSeek and Qwen, as published and whatever the row says, or where it says so; fp4 "
         "is NVFP4, gpt-oss MXFP4",
         "fewer requests per attention rank than the GPUs explain mean that the GPUs are one of several equal replicas",
