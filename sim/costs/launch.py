@@ -33,16 +33,15 @@ _SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
 _LATENT_PROMPT_CALLS: Final = 4.0
 """Further calls of latent attention over a prompt: expanded keys are split, copied and joined with their positions."""
 
-_SHARED_EXPERT_CALLS: Final = 4.0
-"""Further calls where shared experts run on a stream of their own: events recorded and waited for."""
-
 
 def host_calls(operators: Iterable[Operator]) -> float:
     """Calls from Python that a forward pass without CUDA graphs is made of.
 
     As TensorRT-LLM's PyTorch backend makes them (`tensorrt_llm/_torch/modules`, `models`): one per operator, but
     position and cache are the attention's own, the norm after an all-reduce is fused with it, and scales per block of
-    activations take one more. A grouped GEMM is one call, a scan of recurrent states as many as it has kernels.
+    activations take one more. Shared experts take no events, since only CUDA graphs have a stream for them
+    (`multi_stream_utils.py` there, `deepseek_v2.py` of SGLang). A grouped GEMM is one call, a scan of recurrent states
+    as many as it has kernels.
     """
     calls = 0.0
     for op in operators:
@@ -53,8 +52,6 @@ def host_calls(operators: Iterable[Operator]) -> float:
             calls += op.count * _LATENT_PROMPT_CALLS
         if isinstance(op, StateScan):
             calls += op.count * (SCAN_LAUNCHES - 1)
-        if op.name == "shared_up":
-            calls += op.count * _SHARED_EXPERT_CALLS
     return calls
 
 
