@@ -12,8 +12,8 @@ class Precision(NamedTuple):
     """How weights of one format are multiplied on one device.
 
     Attributes:
-        kernel: Kernel name of the efficiency curves: `fp32`, `bf16`, `fp8`, `fp8_block`, `int8`, `nvfp4`, `w8a16`,
-            `w4a16` or `int4` (integers of 4 bits, unpacked too, by kernels of their own).
+        kernel: Kernel name of the efficiency curves: `fp32`, `bf16`, `fp8`, `fp8_block`, `int8`, `nvfp4`,
+            `mxfp4`, `w8a16`, `w4a16` or `int4` (integers of 4 bits, unpacked too, by kernels of their own).
         flops_per_s: Dense peak of the arithmetic [FLOP/s].
         arithmetic: Dtype of the arithmetic.
         weight_bytes: Bytes per stored weight, block scales included.
@@ -32,7 +32,7 @@ def precision_of(device: Device, weights_dtype: str) -> Precision:
 
     Formats without arithmetic (int4, mxfp4), and formats whose arithmetic the device lacks (fp8 on Ampere, nvfp4 on
     Hopper), keep their packed bytes and multiply at the 16-bit rate after dequantisation. Matrix units with FP4 take
-    MXFP4 weights as they are, with 8-bit activations (MXFP4 x MXFP8, at the rate of FP8): the kernels of NVFP4.
+    MXFP4 weights as they are, with 8-bit activations (MXFP4 x MXFP8, at the rate of FP8).
 
     Raises:
         InputError: if the format is unknown, or the device has no usable arithmetic.
@@ -40,7 +40,7 @@ def precision_of(device: Device, weights_dtype: str) -> Precision:
     stored = canonical_dtype(weights_dtype)
     width = bytes_per_element(stored)
     if stored == "mxfp4" and "fp4" in device.flops and "fp8" in device.flops:
-        return Precision("nvfp4", device.flops["fp8"], "fp8", width, False)
+        return Precision("mxfp4", device.flops["fp8"], "fp8", width, False)
     wanted = compute_dtype(stored)
     rate, used = device.compute_rate(wanted)
     if width >= 2.0:

@@ -16,7 +16,6 @@ _CAPPED: Final = frozenset({"e", "f", "f_1", "e_128"})
 _DTYPES: Final = {
     "fp16": "bf16",
     "fp4": "nvfp4",
-    "mxfp4": "nvfp4",
     "mxfp8": "fp8_block",
     "tf32": "fp32",
 }
@@ -24,6 +23,7 @@ _NEAREST: Final = {
     "fp8": ("fp8_block", "int8", "bf16"),
     "fp8_block": ("fp8", "bf16"),
     "fp8_rowwise": ("fp8", "fp8_block", "bf16"),
+    "mxfp4": ("nvfp4", "fp8_block", "fp8", "bf16"),
     "nvfp4": ("fp8_block", "fp8", "bf16"),
     "int8": ("fp8", "bf16"),
     "w8a16": ("bf16",),

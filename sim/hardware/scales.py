@@ -15,6 +15,7 @@ _RATE_OF: Final = {
     "w8a16": "bf16",
     "fp8_block": "fp8",
     "nvfp4": "fp4",
+    "mxfp4": "fp8",
 }
 """Rate at which kernels of a format multiply, where it is not called like the format."""
 _MEMORY: Final = ("f", "f_1")

@@ -29,7 +29,7 @@ def seconds(device: str, operator: Operator, **options: float) -> float:
         ("h100-sxm", "int4", "int4", "bf16", True),
         ("h100-sxm", "nvfp4", "w4a16", "bf16", True),
         ("b200-sxm", "nvfp4", "nvfp4", "fp4", False),
-        ("b200-sxm", "mxfp4", "nvfp4", "fp8", False),
+        ("b200-sxm", "mxfp4", "mxfp4", "fp8", False),
         ("h100-sxm", "mxfp4", "w4a16", "bf16", True),
         ("a100-80-sxm", "fp8", "w8a16", "bf16", True),
         ("a100-80-sxm", "int8", "int8", "int8", False),
