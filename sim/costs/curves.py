@@ -53,10 +53,12 @@ class Curves:
         device: The device.
         engine: Family of the software stack.
         sources: Where each curve that gets used is noted, by kernel and dtype.
+        moe_library: Library of the experts' kernels; empty, the one that the engine takes by itself.
     """
 
-    def __init__(self, device: Device, engine: str, sources: dict[str, str]) -> None:
+    def __init__(self, device: Device, engine: str, sources: dict[str, str], moe_library: str = "") -> None:
         self._device = device
+        self._moe_library = moe_library
         self._engine = engine
         self._sources = sources
         self._gemm: dict[str, GemmSetup] = {}
@@ -90,8 +92,8 @@ class Curves:
         """Curve and rates of the experts' grouped GEMM with weights of this format."""
         if weights_dtype not in self._moe:
             precision = precision_of(self._device, weights_dtype)
-            raw = self._read("moe", precision.kernel)
-            curve = MoeCurve(t0_s=raw["t0_s"], e=raw["e"], f=raw["f"], p=raw["p"], c=raw["c"], m_0=raw["m_0"])
+            raw = self._read("moe", precision.kernel, self._moe_library)
+            curve = MoeCurve(**raw)
             unpack = self._unpack_rate("moe", precision.kernel, precision.weight_only)
             self._moe[weights_dtype] = MoeSetup(curve, precision.flops_per_s, precision.weight_bytes, unpack)
         return self._moe[weights_dtype]
@@ -166,10 +168,10 @@ class Curves:
             )
         return self._streams[key]
 
-    def _read(self, kernel: str, dtype: str) -> Mapping[str, float]:
+    def _read(self, kernel: str, dtype: str, library: str = "") -> Mapping[str, float]:
         kernels = self._device.kernels
-        self._sources[f"{kernel} {dtype}"] = kernels.provenance(kernel, dtype, self._engine)
-        return kernels.get(kernel, dtype, self._engine)
+        self._sources[f"{kernel} {dtype}"] = kernels.provenance(kernel, dtype, self._engine, library)
+        return kernels.get(kernel, dtype, self._engine, library)
 
     def _unpack_rate(self, kernel: str, dtype: str, weight_only: bool) -> float:
         """Rate of dequantisation [op/s]; inf if nothing is packed or the curve was fitted to unpacking kernels.

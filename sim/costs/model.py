@@ -91,6 +91,7 @@ class CostModel:
         eager_launch_s: Host time per kernel without CUDA graphs [s]; None with graphs.
         measured: Measured tables for some kernels; None for closed forms alone.
         fusion: What the engine's kernels do together or beside each other.
+        moe_library: Library of the experts' kernels; empty, the one that the engine takes by itself.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class CostModel:
         eager_launch_s: float | None = None,
         measured: MeasuredKernels | None = None,
         fusion: Fusion = NO_FUSION,
+        moe_library: str = "",
     ) -> None:
         self.device = device
         self.engine = engine
@@ -111,7 +113,7 @@ class CostModel:
         self._measured = measured
         self._looked_up: dict[tuple[str, str, bool], Use] = {}
         self._curve_sources: dict[str, str] = {}
-        self._curves = Curves(device, engine, self._curve_sources)
+        self._curves = Curves(device, engine, self._curve_sources, moe_library)
         self._units = block_units(device.kind, device.units)
         self._collectives: dict[tuple[str, str], BoundCollective] = {}
         self._forms: dict[type, Callable[[Any], _Form]] = {

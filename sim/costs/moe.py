@@ -26,6 +26,7 @@ class MoeCurve:
         p: Exponent that joins compute and memory time.
         c: Bytes per routed pair and hidden element to permute, quantise, gather and finalise.
         m_0: Padded rows per touched expert.
+        i_0: Columns by which an expert is padded: narrow ones leave tiles and transfers half empty.
     """
 
     t0_s: float
@@ -34,6 +35,7 @@ class MoeCurve:
     p: float
     c: float
     m_0: float
+    i_0: float = 0.0
 
 
 class MoeTerms(NamedTuple):
@@ -74,9 +76,10 @@ def grouped_gemm_terms(
 ) -> MoeTerms:
     """Compute, memory, gather and fixed time [s] of one rank's experts; broadcast over `pairs` and `touched`.
 
-    `t = t0 + c A h/B + || 2 g h i (A + m_0 U)/(eP), U g h i w/(fB) ||_p` with A pairs on this rank, U touched
-    experts, g matrices an expert (3 when gated, else 2). The M7 form; 5-10 % median error on the MoE tables of NVIDIA
-    AIConfigurator core 0.12.0, with tails of 20-45 % where a library switches kernels.
+    `t = t0 + c A h/B + || 2 g h j (A + m_0 U)/(eP), U g h j w/(fB) ||_p` with A pairs on this rank, U touched
+    experts, g matrices an expert (3 when gated, else 2) and `j = i + i_0`: the M7 form, and columns beside its rows.
+    4-13 % median error on the MoE tables of NVIDIA AIConfigurator core 0.12.0, with tails of 15-40 % where a library
+    switches kernels.
 
     Args:
         pairs: Routed (token, expert) pairs on the rank.
@@ -90,7 +93,7 @@ def grouped_gemm_terms(
         curve: Fitted parameters.
         dequantise_ops_per_s: Vector rate that unpacks weights [op/s]; inf when nothing is to be unpacked.
     """
-    weights = matrices * hidden * intermediate
+    weights = matrices * hidden * (intermediate + curve.i_0)
     rows = pairs + curve.m_0 * np.asarray(touched)
     compute_s = 2.0 * weights * rows / (min(curve.e, 1.0) * flops_per_s)
     unpacked = weights * np.maximum(touched, np.divide(pairs, DEQUANTISE_TILE_ROWS))

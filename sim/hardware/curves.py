@@ -39,7 +39,8 @@ class KernelCurves:
     """Curves of one device family, and the generic ones for what it lacks.
 
     Looked up in this order: the engine's own curve, one for any engine, another engine's; then the nearest dtype of
-    the family; then the same in the generic file.
+    the family; then the same in the generic file. A curve of the library that is asked for comes before those of the
+    engines' own choice; one of another library is never taken.
 
     Attributes:
         name: Name of the family's file.
@@ -49,51 +50,54 @@ class KernelCurves:
     name: str
     scales: Scales = field(default_factory=Scales, kw_only=True)
 
-    def get(self, kernel: str, dtype: str, engine: str) -> Mapping[str, float]:
+    def get(self, kernel: str, dtype: str, engine: str, library: str = "") -> Mapping[str, float]:
         """Parameters in SI units; fractions of a peak are capped at 1, so that no cost beats the roofline.
 
         Raises:
             InputError: if neither the family nor the generic file has such a kernel.
         """
-        params = _find(self.name, kernel, dtype, engine)[1]
+        params = _find(self.name, kernel, dtype, engine, library)[1]
         return params if self.scales.trivial else self.scales.on(_DTYPES.get(dtype, dtype), params)
 
-    def provenance(self, kernel: str, dtype: str, engine: str) -> str:
-        """Which curve `get` takes, what it stands in for (another family, dtype or engine), where it comes from."""
-        text = _find(self.name, kernel, dtype, engine)[0]
+    def provenance(self, kernel: str, dtype: str, engine: str, library: str = "") -> str:
+        """Which curve `get` takes, what it stands in for (family, dtype, engine or library), where it comes from."""
+        text = _find(self.name, kernel, dtype, engine, library)[0]
         return text if self.scales.trivial else f"{text}; calibrated: {self.scales}"
 
     def error(self, kernel: str, dtype: str, engine: str) -> tuple[float, float] | None:
         """Median and 90th percentile of the curve's absolute relative error on held-out shapes, where known."""
-        return _find(self.name, kernel, dtype, engine)[2]
+        return _find(self.name, kernel, dtype, engine, "")[2]
 
 
 _Found = tuple[str, Mapping[str, float], tuple[float, float] | None]
 
 
 @lru_cache(maxsize=4096)
-def _find(family: str, kernel: str, dtype: str, engine: str) -> _Found:
+def _find(family: str, kernel: str, dtype: str, engine: str, library: str) -> _Found:
     wanted = _DTYPES.get(dtype, dtype)
     for file in dict.fromkeys((family, "generic")):
         spec = load_data("hardware_profiles/kernels", file, KernelsSpec, kind="kernel")
         for candidate in (wanted, *_NEAREST.get(wanted, ("bf16",))):
-            matches = [c for c in spec.curves if c.kernel == kernel and c.dtype == candidate]
-            for curve in sorted(matches, key=lambda c: (c.engine != engine, c.engine != "any")):
-                return _label(family, file, curve, dtype, engine, spec), _numbers(curve, file), _error(curve)
+            alike = [c for c in spec.curves if (c.kernel, c.dtype) == (kernel, candidate)]
+            matches = [c for c in alike if c.library in ("", library)]
+            for curve in sorted(matches, key=lambda c: (c.library != library, c.engine != engine, c.engine != "any")):
+                return _label(family, file, curve, dtype, engine, library, spec), _numbers(curve, file), _error(curve)
     raise InputError(
         f"no efficiency curve for {kernel} in {dtype}",
         hint=f"add one to {family.removesuffix('.yaml')}.yaml or generic.yaml",
     )
 
 
-def _label(family: str, file: str, curve: CurveSpec, dtype: str, engine: str, spec: KernelsSpec) -> str:
-    """Which curve it is, what it stands in for (a family, dtype or engine without one), and its source."""
+def _label(family: str, file: str, curve: CurveSpec, dtype: str, engine: str, library: str, spec: KernelsSpec) -> str:
+    """Which curve it is, what it stands in for (a family, dtype, engine or library without one), and its source."""
     lacking = [Path(family).stem] if file != family else []
     lacking += [] if curve.dtype == _DTYPES.get(dtype, dtype) else [dtype]
     lacking += [] if curve.engine in (engine, "any") else [engine]
+    lacking += [] if curve.library == library else [library]
     stand_in = f" (stands in for {' '.join(lacking)})" if lacking else ""
     ref = spec.refs.get(curve.ref, curve.ref)
-    return f"{spec.name}: {curve.kernel} {curve.dtype} {curve.engine}{stand_in}, {curve.source}: {ref}"
+    of = f" {curve.library}" if curve.library else ""
+    return f"{spec.name}: {curve.kernel} {curve.dtype} {curve.engine}{of}{stand_in}, {curve.source}: {ref}"
 
 
 def _error(curve: CurveSpec) -> tuple[float, float] | None:

@@ -110,6 +110,7 @@ class CurveSpec(Spec):
         kernel: Which kernel.
         dtype: Dtype of weights (GEMM, experts), cache (attention) or elements (streaming kernels).
         engine: Engine family measured, or `any`.
+        library: Library of kernels, where an engine has several for one format; absent, the one it takes by itself.
         params: Parameters: text with a time unit, or a plain number.
         source: How they are known.
         ref: Where from: a key of `refs`.
@@ -135,6 +136,7 @@ class CurveSpec(Spec):
     ]
     dtype: str
     engine: str = "any"
+    library: str = ""
     params: dict[str, float | str]
     source: Literal["measured", "fitted", "assumed"]
     ref: str

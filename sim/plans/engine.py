@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from sim.core import DataBytes, Frac, Sourced, Spec, TimeS, load_data
 from sim.models import canonical_dtype
 from sim.plans.reserve import StaticReserve
+from sim.plans.spec import MoeBackend
 from sim.plans.speculation import Method
 
 MemoryShare = Literal["device", "static", "free"]
@@ -73,6 +74,7 @@ class SupportSpec(Spec):
         balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
         batch_wait: Whether it can be told to hold prompts back until they fill an iteration.
         prompt_graphs: Whether it can be told to run iterations with prompts from CUDA graphs.
+        moe_backends: Libraries of experts' kernels that it can be told to take.
         speculation: Where drafts of speculative decoding may come from; none, and there is none.
         expert_all_to_all: Whether tokens can go only to the ranks that hold experts of theirs.
         weights_dtypes: Weight formats.
@@ -87,6 +89,7 @@ class SupportSpec(Spec):
     balance_wait: bool = False
     batch_wait: bool = False
     prompt_graphs: bool = False
+    moe_backends: tuple[MoeBackend, ...] = ()
     speculation: tuple[Method, ...] = ()
     expert_all_to_all: bool = False
     weights_dtypes: tuple[str, ...]

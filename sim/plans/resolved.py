@@ -12,7 +12,7 @@ from sim.models import Shard
 from sim.plans.kv_layout import KvLayout
 from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
 from sim.plans.placement import Placement
-from sim.plans.spec import PlanSpec, PoolSpec
+from sim.plans.spec import MoeBackend, PlanSpec, PoolSpec
 from sim.plans.speculation import SpeculationSpec
 
 ShapeKey = tuple[int, int, int, int, int, str, str, int, int, str]
@@ -92,6 +92,7 @@ class ResolvedPlan:
         balance_wait: Most decode iterations for which prompts wait until every data-parallel rank has one.
         batch_wait: Most decode iterations for which prompts wait until they fill `batch_fill` of the token budget.
         batch_fill: That share.
+        moe_backend: Library of the experts' kernels; None, the engine's choice.
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too.
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
         max_model_len: Longest request [tokens].
@@ -121,6 +122,7 @@ class ResolvedPlan:
     balance_wait: int
     batch_wait: int
     batch_fill: float
+    moe_backend: MoeBackend | None
     prompt_graphs: bool
     graph_sizes: tuple[int, ...]
     max_model_len: int
@@ -266,9 +268,9 @@ class ResolvedPlan:
         return tuple(notes)
 
     @property
-    def shape_key(self) -> tuple[ShapeKey, float, bool, SpeculationSpec | None]:
+    def shape_key(self) -> tuple[ShapeKey, float, MoeBackend | None, bool, SpeculationSpec | None]:
         """Equal for plans whose operators cost the same: all but replicas and limits."""
-        return self.shape.key, self.clock, self.prompt_graphs, self.speculation
+        return self.shape.key, self.clock, self.moe_backend, self.prompt_graphs, self.speculation
 
     @property
     def cost_key(self) -> tuple[Any, ...]:

@@ -22,6 +22,7 @@ from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan, ShapeKey
 from sim.plans.spec import PlanSpec, PoolSpec, plan_label
 from sim.plans.speculation import SpeculationSpec, with_draft_layers
 from sim.plans.validity import (
+    backend_reasons,
     default_exchange,
     device_reasons,
     dtype_reasons,
@@ -226,6 +227,7 @@ class Resolver:
                 batch_wait=fields.get("batch_wait", 0),
                 dp=shape.dp,
             ),
+            *backend_reasons(self.engine, fields.get("moe_backend")),
             *graph_reasons(self.engine, prompt_graphs=fields.get("prompt_graphs", False)),
             *_sharing_reasons(self.model.name, asked=plan.prefix_caching, sharable=layout.sharable),
             *_memory_reasons(
@@ -260,6 +262,7 @@ class Resolver:
             balance_wait=fields.get("balance_wait", 0),
             batch_wait=fields.get("batch_wait", 0),
             batch_fill=fields.get("batch_fill", 1.0),
+            moe_backend=fields.get("moe_backend"),
             prompt_graphs=fields.get("prompt_graphs", False),
             graph_sizes=fields.get("graph_sizes", self.engine.graph_sizes),
             max_model_len=length,

@@ -15,6 +15,7 @@ from sim.models import canonical_dtype
 from sim.plans.speculation import SpeculationSpec
 
 Exchange = Literal["all_gather", "all_to_all"]
+MoeBackend = Literal["cutlass", "deepgemm", "triton", "trtllm-gen"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[Frac, Field(gt=0, le=1)]
 
@@ -51,6 +52,8 @@ class PoolSpec(Spec):
             (`batch_wait_max_tokens_ratio` of TensorRT-LLM).
         expert_exchange: How tokens get to the experts of other data-parallel ranks: every rank gets all tokens
             (`all_gather`), or each goes only where its experts are (`all_to_all`).
+        moe_backend: Library of the experts' kernels; the engine's choice (`moe_config.backend` of TensorRT-LLM,
+            `--moe-runner-backend` of SGLang).
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false
             (`torch_compile_config.enable_piecewise_cuda_graph` of TensorRT-LLM).
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured, rising; the engine's
@@ -74,6 +77,7 @@ class PoolSpec(Spec):
     batch_wait: Annotated[int, Field(ge=0)] | None = None
     batch_fill: Share | None = None
     expert_exchange: Exchange | None = None
+    moe_backend: MoeBackend | None = None
     prompt_graphs: bool | None = None
     graph_sizes: tuple[Count, ...] | None = None
     kv_memory_frac: Share | None = None
@@ -155,6 +159,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"batch wait {given['batch_wait']}")
     if "expert_exchange" in given:
         parts.append(f"experts by {given['expert_exchange'].replace('_', '-')}")
+    if "moe_backend" in given:
+        parts.append(f"experts of {given['moe_backend']}")
     if given.get("prompt_graphs"):
         parts.append("prompt graphs")
     if "graph_sizes" in given:

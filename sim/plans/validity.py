@@ -103,6 +103,14 @@ def waiting_reasons(
         )
 
 
+def backend_reasons(engine: EngineSpec, moe_backend: str | None) -> Iterator[Reason]:
+    """Why the engine cannot be told to take the experts' kernels of a library."""
+    known = engine.supports.moe_backends
+    if moe_backend and moe_backend not in known:
+        offers = f"it knows {', '.join(known)}" if known else "leave moe_backend out"
+        yield Reason("engine", f"{engine.name} cannot be told to take experts of {moe_backend} ({offers})")
+
+
 def graph_reasons(engine: EngineSpec, *, prompt_graphs: bool) -> Iterator[Reason]:
     """Why the engine cannot run prompts from CUDA graphs as asked."""
     if prompt_graphs and not engine.supports.prompt_graphs:

@@ -182,7 +182,14 @@ class PlanRunner:
         return [
             StageCosts(
                 shard,
-                CostModel(device, engine=family, groups=groups, measured=self._measured, fusion=self._fusion),
+                CostModel(
+                    device,
+                    engine=family,
+                    groups=groups,
+                    measured=self._measured,
+                    fusion=self._fusion,
+                    moe_library=plan.moe_backend or "",
+                ),
             )
             for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)
         ]

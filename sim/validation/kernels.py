@@ -79,9 +79,9 @@ class _Refitted(KernelCurves):
 
     params: Mapping[str, float] | None = None
 
-    def get(self, kernel: str, dtype: str, engine: str) -> Mapping[str, float]:
+    def get(self, kernel: str, dtype: str, engine: str, library: str = "") -> Mapping[str, float]:
         """The parameters, replaced where they are."""
-        return {**super().get(kernel, dtype, engine), **(self.params or {})}
+        return {**super().get(kernel, dtype, engine, library), **(self.params or {})}
 
 
 def kernel_errors(

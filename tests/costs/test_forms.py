@@ -216,6 +216,26 @@ def test_experts_never_get_faster_with_more_tokens(tokens: int, more: int) -> No
     assert times[1] >= times[0] * (1 - 1e-12)
 
 
+def test_a_narrow_expert_costs_as_if_it_were_padded() -> None:
+    """Columns beside the rows: width i with i_0 more computes and streams as width i + i_0 does."""
+
+    def times(width: float, curve: MoeCurve) -> tuple[float, ...]:
+        terms = grouped_gemm_terms(
+            512.0,
+            100.0,
+            hidden=4096,
+            intermediate=width,
+            matrices=3,
+            weight_bytes=1.0,
+            flops_per_s=PEAK,
+            bytes_per_s=BANDWIDTH,
+            curve=curve,
+        )
+        return tuple(float(part) for part in terms)
+
+    assert times(192, replace(MOE, i_0=64.0)) == pytest.approx(times(256, MOE))
+
+
 def test_a_single_row_may_stream_the_weights_at_its_own_rate() -> None:
     curve = GemmCurve(t0_s=0.0, e=1.0, f=0.25, p=float("inf"), tau_s=0.0, f_1=0.5)
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from sim.core import InputError
+from sim.core import InfeasibleError, InputError
 from sim.models import load_model
 from sim.plans import LAUNCHERS, PlanSpec, launch_command, load_engine, require
 
@@ -56,6 +56,21 @@ def test_graphs_other_than_the_engine_s_are_asked_for(make_cluster, name: str, w
     graphs = {"graph_sizes": [8, 64]}
     assert words in command(graphs, "llama-3.1-8b", load_engine(name), make_cluster())
     assert words.split()[0] not in command({}, "llama-3.1-8b", load_engine(name), make_cluster())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("sglang", "--moe-runner-backend flashinfer_trtllm"), ("trtllm", "moe_config:\n  backend: TRTLLM")],
+)
+def test_kernels_of_the_experts_are_asked_for(make_cluster, name: str, words: str) -> None:
+    fields = {"tp": 2, "moe_backend": "trtllm-gen"}
+    assert words in command(fields, "qwen3-30b-a3b", load_engine(name), make_cluster())
+    assert words not in command({"tp": 2}, "qwen3-30b-a3b", load_engine(name), make_cluster())
+
+
+def test_a_library_that_an_engine_cannot_be_told_to_take_is_refused(make_cluster, engine) -> None:
+    with pytest.raises(InfeasibleError, match="vllm cannot be told to take experts of triton"):
+        command({"tp": 2, "moe_backend": "triton"}, "qwen3-30b-a3b", engine, make_cluster())
 
 
 def test_what_no_flag_can_say_is_noted(make_cluster, engine) -> None:

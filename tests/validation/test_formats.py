@@ -261,6 +261,9 @@ _SHORT = {"isl": "1024", "osl": "1024"}
     [
         ({"backend_version": "1.2.0rc6.post2", **_SHORT}, {"tp": 8, "ep": 1, "speculation": None, "batch_wait": None}),
         ({"backend_version": "1.2.0rc6.post3", **_SHORT}, {"max_num_batched_tokens": 1152, "batch_wait": None}),
+        ({"backend_version": "1.2.0rc6.post2", **_SHORT}, {"moe_backend": "trtllm-gen"}),
+        ({"backend_version": "1.1.0rc2.post2", **_SHORT}, {"moe_backend": "deepgemm"}),
+        ({"backend_version": "1.1.0rc2.post2", "system": "h200_sxm", **_SHORT}, {"moe_backend": None}),
         ({"backend_version": "", "measured_on": "2025-11-02", **_SHORT}, {"tp": 8, "ep": 8, "moe_tp": 1}),
         (
             {"backend_version": "", "measured_on": "2025-11-02", "system": "h200_sxm", **_LONG, "concurrency": "64"},

@@ -113,10 +113,10 @@ class _Trial(KernelCurves):
 
     params: Mapping[str, float] = field(default_factory=dict)
 
-    def get(self, kernel: str, dtype: str, engine: str) -> Mapping[str, float]:
+    def get(self, kernel: str, dtype: str, engine: str, library: str = "") -> Mapping[str, float]:
         return self.params
 
-    def provenance(self, kernel: str, dtype: str, engine: str) -> str:
+    def provenance(self, kernel: str, dtype: str, engine: str, library: str = "") -> str:
         return "under trial"
 
 

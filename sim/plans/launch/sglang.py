@@ -15,6 +15,7 @@ from sim.plans.speculation import SpeculationSpec
 _FIRST_PORT: Final = 30000
 _FIRST_BOOTSTRAP_PORT: Final = 8998
 """Where decode engines find a prefill engine unless told otherwise (`--disaggregation-bootstrap-port`)."""
+_MOE_BACKENDS: Final = {"triton": "triton", "trtllm-gen": "flashinfer_trtllm"}
 _KV_DTYPES: Final = {"fp8": "fp8_e4m3", "bf16": "bf16", "fp16": "auto"}
 
 
@@ -50,6 +51,8 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         arguments += ["--ep-size", str(plan.ep)]
     if plan.expert_exchange == "all_to_all":
         arguments += ["--moe-a2a-backend", "deepep"]
+    if plan.moe_backend:
+        arguments += ["--moe-runner-backend", _MOE_BACKENDS[plan.moe_backend]]
     return [
         *arguments,
         *("--kv-cache-dtype", "auto" if plan.kv_dtype == model.dtype else _KV_DTYPES[plan.kv_dtype]),

@@ -15,6 +15,7 @@ from sim.plans.speculation import SpeculationSpec
 _FIRST_PORT: Final = 8000
 _OPTIONS: Final = "trtllm-options.yaml"
 _KV_DTYPES: Final = {"fp8": "fp8"}
+_MOE_BACKENDS: Final = {"cutlass": "CUTLASS", "deepgemm": "DEEPGEMM", "trtllm-gen": "TRTLLM"}
 
 
 @LAUNCHERS.register("trtllm")
@@ -61,6 +62,8 @@ def _options(plan: ResolvedPlan, engine: EngineSpec, role: Role) -> dict[str, ob
         options["cache_transceiver_config"] = {"backend": "DEFAULT"}
     if plan.speculation is not None:
         options["speculative_config"] = _speculation(plan.speculation)
+    if plan.moe_backend:
+        options["moe_config"] = {"backend": _MOE_BACKENDS[plan.moe_backend]}
     if plan.graph_sizes != engine.graph_sizes:
         options["cuda_graph_config"] = {"batch_sizes": list(plan.graph_sizes)}
     if plan.prompt_graphs:

@@ -142,14 +142,29 @@ def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     if _fills_batches(line, plan):
         waits = {"batch_wait": 40, "batch_fill": 0.8}
     mtp = _drafts_tokens(line)
+    library = _deepseek_library(line, plan)
     return {
         "kv_dtype": "fp8",
+        **({"moe_backend": library} if library else {}),
         "kv_memory_frac": _deepseek_kv_frac(line, plan),
         "prompt_graphs": _graphs_of_drafting(line, plan) if mtp else _graphs_of_prompts(line, plan),
         **(_deepseek_drafts(line, plan) if mtp else _deepseek_limits(line, plan)),
         **waits,
         **ranks,
     }
+
+
+def _deepseek_library(line: Line, plan: dict[str, Any]) -> str:
+    """Library of the experts that the scripts choose on B200, empty where it is TensorRT-LLM's own choice.
+
+    In FP8 DeepGEMM until pull requests 594 and 632 made it the generated kernels, with 1.2; in FP4 these, and CUTLASS
+    with attention data parallelism.
+    """
+    if line.text("system") != "b200_sxm":
+        return ""
+    if line.text("precision") == "fp4":
+        return "cutlass" if plan["dp"] > 1 else "trtllm-gen"
+    return "trtllm-gen" if line.text("backend_version").startswith("1.2") else "deepgemm"
 
 
 def _drafts_tokens(line: Line) -> bool:
