@@ -15,7 +15,7 @@ from sim.models import canonical_dtype
 from sim.plans.speculation import SpeculationSpec
 
 Exchange = Literal["all_gather", "all_to_all"]
-MoeBackend = Literal["cutlass", "deepgemm", "triton", "trtllm-gen"]
+MoeBackend = Literal["cutlass", "deepgemm", "marlin", "triton", "trtllm-gen"]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[Frac, Field(gt=0, le=1)]
 
@@ -53,7 +53,7 @@ class PoolSpec(Spec):
         expert_exchange: How tokens get to the experts of other data-parallel ranks: every rank gets all tokens
             (`all_gather`), or each goes only where its experts are (`all_to_all`).
         moe_backend: Library of the experts' kernels; the engine's choice (`moe_config.backend` of TensorRT-LLM,
-            `--moe-runner-backend` of SGLang).
+            `--moe-runner-backend` of SGLang, `VLLM_MXFP4_USE_MARLIN` of vLLM).
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false
             (`torch_compile_config.enable_piecewise_cuda_graph` of TensorRT-LLM).
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured, rising; the engine's

@@ -68,6 +68,11 @@ def test_kernels_of_the_experts_are_asked_for(make_cluster, name: str, words: st
     assert words not in command({"tp": 2}, "qwen3-30b-a3b", load_engine(name), make_cluster())
 
 
+def test_marlin_is_asked_for_by_a_variable(make_cluster, engine) -> None:
+    text = command({"tp": 2, "moe_backend": "marlin"}, "gpt-oss-120b", engine, make_cluster())
+    assert "VLLM_MXFP4_USE_MARLIN=1 vllm serve" in text
+
+
 def test_a_library_that_an_engine_cannot_be_told_to_take_is_refused(make_cluster, engine) -> None:
     with pytest.raises(InfeasibleError, match="vllm cannot be told to take experts of triton"):
         command({"tp": 2, "moe_backend": "triton"}, "qwen3-30b-a3b", engine, make_cluster())

@@ -217,7 +217,7 @@ SCRIPT = {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
         (
             {"arch": "openai/gpt-oss-120b", "precision": "fp4", "moe_tp_size": "1", "moe_ep_size": "4"},
             "openai/gpt-oss-120b",
-            {"replicas": 1, "tp": 4, "dp": 1, "moe_tp": 1, "ep": 4},
+            {"replicas": 1, "tp": 4, "dp": 1, "moe_tp": 1, "ep": 4, "moe_backend": "marlin"},
         ),
         ({"n_gpus": "8", "batch_size": "2"}, None, {"replicas": 2, "tp": 4, "dp": 1, "weights_dtype": "fp8", **SCRIPT}),
         (
@@ -305,6 +305,23 @@ def test_runs_of_scripts_that_always_draft_are_taken_to_draft(tmp_path: Path) ->
         ("1.2.0rc6.post3", "", 1): 3,
         ("1.2.0rc6.post3", "", 8): 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "library"),
+    [
+        ({}, "marlin"),
+        ({"backend_version": ""}, None),
+        ({"system": "b200_sxm"}, None),
+        ({"backend": "trtllm"}, None),
+    ],
+)
+def test_gpt_oss_on_hopper_takes_marlin_as_its_scripts_do(
+    tmp_path: Path, changes: dict[str, str], library: str | None
+) -> None:
+    row = point(tmp_path, **{"arch": "openai/gpt-oss-120b", "precision": "fp4", "moe_tp_size": "4", **changes})
+    assert row.scenario is not None, row.reason
+    assert row.scenario["plan"].get("moe_backend") == library
 
 
 @pytest.mark.parametrize(

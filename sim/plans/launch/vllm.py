@@ -23,6 +23,7 @@ _NEGATED_FLAGS: Final = (0, 8)
 """First version whose switches have a `--no-` form; from it on prefix caching is on unless told not to."""
 _QUANTIZED_AT_LOAD: Final = {"fp8": "fp8"}
 """Formats into which vLLM converts a 16-bit checkpoint while loading it, and their name there."""
+_MOE_VARIABLES: Final = {"marlin": "VLLM_MXFP4_USE_MARLIN=1 "}
 _KV_TRANSFER: Final = '{"kv_connector": "NixlConnector", "kv_role": "kv_both"}'
 _DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16"}
 
@@ -52,7 +53,8 @@ def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, ro
 
     def own(replica: int) -> tuple[str, Sequence[str]]:
         port = side_port(plan, replica, first=_FIRST_SIDE_PORT, role=role)
-        return ("" if role == "both" else f"VLLM_NIXL_SIDE_CHANNEL_PORT={port} "), ()
+        side = "" if role == "both" else f"VLLM_NIXL_SIDE_CHANNEL_PORT={port} "
+        return f"{side}{_MOE_VARIABLES.get(plan.moe_backend or '', '')}", ()
 
     lines += commands(plan, ["vllm", "serve", *arguments], first_port=_FIRST_PORT, role=role, own=own)
     if plan.replicas > SHOWN_REPLICAS:

@@ -87,11 +87,14 @@ def _vllm(line: Line) -> dict[str, Any]:
     """`70b_fp8_h100`, `70b_fp8_h200`, `70b_fp8_b200`, `70b_fp4_b200`, `gptoss_fp4_b200` and `kimik2.5_*`.
 
     The scripts of Llama, and those of gpt-oss on Blackwell, store keys and values in 8 bit. So does Kimi's NVFP4
-    checkpoint by its own configuration, which vLLM's `auto` follows since 0.12.
+    checkpoint by its own configuration, which vLLM's `auto` follows since 0.12. On Hopper the scripts of gpt-oss take
+    Marlin's kernels from 0.13 on (pull request 327), which no run without a recorded version had.
     """
     model, precision = line.text("arch"), line.text("precision")
     if model == LLAMA_70B or (model == GPT_OSS and line.text("system") == "b200_sxm"):
         return {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
+    if model == GPT_OSS and line.text("backend_version"):
+        return {"moe_backend": "marlin"}
     if model == KIMI:
         return {"kv_dtype": "fp8"} if precision == "fp4" else {"kv_memory_frac": 0.95}
     return {}
