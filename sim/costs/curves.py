@@ -38,12 +38,16 @@ class GemmSetup(NamedTuple):
 
 
 class MoeSetup(NamedTuple):
-    """What `grouped_gemm_terms` needs for one weight format: curve, rate [FLOP/s], bytes a weight, unpacking rate."""
+    """What `grouped_gemm_terms` needs for one weight format: curve, rate [FLOP/s], bytes a weight, unpacking rate.
+
+    `unpacked` says whether weights are unpacked to 16 bit before they are multiplied.
+    """
 
     curve: MoeCurve
     flops_per_s: float
     weight_bytes: float
     dequantise_ops_per_s: float
+    unpacked: bool
 
 
 class Curves:
@@ -95,7 +99,9 @@ class Curves:
             raw = self._read("moe", precision.kernel, self._moe_library)
             curve = MoeCurve(**raw)
             unpack = self._unpack_rate("moe", precision.kernel, precision.weight_only)
-            self._moe[weights_dtype] = MoeSetup(curve, precision.flops_per_s, precision.weight_bytes, unpack)
+            self._moe[weights_dtype] = MoeSetup(
+                curve, precision.flops_per_s, precision.weight_bytes, unpack, precision.weight_only
+            )
         return self._moe[weights_dtype]
 
     def decode(self, kv_dtype: str, kind: AttentionKind) -> DecodeCurve:

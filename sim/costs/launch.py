@@ -6,7 +6,7 @@ host enqueues every kernel, and an operator cannot take less than that; the two 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from sim.core import Array
 from sim.costs.numeric import Value
 from sim.costs.recurrent import SCAN_LAUNCHES
-from sim.models import Elementwise, Gemm, Operator, PrefillAttention, StateScan
+from sim.models import Elementwise, Gemm, GroupedGemm, Operator, PrefillAttention, StateScan
 
 EAGER_LAUNCH_S = 6.0e-6
 """Host time to dispatch one kernel from PyTorch without CUDA graphs (assumed; published traces show 4-10 us)."""
@@ -34,20 +34,27 @@ _LATENT_PROMPT_CALLS: Final = 4.0
 """Further calls of latent attention over a prompt: expanded keys are split, copied and joined with their positions."""
 
 
-def host_calls(operators: Iterable[Operator]) -> float:
+TRITON_EXPERT_CALLS: Final = 8.0
+"""Launches of MXFP4 experts by Triton's own kernels (triton_kernels: `routing.py`, `topk.py`, `matmul_ogs.py`): choice,
+histogram, two that sort tokens by expert, one that leaves out experts of other ranks, two products and a reduction."""
+
+
+def host_calls(operators: Iterable[Operator], expert_calls: Callable[[GroupedGemm], float] = lambda op: 1.0) -> float:
     """Calls from Python that a forward pass without CUDA graphs is made of.
 
     As TensorRT-LLM's PyTorch backend makes them (`tensorrt_llm/_torch/modules`, `models`): one per operator, but
     position and cache are the attention's own, the norm after an all-reduce is fused with it, and scales per block of
     activations take one more. Shared experts take no events, since only CUDA graphs have a stream for them
-    (`multi_stream_utils.py` there, `deepseek_v2.py` of SGLang). A grouped GEMM is one call, a scan of recurrent states
-    as many as it has kernels.
+    (`multi_stream_utils.py` there, `deepseek_v2.py` of SGLang). A scan of recurrent states is as many as it has
+    kernels, a grouped GEMM one unless `expert_calls` says otherwise.
     """
     calls = 0.0
     for op in operators:
         fused = isinstance(op, Elementwise) and (op.name in _INSIDE_ATTENTION or op.name == _BEHIND_REDUCTION)
         scaled = isinstance(op, Gemm) and op.weights_dtype in _SCALED_ON_THE_FLY
         calls += op.count * (1.0 + scaled) * (not fused)
+        if isinstance(op, GroupedGemm):
+            calls += op.count * (expert_calls(op) - 1.0)
         if isinstance(op, PrefillAttention) and op.kind == "mla":
             calls += op.count * _LATENT_PROMPT_CALLS
         if isinstance(op, StateScan):

@@ -31,7 +31,7 @@ from sim.costs.curves import Curves, cache_kernel
 from sim.costs.elementwise import stream_time_s
 from sim.costs.fusion import NO_FUSION, Fusion, side_by_side_share
 from sim.costs.gemm import gemm_terms, gemm_time_s
-from sim.costs.launch import eager_time_s
+from sim.costs.launch import TRITON_EXPERT_CALLS, eager_time_s
 from sim.costs.moe import busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s
 from sim.costs.numeric import Value, p_norm, where_positive
 from sim.costs.precision import precision_of
@@ -113,6 +113,7 @@ class CostModel:
         self._measured = measured
         self._looked_up: dict[tuple[str, str, bool], Use] = {}
         self._curve_sources: dict[str, str] = {}
+        self._moe_library = moe_library
         self._curves = Curves(device, engine, self._curve_sources, moe_library)
         self._units = block_units(device.kind, device.units)
         self._collectives: dict[tuple[str, str], BoundCollective] = {}
@@ -276,6 +277,11 @@ class CostModel:
             return f"tables hold one scale-up domain, not {group.nodes}"
         known_as = (group.ranks, group.intra.name, group.bytes_per_s)
         return self._measured.ratio(op, price=lambda rows: self.price(rows), group=known_as) if bound.timers else None
+
+    def expert_calls(self, op: GroupedGemm) -> float:
+        """Calls from Python that launch the experts: several where Triton's own kernels unpack MXFP4."""
+        unpacked = op.weights_dtype == "mxfp4" and self._curves.moe(op.weights_dtype).unpacked
+        return TRITON_EXPERT_CALLS if unpacked and self._moe_library in ("", "triton") else 1.0
 
     # ---- one method per kind of operator ----
 

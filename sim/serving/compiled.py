@@ -322,7 +322,10 @@ class CompiledCost:
     def _prompt_calls(self) -> float:
         """Calls that launch an iteration with prompts, by the host of the busiest stage."""
         stages, one = self._stages, np.array([1.0])
-        drafts = [host_calls(self._drafts.operators(stages.model, stage, one)) for stage in stages.items]
+        drafts = [
+            host_calls(self._drafts.operators(stages.model, stage, one), stage.costs.expert_calls)
+            for stage in stages.items
+        ]
         return stages.prompt_calls() + max(drafts)
 
     def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:

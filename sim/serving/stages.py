@@ -120,7 +120,7 @@ class Stages:
             operators = [*self.token_operators(stage, one), *self.row_operators(stage, one)]
             for cls in attention_classes(self.model, stage.shard):
                 operators += prefill_operators(self.model, stage.shard, one, none, cls)
-            found.append(host_calls(operators))
+            found.append(host_calls(operators, stage.costs.expert_calls))
         return max(found)
 
     def token_operators(self, stage: StageCosts, tokens: Array) -> list[Operator]:

@@ -125,3 +125,19 @@ def test_calls_of_a_dense_layer(tp: int, calls: int) -> None:
     outside = [op for op in operators if op.name.startswith(("embedding", "final_norm"))]
     layers = host_calls(operators) - host_calls(outside)
     assert layers == calls * model.n_layers
+
+
+@pytest.mark.parametrize(
+    ("cluster", "library", "further"),
+    [("dgx-h200-1", None, 7), ("dgx-h200-1", "cutlass", 0), ("hgx-b200-1", None, 0)],
+)
+def test_calls_of_experts_that_triton_unpacks(cluster: str, library: str | None, further: int) -> None:
+    """Hopper has no MXFP4 units: Triton's kernels sort tokens by expert in eight launches; CUTLASS's are one call."""
+
+    def prompt_calls(weights: str | None) -> float:
+        scenario = {"model": "gpt-oss-20b", "cluster": cluster, "engine": "trtllm", "workload.requests": 2}
+        each = plan_runner(small_scenario(scenario))
+        plan = resolved_plan(each, **LIMITS, weights_dtype=weights, **({"moe_backend": library} if library else {}))
+        return each.compiled(plan)._stages.prompt_calls()
+
+    assert prompt_calls(None) - prompt_calls("bf16") == further * load_model("gpt-oss-20b").n_layers
