@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from sim.core import Frac, Spec
 
 Count = Annotated[int, Field(ge=1)]
-Recompute = Literal["none", "selective", "operators", "full"]
+Recompute = Literal["none", "selective", "cheap", "operators", "full"]
 ZeroStage = Annotated[int, Field(ge=0, le=3)]
 ContextKind = Literal["all_gather", "ring", "token_ring", "ulysses"]
 WideDtype = Literal["bf16", "fp32"]
@@ -71,7 +71,8 @@ class TrainingPlanSpec(Spec):
             `tp-cp-ep-dp-pp` will do.
         zero: What data-parallel ranks share: 0 nothing, 1 optimizer states, 2 also gradients, which are then reduced in
             every micro-batch, 3 also parameters (fully sharded data parallel).
-        recompute: Activations computed again in the backward pass: none, those of the attention core (selective), every
+        recompute: Activations computed again in the backward pass: none, those of the attention core (selective), of
+            norms, activation functions and up-projections of latent attention (cheap, as DeepSeek-V3 does), every
             second product and all that moves only memory (operators, as TorchTitan selects them), or all of a layer but
             its input (full).
         recompute_every: With full recomputation, only one layer in so many keeps nothing but its input; 1 is all.

@@ -100,10 +100,13 @@ class TrainingEngineSpec(Spec):
             at all; otherwise only gathers are ahead of their use.
         bucket_bytes: Gradients that are reduced together.
         holds_transfers: Whether buffers of transfers between pipeline stages are held for every micro-batch of a step.
+        live_parameters: Sharded parameters that are gathered at once, product by product; None gathers whole layers.
         param_master: Whether 16-bit parameters have a copy in 32 bits beside the optimizer's moments.
+        master_bytes: What that copy takes; with 2 only the bits that the 16-bit parameter lacks are kept.
         gather_dtype: Format in which sharded parameters are gathered.
         logit_bytes: Bytes per logit alive at the peak of the loss.
         compiled_logit_bytes: The same where a compiler fuses kernels; None if that changes nothing.
+        head_gradient_bytes: Bytes per weight of the LM head alive there: its gradient and what is added to it.
         context_bytes: Memory outside the framework's allocator.
         refs: Sources by key.
         note: What a reader must know.
@@ -129,13 +132,21 @@ class TrainingEngineSpec(Spec):
     overlap_scatter: bool = True
     bucket_bytes: Sourced[DataBytes]
     holds_transfers: bool = False
+    live_parameters: Sourced[float] | None = None
     param_master: bool = True
+    master_bytes: Literal[2, 4] = 4
     gather_dtype: Literal["bf16", "fp32"] = "bf16"
     logit_bytes: Sourced[float]
     compiled_logit_bytes: Sourced[float] | None = None
+    head_gradient_bytes: Sourced[float] | None = None
     context_bytes: Sourced[DataBytes]
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
+
+    @property
+    def peak_head_bytes(self) -> float:
+        """Bytes per weight of the LM head alive at the peak of the loss besides the weight."""
+        return 0.0 if self.head_gradient_bytes is None else self.head_gradient_bytes.value
 
     def peak_logit_bytes(self, compiled: bool) -> float:
         """Bytes per logit alive at the peak of the loss, with or without fused kernels."""

@@ -31,7 +31,7 @@ from sim.training.plan import TrainingPlan
 from sim.training.precision import with_wide_ends
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
-from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, end_parameters, holds_master, update_bytes
+from sim.training.states import MOMENT_BYTES, PARAM_BYTES, end_parameters, master_bytes, update_bytes
 from sim.training.units import Units, UnitTables
 
 _BLOCK = 1 << 15
@@ -283,8 +283,14 @@ class _Block:
             reduce_s = self._over_s("reduce_scatter", shared, expert, rows)
             alone = self._bucket_frac(shared + expert, layers.sum(axis=2))
             shown_s = self._pieces_s(reduce_s, backward_s[rows], alone)
-            found[rows] = np.where(self.plan.overlap_dp[rows, None], shown_s, reduce_s)
+            found[rows] = np.where(self.plan.overlap_dp[rows, None], shown_s, reduce_s) / self._added_up[rows, None]
         return found
+
+    @cached_property
+    def _added_up(self) -> Array:
+        """Micro-batches whose gradients are reduced together under ZeRO-2, see `TrainingPlan.reduced_after`."""
+        together = np.minimum(self.table.pp, self.plan.microbatches)
+        return np.asarray(np.where(self.table.vpp > 1, together, 1), dtype=np.float64)
 
     def _pieces_s(self, comm_s: Array, beside_s: Array, alone_frac: Array) -> Array:
         """What collectives in pieces beside compute add to it [s], of plans that overlap; see `dp_overlap`.
@@ -452,26 +458,39 @@ class _Block:
     def _memory(self) -> Array:
         """Allocated bytes on the fullest kind of device."""
         plan, grad = self.plan, self.grad_bytes[:, None]
-        has_master = holds_master(self.engine, self.screen.workload.optimizer)
-        master = MASTER_BYTES if has_master else 0.0
-        apart = (plan.zero < 3) | (not has_master) | (self.adapters is not None)
+        master = master_bytes(self.engine, self.screen.workload.optimizer)
+        apart = (plan.zero < 3) | (master != 4.0) | (self.adapters is not None)
         held: Array = np.where(apart, PARAM_BYTES, 0.0)[:, None]
         states = self._divided(held, plan.zero >= 3) + self._divided(grad, plan.zero >= 2)
         states = states + self._divided(MOMENT_BYTES[self.screen.workload.optimizer] + master, plan.zero >= 1)
         states = states + self._low(self.casting.copies_bytes) + self._frozen()
         present = self.device_layers > 0
-        layer = (present * (self.unit.shared + self.unit.expert)[:, None]).max(axis=2)
-        whole = 1.0 + plan.overlap_dp[:, None]
-        each = whole * PARAM_BYTES + grad if self.adapters is None else whole * self.adapters.base_bytes
-        gathered = np.maximum(layer, self._largest_end()) * each
-        bucket = np.minimum(self.engine.bucket_bytes.value, grad * sum(self.trained))
-        zero = plan.zero[:, None]
-        buffers = np.where(zero == 3, gathered, np.where(zero == 2, bucket, 0.0)) + self._transfers()
+        buffers = self._buffers() + self._transfers()
         working = (present * self.unit.working_bytes[:, None]).max(axis=2)
         share = np.where(self.kinds.spread[:, None], 1.0 / self.table.pp[:, None], self.device_last > 0)
         working = np.maximum(working, share * self.unit.loss_bytes[:, None])
         used = states + buffers + self._activations() + working
         return np.asarray(np.where(self.kinds.real, used, 0.0).max(axis=1))
+
+    def _buffers(self) -> Array:
+        """Gathered parameters and gradients before they are reduced on each kind of device [B]; see `buffer_bytes`."""
+        plan, grad, present = self.plan, self.grad_bytes[:, None], self.device_layers > 0
+        whole_gradients = grad * sum(self.trained)
+        bucket = np.minimum(self.engine.bucket_bytes.value, whole_gradients)
+        width = PARAM_BYTES if self.adapters is None else self.adapters.base_bytes
+        if (limit := self.engine.live_parameters) is not None:
+            product = (present * self.unit.product[:, None]).max(axis=2)
+            product = np.maximum(product, np.minimum(self.unit.rows[:, None], self.embedding))
+            live = np.maximum(product, np.minimum(limit.value, self.shared + self.expert))
+            gathered = live * width + np.minimum(product, sum(self.trained)) * grad + bucket
+        else:
+            layer = (present * (self.unit.shared + self.unit.expert)[:, None]).max(axis=2)
+            whole = (1.0 + plan.overlap_dp[:, None]) * width + (grad if self.adapters is None else 0.0)
+            gathered = np.maximum(layer, self._largest_end()) * whole
+        chunks = np.minimum(1.0, (1.0 + plan.overlap_dp) / self.table.vpp)[:, None] * whole_gradients
+        bucket = np.where(self._added_up[:, None] > 1, chunks, bucket)
+        zero = plan.zero[:, None]
+        return np.asarray(np.where(zero == 3, gathered, np.where(zero == 2, bucket, 0.0)))
 
     def _transfers(self) -> Array:
         """What each kind of device holds of transfers [B]; see `transfer_bytes`."""

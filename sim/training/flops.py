@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from sim.models import (
+    MLA,
     LayerGroup,
+    Mixer,
     ModelSpec,
     attention_flops_per_key,
     model_flops_per_token,
@@ -86,15 +88,25 @@ def recomputed_flops(
 ) -> float:
     """Matrix FLOPs of one sequence that recomputation adds, attention counted as in the model's own FLOPs.
 
-    Full: the layers' forward pass, of one layer in `every`. Selective: the attention core. Operators: every second
-    product.
+    Full: the layers' forward pass, of one layer in `every`. Selective: the attention core. Cheap: up-projections of
+    latent attention. Operators: every second product.
     """
     per_token, per_logit = model_flops_per_token(model)
     if kind == "full":
         return (forward_flops(model, sequence=sequence, attention=attention) - sequence * per_logit) / every
     if kind == "selective":
         return attention_forward_flops(model, sequence=sequence, attention=attention)
+    if kind == "cheap":
+        return 2.0 * sequence * sum(group.count * _up_weights(group.attention) for group in model.layers)
     return 0.5 * sequence * per_token if kind == "operators" else 0.0
+
+
+def _up_weights(mixer: Mixer | None) -> float:
+    """Weights of the up-projections of latent attention; zero for other mixers."""
+    if not isinstance(mixer, MLA):
+        return 0.0
+    queries = mixer.heads * (mixer.nope_dim + mixer.rope_dim)
+    return float((mixer.q_rank or 0) * queries + mixer.kv_rank * mixer.heads * (mixer.nope_dim + mixer.v_dim))
 
 
 def palm_flops_per_token(model: ModelSpec, *, sequence: float, parameters: float | None = None) -> float:

@@ -99,6 +99,8 @@ def _memory_arguments(plan: TrainingPlan) -> Iterator[str]:
         yield f"--num-distributed-optimizer-instances {plan.dp_replicas}"
     if plan.recompute == "selective":
         yield "--recompute-granularity selective"
+    if plan.recompute == "cheap":
+        yield "--recompute-granularity selective --recompute-modules layernorm moe_act mla_up_proj"
     if plan.recompute == "full":
         yield f"--recompute-granularity full --recompute-method uniform --recompute-num-layers {plan.recompute_every}"
 

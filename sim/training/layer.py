@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sim.models import GQA, MLA, Collective, Dense, Gemm, GroupedGemm, LayerGroup, ModelSpec, MoE
 from sim.training.adapters import adapter_work, unpacking
@@ -38,6 +38,9 @@ _INTO_ACTIVATION = ("ffn_in",)
 """Products whose result an activation takes, and so makes the gradient of."""
 
 
+_CHEAP: Final = ("norm", "activation")
+_UP_PROJECTIONS: Final = ("q_up", "kv_up")
+
 _Block = tuple[list[TrainingOperator], list[TrainingOperator], list[TrainingOperator]]
 """Forward, backward by input, backward by weight."""
 
@@ -50,6 +53,7 @@ class LayerWork(NamedTuple):
         backward_input: Gradients of inputs, with collectives and element-wise kernels.
         backward_weight: Gradients of weights.
         core: What selective recomputation repeats: the attention core.
+        cheap: What `cheap` recomputation repeats: norms, activations and up-projections of latent attention.
         blocks: Forward, backward by input and by weight of each block whose tensor-parallel collectives can run beside
             its products; experts are none, whose grouped products are not cut.
     """
@@ -58,6 +62,7 @@ class LayerWork(NamedTuple):
     backward_input: list[TrainingOperator]
     backward_weight: list[TrainingOperator]
     core: list[TrainingOperator]
+    cheap: Sequence[TrainingOperator] = ()
     blocks: Sequence[_Block] = ()
 
 
@@ -85,7 +90,12 @@ def layer_work(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> LayerWo
     streams = _residual_streams(model, group, shape)
     forward, backward_input, backward_weight = _joined(parts)
     core = [] if own.attention is None else core_forward(own.attention, shape)
-    return LayerWork([*forward, *streams[0]], [*backward_input, *streams[1]], backward_weight, core, blocks)
+    forward += streams[0]
+    cheap = [o for o in forward if o.name in _CHEAP or o.name.removesuffix("_cast") in _UP_PROJECTIONS]
+    if isinstance(own.ffn, MoE):  # the grouped product has its activation within
+        elements = shape.tokens * own.ffn.top_k * own.ffn.intermediate / shape.tp
+        cheap.append(stream("activation", _BYTES * (3.0 if own.ffn.gated else 2.0) * elements))
+    return LayerWork(forward, [*backward_input, *streams[1]], backward_weight, core, cheap, blocks)
 
 
 def _residual_streams(

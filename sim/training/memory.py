@@ -21,7 +21,7 @@ from sim.training.plan import TrainingPlan
 from sim.training.precision import PLAIN
 from sim.training.recurrence import recurrence_bytes
 from sim.training.shape import WorkShape
-from sim.training.states import MASTER_BYTES, MOMENT_BYTES, PARAM_BYTES, RankParameters, grad_bytes, holds_master
+from sim.training.states import MOMENT_BYTES, PARAM_BYTES, RankParameters, grad_bytes, master_bytes
 from sim.training.vocabulary import padded_vocab
 
 _BYTES = 2.0
@@ -52,12 +52,17 @@ def _outside_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> flo
     multiplied. With sequence parallelism they are kept as a share, or whole where they are not gathered again.
     """
     masks = group.branches if shape.dropout else 0.0
+    own = shape.residual_tokens * (group.blocks * _BYTES + masks)
+    return model.hidden_size * own + _results_bytes(model, group, shape)
+
+
+def _results_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
+    """Results of norms that first products keep [B]."""
     names = ["ffn_in"] if group.attention is None else ["qkv"] if group.ffn is None else ["qkv", "ffn_in"]
     inputs = [shape.keeps_input(name) for name in names]
     results = any(inputs) if group.parallel else sum(inputs)
-    own, tokens = shape.residual_tokens, shape.residual_tokens if shape.gathers_again else shape.tokens
-    kept = own * (group.blocks * _BYTES + masks) + tokens * results * shape.recipe.kept_bytes
-    return model.hidden_size * kept
+    tokens = shape.residual_tokens if shape.gathers_again else shape.tokens
+    return model.hidden_size * tokens * results * shape.recipe.kept_bytes
 
 
 def _layer_score_bytes(group: LayerGroup, shape: WorkShape) -> float:
@@ -88,7 +93,7 @@ def _attention_bytes(attention: GQA | MLA, shape: WorkShape) -> float:
 
 def _ffn_bytes(model: ModelSpec, ffn: Dense | MoE, shape: WorkShape) -> float:
     """Input of the activation and its result, which the last product needs; experts also keep their input rows."""
-    into = _BYTES * (2.0 if ffn.gated else 1.0)
+    into = shape.recipe.activation_bytes * (2.0 if ffn.gated else 1.0)
     copies = into + (shape.recipe.kept_bytes if shape.keeps_input("ffn_out") else 0.0)
     if isinstance(ffn, Dense):
         return copies * shape.tokens * ffn.intermediate / shape.tp
@@ -105,7 +110,7 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
     """Bytes that one layer keeps of a micro-batch under the plan's recomputation [B].
 
     Full: the input of every `recompute_every`-th layer, everything of the others. Selective: all but the attention
-    core's scores (flash attention never keeps them). Operators: see `_operators_bytes`.
+    core's scores (flash attention never keeps them). Cheap and operators: see `_cheap_bytes`, `_operators_bytes`.
     """
     everything = layer_activation_bytes(model, group, shape)
     if plan.recompute == "full":
@@ -116,7 +121,33 @@ def kept_layer_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape, plan
         return _operators_bytes(model, group, shape)
     if plan.recompute == "selective":
         return everything - _layer_score_bytes(group, shape)
+    if plan.recompute == "cheap":
+        return everything - _cheap_bytes(model, group, shape)
     return everything
+
+
+def _cheap_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
+    """What a layer does not keep where norms, activations and up-projections of latents are computed again [B].
+
+    Results of norms, also of latents; queries, keys and values of latent attention; results of activations. Weights of
+    the router then multiply the activation rather than the experts' results, which nothing backward needs any more
+    (`weighted_bias_swiglu_impl` of Megatron-Core).
+    """
+    shape = replace(shape, recipe=PLAIN) if group.kept_16bit else shape
+    attention, ffn, each = blocks_of(group).attention, group.ffn, shape.recipe.kept_bytes
+    found = _results_bytes(model, group, shape)
+    if isinstance(attention, MLA):
+        (heads, kv_heads), (width, v_width) = heads_per_rank(attention, shape.tp), head_dims(attention)
+        ranks = (attention.q_rank or 0) + attention.kv_rank
+        wide = (heads * width if attention.q_rank else 0.0) + kv_heads * (width + v_width)
+        found += _BYTES * shape.tokens * (wide + ranks)
+    if isinstance(ffn, Dense):
+        found += each * shape.tokens * ffn.intermediate / shape.tp * shape.keeps_input("ffn_out")
+    elif ffn is not None and shape.adapters is None:
+        inner = ffn.top_k * ffn.intermediate + ffn.shared_intermediate
+        found += each * shape.tokens * inner / shape.tp
+        found += _BYTES * shape.tokens * ffn.top_k * (ffn.latent or model.hidden_size)
+    return found
 
 
 def layer_working_bytes(
@@ -124,14 +155,39 @@ def layer_working_bytes(
 ) -> float:
     """What a layer needs on top of what it keeps while its backward pass runs [B].
 
-    What is computed again, and with sequence parallelism two whole tensors of the residual's width: the gradient of a
-    block's input before it is reduced and scattered, with its input gathered again or the gradient by a second
-    projection. Where communication overlaps in chunks, pieces meet in one whole buffer more (symmetric memory of
-    PyTorch's asynchronous tensor parallelism, userbuffers of Transformer Engine); engines that cut nothing have none.
+    What is computed again, the gradients on their way (`_passing_bytes`), and with sequence parallelism two whole
+    tensors of the residual's width: the gradient of a block's input before it is reduced and scattered, with its input
+    gathered again or the gradient by a second projection. Where communication overlaps in chunks, pieces meet in one
+    whole buffer more (symmetric memory of PyTorch's asynchronous tensor parallelism, userbuffers of Transformer
+    Engine); engines that cut nothing have none.
     """
     again = layer_activation_bytes(model, group, shape) - kept_layer_bytes(model, group, shape, plan)
+    again += _passing_bytes(model, group, shape)
     whole = _BYTES * shape.tokens * model.hidden_size if shape.sp else 0.0
     return again + (3.0 if plan.overlap_tp and engine.chunk_streams else 2.0) * whole
+
+
+def _passing_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
+    """Gradients alive at once while a layer's backward pass runs, less what it no longer keeps by then [B].
+
+    Of the residual stream and of a block's input; around the activation of a feed-forward block, of its result and its
+    inputs; around attention, of its result and of queries, keys and values, and with scores in memory of those after
+    and before dropout. What the feed-forward block kept is free when the gradients of attention are made.
+    """
+    blocks, ffn = blocks_of(group), group.ffn
+    stream = 2.0 * _BYTES * shape.residual_tokens * model.hidden_size
+    inside = [0.0]
+    freed = 0.0
+    if ffn is not None:
+        freed = _ffn_bytes(model, ffn, shape)
+        rows = shape.tokens * (1.0 if isinstance(ffn, Dense) else ffn.top_k)
+        inside.append(_BYTES * rows * ffn.intermediate / shape.tp * (3.0 if ffn.gated else 2.0))
+    if blocks.attention is not None:
+        (heads, kv_heads), (width, v_width) = heads_per_rank(blocks.attention, shape.tp), head_dims(blocks.attention)
+        wide = heads * (width + v_width) + kv_heads * (width + v_width)
+        scores = 0.0 if shape.attention == "flash" else score_bytes(blocks.attention, replace(shape, dropout=False))
+        inside.append(_BYTES * shape.tokens * wide + (2.0 if shape.dropout else 1.0) * scores - freed)
+    return stream + max(inside)
 
 
 def _operators_bytes(model: ModelSpec, group: LayerGroup, shape: WorkShape) -> float:
@@ -163,9 +219,10 @@ def end_activation_bytes(model: ModelSpec, shape: WorkShape, *, first: bool, las
     return kept + (2.0 * _BYTES * rows if last else 0.0)
 
 
-def loss_bytes(model: ModelSpec, shape: WorkShape, *, logit_bytes: float) -> float:
-    """Logits alive at the peak of the loss on a rank [B]."""
-    return shape.tokens * padded_vocab(model, shape.tp) / shape.tp * logit_bytes
+def loss_bytes(model: ModelSpec, shape: WorkShape, *, logit_bytes: float, weight_bytes: float = 0.0) -> float:
+    """Logits alive at the peak of the loss on a rank, and what is alive there per weight of the LM head [B]."""
+    rows = padded_vocab(model, shape.tp) / shape.tp
+    return shape.tokens * rows * logit_bytes + rows * model.hidden_size * weight_bytes
 
 
 @dataclass(frozen=True)
@@ -211,6 +268,7 @@ def state_bytes(
     they are packed; only adapters have gradients and states.
     """
     copies, expert_copies = plan.shards, plan.shards // plan.ep
+    master = master_bytes(engine, optimizer)
 
     def divided(each: float, sharded: bool, of: RankParameters = parameters.trained) -> float:
         if not sharded:
@@ -222,12 +280,9 @@ def state_bytes(
             divided(frozen_bytes(parameters, plan.adapters) / parameters.total, plan.zero >= 3, parameters)
             + divided(PARAM_BYTES, plan.zero >= 3),
             divided(grad_bytes(plan), plan.zero >= 2),
-            divided(
-                MOMENT_BYTES[optimizer] + (MASTER_BYTES if holds_master(engine, optimizer) else 0.0), plan.zero >= 1
-            ),
+            divided(MOMENT_BYTES[optimizer] + master, plan.zero >= 1),
         )
-    master = MASTER_BYTES if holds_master(engine, optimizer) else 0.0
-    only_master = plan.zero == 3 and holds_master(engine, optimizer)
+    only_master = plan.zero == 3 and master == 4.0
     low = 0.0 if plan.zero >= 3 else plan.recipe.copies_bytes * parameters.low
     return (
         (0.0 if only_master else divided(PARAM_BYTES, plan.zero >= 3)) + low,
@@ -245,14 +300,28 @@ def frozen_bytes(parameters: RankParameters, adapters: Adapters) -> float:
 def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: TrainingEngineSpec) -> float:
     """Parameters of a layer and those gathered ahead, gradients of one (ZeRO-3), or one bucket of them (ZeRO-2) [B].
 
-    Nothing is gathered ahead without `overlap_dp`.
+    Nothing is gathered ahead without `overlap_dp`. An engine with `live_parameters` gathers product by product until as
+    many are there (at least the one at hand), and has the gradient of a product and a bucket of others (DeepSpeed:
+    stage3_max_live_parameters, reduce_bucket_size). Virtual stages add up whole gradients of a chunk over a run of
+    micro-batches, and with `overlap_dp` those of another are on their way (ZeRO-2, see `TrainingPlan.reduced_after`).
     """
     whole = 1.0 + (plan.prefetch if plan.overlap_dp else 0)
+    if plan.zero == 3 and engine.live_parameters is not None:
+        product, all_of_them = parameters.largest_product, parameters.total
+        live = max(product, min(engine.live_parameters.value, all_of_them))
+        width = PARAM_BYTES if plan.adapters is None else plan.adapters.base_bytes
+        gradients = min(product, parameters.trained.total) * grad_bytes(plan)
+        return live * width + gradients + min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.trained.total)
     if plan.zero == 3 and plan.adapters is not None:
         return parameters.largest_layer * whole * plan.adapters.base_bytes
     if plan.zero == 3:
         return parameters.largest_layer * (whole * PARAM_BYTES + grad_bytes(plan))
-    return min(engine.bucket_bytes.value, grad_bytes(plan) * parameters.trained.total) if plan.zero == 2 else 0.0
+    if plan.zero < 2:
+        return 0.0
+    whole_gradients = grad_bytes(plan) * parameters.trained.total
+    if plan.reduced_after > 1:
+        return whole_gradients * min(1.0, (2.0 if plan.overlap_dp else 1.0) / plan.vpp)
+    return min(engine.bucket_bytes.value, whole_gradients)
 
 
 def transfer_bytes(

@@ -93,6 +93,16 @@ class TrainingPlan:
         return self.dp * self.cp // self.dp_replicas
 
     @property
+    def reduced_after(self) -> int:
+        """Micro-batches whose gradients are added up before they are reduced where only a shard is kept (ZeRO-2).
+
+        An interleaved schedule works on one chunk of the model with as many micro-batches as stages in a row, and a
+        rank adds up that chunk's gradients meanwhile (Llama 3, arXiv 2407.21783, section 3.3.2: gradients sharded,
+        accumulated over micro-batches, then reduce-scattered); otherwise each micro-batch's are reduced by themselves.
+        """
+        return min(self.pp, self.microbatches) if self.vpp > 1 else 1
+
+    @property
     def label(self) -> str:
         """Short text, such as `dp8 tp8 pp16 vpp4 zero1 selective mb1`."""
         degrees = [f"{name}{getattr(self, name)}" for name in _LABELLED if getattr(self, name) > 1]

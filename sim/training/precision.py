@@ -5,7 +5,8 @@ dimensions: along one forward or by input, along the other for the gradient of t
 known beforehand (delayed per-tensor scaling) or local to a tile is written in the low format by the kernel that makes
 it; what a recipe cannot have so costs passes over memory, which are counted here per element:
 
-- `fp8`: per-tensor scales of earlier steps. No passes of its own (Transformer Engine, TensorRT-LLM).
+- `fp8`: per-tensor scales of earlier steps. No passes of its own (Transformer Engine, TensorRT-LLM). Inputs are kept as
+  they were multiplied, and weights both ways from the first micro-batch on (`is_first_microbatch` of its modules).
 - `fp8_dynamic`: per-tensor scales of the tensor at hand. Its largest value is found where it is made; then it is read
   in 16 bits, and written twice, straight and transposed: 4 B (torchao, `tensorwise`).
 - `fp8_rowwise`: a scale per row in one direction and per column in the other. A row is scaled in one pass (2 + 1 B), a
@@ -83,6 +84,7 @@ class Recipe:
         gradients: Making gradients of results.
         weight_cast_bytes: Traffic of casting a weight once, both directions [B].
         kept_bytes: Bytes per element in which inputs are kept for the weight gradient [B].
+        activation_bytes: Bytes per element in which inputs of activation functions are kept [B].
         copies_bytes: Bytes per weight of its low-precision copies, kept through the step [B].
         gathered_bytes: Bytes per element in which tensor-parallel ranks gather operands [B].
     """
@@ -92,6 +94,7 @@ class Recipe:
     gradients: Casts = field(default_factory=Casts)
     weight_cast_bytes: float = 0.0
     kept_bytes: float = 2.0
+    activation_bytes: float = 2.0
     copies_bytes: float = 0.0
     gathered_bytes: float = 2.0
 
@@ -106,7 +109,7 @@ PLAIN: Final = Recipe()
 _RECIPES: Final = {
     "bf16": PLAIN,
     "fp16": Recipe("fp16"),
-    "fp8": Recipe("fp8", gathered_bytes=1.0),
+    "fp8": Recipe("fp8", gathered_bytes=1.0, kept_bytes=1.0, copies_bytes=2.0),
     "fp8_dynamic": Recipe(
         "fp8", Casts(4.0, shared_bytes=3.0), Casts(4.0, shared_bytes=3.0), weight_cast_bytes=4.0, gathered_bytes=1.0
     ),
@@ -125,7 +128,8 @@ _RECIPES: Final = {
 
 def recipe_of(precision: str, options: QuantisationSpec) -> Recipe:
     """The recipe of this name."""
-    return _nvfp4(options) if precision == "nvfp4" else _RECIPES[precision]
+    found = _nvfp4(options) if precision == "nvfp4" else _RECIPES[precision]
+    return replace(found, activation_bytes=1.0) if options.activation_input_8bit else found
 
 
 def _nvfp4(options: QuantisationSpec) -> Recipe:

@@ -11,7 +11,7 @@ from sim.core import Spec, TimeS
 from sim.models import LayerGroup
 
 Precision = Literal["bf16", "fp16", "fp8", "fp8_dynamic", "fp8_rowwise", "fp8_block", "mxfp8", "nvfp4"]
-Optimizer = Literal["adam", "adam_8bit", "adam_cpu", "sgd_momentum"]
+Optimizer = Literal["adam", "adam_bf16", "adam_8bit", "adam_cpu", "sgd_momentum"]
 
 
 class CheckpointSpec(Spec):
@@ -48,6 +48,8 @@ class QuantisationSpec(Spec):
         last_16bit: Layers at the end, likewise. Embedding, LM head, router and attention always do.
         hadamard: NVFP4: random Hadamard transform of both operands of weight gradients.
         stochastic_rounding: NVFP4: gradients are rounded at random.
+        activation_input_8bit: Inputs of activation functions are kept in 8 bits for the backward pass (DeepSeek-V3,
+            arXiv 2412.19437, section 3.3.3; `--activation-func-fp8-input-store` of Megatron-Core).
         square_weight_scales: NVFP4: scales of weights for squares of 16 x 16, else for 16 along either dimension.
     """
 
@@ -55,6 +57,7 @@ class QuantisationSpec(Spec):
     last_16bit: int = Field(default=0, ge=0)
     hadamard: bool = True
     stochastic_rounding: bool = True
+    activation_input_8bit: bool = False
     square_weight_scales: bool = True
 
 
@@ -108,8 +111,8 @@ class TrainingWorkload(Spec):
         quantisation: Choices of that recipe.
         encoder: An encoder of images or sounds before the model; absent, all tokens are text.
         lora: Adapters are trained, the model is frozen; absent, all of it is trained.
-        optimizer: Which states each parameter has: two fp32 moments (`adam`), two 8-bit ones, or one fp32; or
-            all in host memory, updated there (`adam_cpu`).
+        optimizer: Which states each parameter has: two fp32 moments (`adam`), two in bf16 or in 8 bits, or one fp32;
+            or all in host memory, updated there (`adam_cpu`).
         attention: `flash` keeps no score matrix in memory, `plain` does; absent, the engine's.
         dropout: Whether residuals and attention scores have dropout; absent, the engine's.
         mfu_attention: Whether model FLOPs count the whole score matrix or the causal half.

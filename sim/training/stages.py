@@ -61,6 +61,8 @@ def recomputed(kind: Recompute, every: int, *, forward: PassCost, work: LayerWor
         return PassCost().add(forward, 1.0 / every)
     if kind == "selective":
         return costs.pass_cost(work.core)
+    if kind == "cheap":
+        return costs.pass_cost(work.cheap)
     if kind == "operators":
         again = costs.pass_cost(o for o in work.forward if isinstance(o, Elementwise))
         again.add(costs.pass_cost(o for o in work.forward if isinstance(o, Gemm)), 0.5)
@@ -295,7 +297,8 @@ class StageModel:
 
         A rank that keeps no whole gradients cannot add up those of several micro-batches before it reduces them, so
         each backward pass ends with its reduction, in buckets behind it (DeepSpeed's stage 2 waits for them at the end
-        of every micro-step; Megatron-FSDP's `optim_grads` likewise). Returns what is hidden [s].
+        of every micro-step; Megatron-FSDP's `optim_grads` likewise); with virtual stages only the last of a run of them
+        does, of which every micro-batch has its share here (`TrainingPlan.reduced_after`). Returns what is hidden [s].
         """
         if self.plan.zero != 2:
             return 0.0
@@ -303,6 +306,7 @@ class StageModel:
         reduce_s = self.scattered_s(shared * width, expert * width)
         by_input, by_weight = backward
         shown_s, count = reduce_s, max(1, sum(count for _, count in layers))
+        run = self.plan.reduced_after
         if self.plan.overlap_dp:
             shown_s = reduced_behind_s(
                 reduce_s,
@@ -311,8 +315,8 @@ class StageModel:
                 bucket_bytes=self.engine.bucket_bytes.value,
                 taken=self.engine.comm_units_frac.value,
             )
-        by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + shown_s
-        return max(0.0, reduce_s - shown_s)
+        by_weight.parts_s["dp_comm"] = by_weight.parts_s.get("dp_comm", 0.0) + shown_s / run
+        return max(0.0, reduce_s - shown_s) / run
 
     def _trained(self, layers: list[tuple[LayerGroup, int]], *, first: bool, last: bool) -> tuple[float, float]:
         """Parameters of a stage that have gradients: without routed experts, and those of routed experts."""

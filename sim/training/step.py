@@ -540,7 +540,12 @@ class TrainingStep:
         for stage in self.held[device]:
             for group, _ in layers_of_stage(self.model, plan.layers_per_stage, stage):
                 layer = max(layer, layer_working_bytes(self.model, group, shape, plan, self.engine))
-        loss = loss_bytes(self.model, shape, logit_bytes=self.engine.peak_logit_bytes(plan.compiled))
+        loss = loss_bytes(
+            self.model,
+            shape,
+            logit_bytes=self.engine.peak_logit_bytes(plan.compiled),
+            weight_bytes=self.engine.peak_head_bytes,
+        )
         if self.spreads_vocabulary:
             return max(layer, loss / plan.pp)
         return max(layer, loss if plan.stages - 1 in self.held[device] else 0.0)
@@ -564,6 +569,7 @@ def _sum_parameters(parts: list[RankParameters]) -> RankParameters:
         sum(part.shared for part in parts),
         sum(part.expert for part in parts),
         max(part.largest_layer for part in parts),
+        max(part.largest_product for part in parts),
         sum(part.embedding for part in parts),
         sum(part.low for part in parts),
         None if parts[0].adapters is None else sum(part.adapters or 0.0 for part in parts),

@@ -28,7 +28,7 @@ from sim.training.ranks import LAYER_GROUPS, layer_groups
 from sim.training.schedules import SCHEDULES
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import StageModel, recomputed
-from sim.training.states import layer_parameters
+from sim.training.states import largest_product, layer_parameters
 from sim.training.sustained import Sustained, sustained_of
 from sim.training.vocabulary import embedding_work, head_work, padded_vocab
 
@@ -45,6 +45,7 @@ class Units(NamedTuple):
         stream_s: Seconds of norms and activations of a layer [s].
         kept_bytes: What a layer keeps until its backward pass [B].
         working_bytes: What it needs on top while in work [B].
+        product: Weights of its largest product.
         shared: Parameters of a layer that all data-parallel ranks hold.
         expert: Parameters of its routed experts on the rank.
         adapters: Parameters of its adapters; zero without.
@@ -69,6 +70,7 @@ class Units(NamedTuple):
     stream_s: Array
     kept_bytes: Array
     working_bytes: Array
+    product: Array
     shared: Array
     expert: Array
     adapters: Array
@@ -191,7 +193,12 @@ class _Base:
             sum(part.parts_s.get(_STREAM, 0.0) for part in first),
             sum(part.parts_s.get(_STREAM, 0.0) for part in last),
             sum(part.flops for part in (*first, *last)),
-            loss_bytes(model, shape, logit_bytes=self.tables.engine.peak_logit_bytes(plan.compiled)),
+            loss_bytes(
+                model,
+                shape,
+                logit_bytes=self.tables.engine.peak_logit_bytes(plan.compiled),
+                weight_bytes=self.tables.engine.peak_head_bytes,
+            ),
             end_activation_bytes(model, shape, first=True, last=False),
             end_activation_bytes(model, shape, first=False, last=True),
             padded_vocab(model, plan.tp) * model.hidden_size / plan.tp,
@@ -217,5 +224,6 @@ class _Base:
         yield layer.forward.parts_s.get(_STREAM, 0.0) + backward.parts_s.get(_STREAM, 0.0)
         yield kept_layer_bytes(model, kind, shape, plan)
         yield layer_working_bytes(model, kind, shape, plan, self.tables.engine)
+        yield largest_product(model, kind, tp=plan.tp, fused=plan.fused_projections)
         yield from layer_parameters(model, kind, tp=plan.tp, ep=plan.ep)
         yield 0.0 if plan.adapters is None else adapter_parameters(model, kind, plan.adapters, tp=plan.tp)

@@ -41,12 +41,22 @@ def compared(engine: str, node: str, model: Any = DEEP, choices: Any = PLANS) ->
     return Screen(**things).estimate(plans), np.array(times), np.array(memory)
 
 
-@pytest.mark.parametrize(("engine", "node"), [("megatron-lm-2021", "dgx-a100"), ("megatron-lm", "dgx-h100")])
+@pytest.mark.parametrize(
+    ("engine", "node"),
+    [("megatron-lm-2021", "dgx-a100"), ("megatron-lm", "dgx-h100"), ("nemo", "dgx-h100")],
+)
 def test_the_screen_agrees_with_the_replay(engine: str, node: str) -> None:
     found, times, memory = compared(engine, node)
     np.testing.assert_allclose(found.step_s, times, rtol=0.05)
     np.testing.assert_allclose(found.memory_bytes, memory, rtol=0.03)
     assert np.argmin(found.step_s) == np.argmin(times)
+
+
+def test_the_screen_knows_gathered_products() -> None:
+    plans = ({"zero": 3, "overlap_dp": True}, {"tp": 2, "zero": 3, "recompute": "full"}, {"tp": 2, "zero": 1})
+    found, times, memory = compared("deepspeed", "dgx-a100", choices=plans)
+    np.testing.assert_allclose(found.step_s, times, rtol=0.05)
+    np.testing.assert_allclose(found.memory_bytes, memory, rtol=1e-3)
 
 
 def test_the_screen_agrees_for_gated_models_with_few_kv_heads() -> None:
@@ -62,6 +72,8 @@ def test_the_screen_agrees_for_gated_models_with_few_kv_heads() -> None:
         ("mixtral-8x7b", {"tp": 2, "ep": 4, "pp": 4, "vpp": 2}),
         ("mixtral-8x7b", {"tp": 2, "ep": 4, "zero": 2, "overlap_dp": True}),
         ("llama-3-8b", {"pp": 4, "zero": 2, "overlap_dp": False}),
+        ("llama-3-8b", {"pp": 4, "vpp": 2, "zero": 2, "overlap_dp": True}),
+        ("deepseek-v2-lite", {"ep": 8, "pp": 4, "recompute": "cheap"}),
         ("mixtral-8x7b", {"ep": 8, "zero": 3, "recompute": "full", "recompute_every": 2}),
         ("deepseek-v2-lite", {"ep": 8, "pp": 4}),
         ("llama-3-8b", {"tp": 2, "pp": 4, "vpp": 3}),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sim.models import parameter_counts
+from sim.models import load_model, parameter_counts
 from sim.training import layer_activation_bytes
-from sim.training.memory import kept_layer_bytes
+from sim.training.memory import kept_layer_bytes, layer_working_bytes
 from sim.training.shape import WorkShape
 from tests.training.builders import SMALL, gpt, resolved, step_of
 
@@ -79,13 +79,67 @@ def test_states_of_zero(zero: int, expected: float) -> None:
     assert states / step.parameters[0].total == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("optimizer", "expected"), [("adam", 12.0), ("adam_8bit", 6.0), ("sgd_momentum", 8.0)])
+@pytest.mark.parametrize(
+    ("optimizer", "expected"), [("adam", 12.0), ("adam_bf16", 8.0), ("adam_8bit", 6.0), ("sgd_momentum", 8.0)]
+)
 def test_states_of_optimizers(optimizer: str, expected: float) -> None:
-    """An fp32 copy, and two moments in fp32, two in 8 bits, or one in fp32; smaller moments also move less."""
+    """An fp32 copy, and two moments in fp32, bf16 or 8 bits, or one in fp32; smaller moments also move less."""
     step, adam = step_of({}, optimizer=optimizer), step_of({})
     assert step.memory[0].optimizer_bytes / step.parameters[0].total == pytest.approx(expected)
     moved = step.times.parts_s["optimizer"] / adam.times.parts_s["optimizer"]
     assert moved == pytest.approx((46.0 - 2.0 * (12.0 - expected)) / 46.0, rel=1e-3)
+
+
+def test_states_of_nemo() -> None:
+    """bf16 gradients and the 16 bits that a bf16 parameter lacks: 2 + 2 + 8 + 2 bytes a parameter, unsharded."""
+    step = step_of({"tp": 8, "zero": 1}, engine="nemo", node="dgx-h100")
+    one = step.memory[0]
+    found = one.parameters_bytes + one.gradients_bytes + one.optimizer_bytes
+    assert found / step.parameters[0].total == pytest.approx(14.0)
+
+
+def test_cheap_recomputation_keeps_what_no_norm_or_activation_makes() -> None:
+    """Of a GPT layer without dropout 2 h each: two inputs of norms, queries, keys, values and output, and 4 in front of
+    the activation; a DeepSeek-V3 layer keeps latents before their norms instead of what they are projected to."""
+    plan, _ = resolved({"recompute": "cheap"}, model=GPT, sequence=S)
+    found = kept_layer_bytes(GPT, GPT.layers[0], WorkShape(micro_batch=B, sequence=S), plan)
+    assert found == pytest.approx(2.0 * (2 + 4 + 4) * S * B * H)
+    model = load_model("deepseek-v3")
+    experts = model.layers[-1]
+    latents, core, hidden, inner = 1536 + 512 + 64, 128 * 128, 7168, 2048
+    rows = 8 * (hidden + 2 * inner) + 2 * inner
+    found = kept_layer_bytes(model, experts, WorkShape(micro_batch=1, sequence=4096, ep=64), plan)
+    assert found == pytest.approx(2.0 * 4096 * (2 * hidden + latents + core + rows))
+
+
+def test_gradients_of_the_widest_block_are_alive_at_once() -> None:
+    """Of a GPT layer that keeps everything: 4 h behind and before the activation, and twice the residual stream."""
+    plan, things = resolved({"micro_batch": B}, model=GPT, sequence=S)
+    flash = WorkShape(micro_batch=B, sequence=S)
+    found = layer_working_bytes(GPT, GPT.layers[0], flash, plan, things["engine"])
+    assert found == pytest.approx(2.0 * (4 + 4 + 2) * S * B * H)
+
+
+def test_deepspeed_gathers_products_up_to_a_limit() -> None:
+    """A hundred billion parameters in layers of five: one product at hand, its gradient, and a bucket; not a layer."""
+    huge = gpt(layers=20, hidden=20480, heads=128)
+    step = step_of({"zero": 3}, model=huge, gpus=64, batch=64, engine="deepspeed")
+    largest = 4 * 20480**2
+    assert step.memory[0].buffers_bytes == pytest.approx(2.0 * largest + 2.0 * largest + 1e9)
+    small = step_of({"zero": 3}, model=GPT, engine="deepspeed")
+    assert small.memory[0].buffers_bytes == pytest.approx(2.0 * 1e9 + 2.0 * max(4 * H * H, 51200 * H) + 1e9)
+
+
+def test_interleaved_stages_add_up_gradients_of_a_chunk_before_they_are_sharded() -> None:
+    """ZeRO-2: two chunks of four are whole, one at work and one on its way; each is reduced once in `pp` of them."""
+    plan = {"pp": 2, "vpp": 4, "zero": 2, "overlap_dp": True}
+    step, whole = step_of(plan, batch=32), step_of({**plan, "zero": 1}, batch=32)
+    assert step.plan.reduced_after == 2
+    for one, other in zip(step.memory, whole.memory, strict=True):
+        assert one.buffers_bytes == pytest.approx(other.gradients_bytes / 2.0)
+        assert one.gradients_bytes == pytest.approx(other.gradients_bytes / 4.0)
+    alone = step_of({**plan, "vpp": 1}, batch=32)
+    assert alone.plan.reduced_after == 1
 
 
 def test_stages_hold_all_parameters_together() -> None:

@@ -9,6 +9,7 @@ turned into seconds by `flops_definition`, and a row without one is not answered
 - as many micro-batches as pipeline stages (TorchTitan's default) where FSDP2 does not say how it splits a local batch;
 - chunks of two layers where stages are interleaved and it is not said how finely, none for SC'21 (its scripts);
 - a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
+- positions of a GPT are learned (Megatron-LM's default), but for MPT, which has none (ALiBi);
 - no recomputation where it is not stated; the engine's own format of gradients;
 - runs in torchao's float8 are compiled (TorchTitan's guide requires it: a compiler fuses the casts);
 - MegaScale's window of 512 tokens, and operators and data pipeline as in the engine's profile;
@@ -62,6 +63,7 @@ _ENGINES: Final = (
     ("Frontier", "megatron-deepspeed"),
     ("Zero Bubble", "megatron-lm-2022"),
     ("FlashAttention-2", "megatron-lm-2021"),
+    ("NeMo 24.07", "nemo"),
 )
 """Engine profile by a part of the source's name; `megatron-lm` for all others."""
 
@@ -108,13 +110,18 @@ _MEGASCALE_WINDOW: Final = 512
 """Keys that its layers look back at; the source does not say."""
 
 _CHUNK_LAYERS: Final = 2
+_LLAMA_3_CHUNKS: Final = 8
+"""Chunks per stage of Llama 3 405B: its report takes a layer from the first and the last stage, whose end chunks then
+hold the embedding or the LM head alone (arXiv 2407.21783, section 3.3.2), so a chunk has one of 126 + 2 layers."""
 _MOST_SEQUENCES: Final = 8
 _HOST_OPTIMIZER: Final = "CPU AdamW offload"
 """Optimizer states in host memory."""
 _OFFLOADS: Final = ("offload", "Infinity", "CPU", "NVMe", "pods")
 _BYTES: Final = {"peak_mem_GB": 1e9, "peak_mem_GiB": 2.0**30}
-_GIB_SOURCES: Final = ("Zero Bubble",)
-"""Sources that write GB for what their framework prints in GiB."""
+_GIB_SOURCES: Final = ("Zero Bubble", "Vocabulary Parallelism")
+"""Sources that write GB for what their framework prints in GiB: one group's fork of Megatron-LM. Of the latter, one
+schedule's runs tell: from 32,000 to 256,000 rows of a vocabulary 3,072 wide peak memory grows by 11.62, which is the
+11.5 GiB that 18 bytes of states per parameter make; as GB it would be 16.9 bytes, less than there are."""
 
 
 @MEASUREMENTS.register("training_runs")
@@ -257,13 +264,15 @@ def _scenario(line: Line) -> _Scenario:
         "sequence_length": _count(line, "seq_len"),
         "precision": _precision(line.text("precision").lower()),
     }
+    if line.text("model").startswith("DeepSeek-V3"):  # arXiv 2412.19437, section 3.3.3
+        workload |= {"optimizer": "adam_bf16", "quantisation": {"activation_input_8bit": True}}
     if "no FlashAttention" in line.text("model"):
         workload["attention"] = "plain"
     if _HOST_OPTIMIZER in line.text("sharding_offload"):
         workload["optimizer"] = "adam_cpu"
     return {
         "name": "measured",
-        "model": _model(line),
+        "model": _model(line, _engine(source, line)),
         "cluster": _cluster(line, gpus),
         "engine": _engine(source, line),
         "workload": workload,
@@ -304,7 +313,7 @@ def _cluster(line: Line, gpus: int) -> _Scenario:
     return {"node": node, "nodes": max(1, gpus // size), "devices_per_node": min(gpus, size)}
 
 
-def _model(line: Line) -> str | _Scenario:
+def _model(line: Line, engine: str) -> str | _Scenario:
     name = line.text("model")
     for known, shipped in _SHIPPED.items():
         if name.startswith(known):
@@ -336,6 +345,7 @@ def _model(line: Line) -> str | _Scenario:
         "hidden_size": hidden,
         "vocab_size": _count(line, "vocab"),
         "max_position_embeddings": _count(line, "seq_len"),
+        "learned_positions": 0 if gated or engine == "fsdp" else _count(line, "seq_len"),
         "tied_embeddings": not gated,
         "norm_bias": not gated,
         "layers": [{"count": layers, "attention": attention, "ffn": block, "parallel": bool(steps)}],
@@ -353,10 +363,10 @@ def _ablation_steps(model: str) -> list[str]:
 
 def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     """Micro-batch and the other fields of the plan."""
-    tp, pp, cp = _count(line, "tp"), _count(line, "pp"), line.whole("cp") or 1
+    source, tp, pp, cp = line.text("source"), _count(line, "tp"), _count(line, "pp"), line.whole("cp") or 1
     if gpus % (tp * pp * cp):
         raise _UnusableError(f"tp {tp} x pp {pp} x cp {cp} does not divide {gpus} GPUs")
-    scripts = {"vpp": 1, **_SCRIPTS.get(line.text("model"), {})} if "SC21" in line.text("source") else {}
+    scripts = {"vpp": 1, **_SCRIPTS.get(line.text("model"), {})} if "SC21" in source else {}
     dp = gpus // (tp * pp * cp)
     micro_batch = line.whole("micro_batch") or scripts.get("micro_batch") or _assumed_micro_batch(line, dp, pp)
     if "count not stated" in line.text("notes") and "FSDP2" in line.text("sharding_offload"):
@@ -364,12 +374,14 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     if line.text("micro_batch") and "." in line.text("micro_batch"):
         raise _UnusableError(f"a micro-batch of {line.text('micro_batch')} sequences is a mean of several")
     plan: _Scenario = {"tp": tp, "pp": pp, "cp": cp, "ep": line.whole("ep") or 1}
-    if cp > 1 and line.text("source").startswith("Llama 3"):
+    if cp > 1 and source.startswith("Llama 3"):
         plan["cp_kind"] = "all_gather"  # section 3.3.2 of the report
     stated = re.search(r"(\d+) chunks", line.text("vpp"))
     vpp = line.whole("vpp") or (int(stated[1]) if stated else scripts.get("vpp", 1))
     if line.text("vpp").startswith("max"):
         vpp = -(-_count(line, "layers") // pp)
+    elif source.startswith("Llama 3"):
+        vpp = _LLAMA_3_CHUNKS
     elif "interleaved" in line.text("schedule") + line.text("vpp") and not (
         line.whole("vpp") or stated or scripts or pp == 1
     ):
@@ -387,7 +399,7 @@ def _plan(line: Line, gpus: int) -> tuple[int, _Scenario]:
     if "compile" in precision or "float8" in precision:
         plan["compiled"] = True
     told = "AsyncTP" in precision or "async TP" in line.text("model")
-    if told or (tp > 1 and any(source in line.text("source") for source in _TP_OVERLAPS)):
+    if told or (tp > 1 and any(name in source for name in _TP_OVERLAPS)):
         plan["overlap_tp"] = True
     return micro_batch, plan
 
@@ -415,6 +427,8 @@ def _recompute(text: str) -> _Scenario:
         found = {"recompute": "full", "recompute_every": 2}
     elif text == "selective op":
         found = {"recompute": "operators"}
+    elif text.startswith("RMSNorm"):
+        found = {"recompute": "cheap"}
     elif text.startswith("selective"):
         found = {"recompute": "selective"}
     return {**found, "sp": True} if text.endswith("+ SP") else found
@@ -428,7 +442,9 @@ def _sharding(text: str, pp: int) -> _Scenario:
     """
     if "ZeRO-3" in text or "FULL_SHARD" in text:
         return {"zero": 3}
-    if "ZeRO-2" in text or text.startswith("FSDP (shard opt+grads"):
+    if text.startswith("FSDP (shard opt+grads"):
+        return {"zero": 2}
+    if "ZeRO-2" in text:
         return {"zero": 2 if pp == 1 else 1}
     if "ZeRO-1" in text or "distributed optimizer" in text:
         return {"zero": 1}
