@@ -65,6 +65,7 @@ def estimated_metrics(table: PlanTable, estimates: Estimates, things: TrainingTh
         "energy_j_per_token": estimates.energy_j / tokens,
         "n_gpus": gpus.astype(np.float64),
         "goodput_frac": goodput,
+        "checkpoint_loss_frac": 1.0 - goodput,
         "cost_usd_per_million_tokens": usd_per_hour / 3600.0 * step_s / goodput / tokens * 1e6,
         "usd_per_hour": usd_per_hour,
         "training_time_s": total_s,

@@ -107,6 +107,7 @@ class TrainingEngineSpec(Spec):
         logit_bytes: Bytes per logit alive at the peak of the loss.
         compiled_logit_bytes: The same where a compiler fuses kernels; None if that changes nothing.
         head_gradient_bytes: Bytes per weight of the LM head alive there: its gradient and what is added to it.
+        expandable_segments: Whether the framework's allocator grows its segments rather than adding new ones.
         context_bytes: Memory outside the framework's allocator.
         refs: Sources by key.
         note: What a reader must know.
@@ -139,6 +140,7 @@ class TrainingEngineSpec(Spec):
     logit_bytes: Sourced[float]
     compiled_logit_bytes: Sourced[float] | None = None
     head_gradient_bytes: Sourced[float] | None = None
+    expandable_segments: bool = False
     context_bytes: Sourced[DataBytes]
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""

@@ -181,7 +181,8 @@ _EFFICIENCY = (
         "Model FLOPs utilisation: matrix FLOPs that the model needs (2 per active parameter and token, plus "
         "attention: 4 per head dimension, head and attended token; a causal prompt attends to half; plus recurrent "
         "states: 4 or 6 per element and token) over duration, "
-        "dense peak rate of the compute format and GPUs. Idle time counts.",
+        "dense peak rate of the compute format and GPUs. Idle time counts. In training three times as much of a step, "
+        "without recomputation, and attention over the whole sequence unless `mfu_attention: causal`.",
         short=("mfu",),
     ),
     Metric(
@@ -359,6 +360,16 @@ _TRAINING = (
         )
     ),
     Metric(
+        "peak_reserved_bytes",
+        "Memory reserved per GPU",
+        "bytes",
+        "min",
+        "What the fullest GPU of a training step shows as used: segments that the framework's caching allocator takes "
+        "for its tensors (`sim.training.allocator`), and memory outside it (context, communication buffers). Of the "
+        "plan that `run` simulates.",
+        short=("reserved",),
+    ),
+    Metric(
         "memory_headroom_bytes",
         "Memory left",
         "bytes",
@@ -371,7 +382,14 @@ _TRAINING = (
         "Training goodput",
         "1",
         "max",
-        "Steps that count times step time, over wall time; the rest is checkpoints.",
+        "Steps that count times step time without faults, over wall time; the losses by cause below are the rest.",
+    ),
+    Metric(
+        "checkpoint_loss_frac",
+        "Lost to checkpoints",
+        "1",
+        "min",
+        "Time that training stands still for checkpoints, over wall time; the only cause of losses so far.",
     ),
     Metric("energy_j_per_token", "Energy per trained token", "J/tok", "min", "Energy of a step over its tokens."),
     Metric(

@@ -28,6 +28,7 @@ from sim.training import (
     megatron_command,
     memory_by_stage,
     memory_over_time,
+    peak_reserved_bytes,
     replayed_or_none,
     resolve_training,
 )
@@ -132,7 +133,7 @@ def step_of(things: TrainingThings, plan: TrainingPlan, *, sustained: Sustained 
 
 def training_result(things: TrainingThings, step: TrainingStep, resolved: dict[str, Any]) -> TrainingResult:
     """What a step delivers, where its time and memory go, and what that rests on."""
-    metrics = job_metrics(step)
+    metrics = {**job_metrics(step), "peak_reserved_bytes": peak_reserved_bytes(step) + step.engine.context_bytes.value}
     times, memory, run = step.times, step.peak_memory, replayed_or_none(step)
     return TrainingResult(
         metrics=metrics,

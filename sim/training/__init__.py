@@ -2,10 +2,10 @@
 
 Start in `spec` and `plan` (what is trained and how it is laid out), then `ranks` (where its ranks stand), `layer`,
 `attention` and `vocabulary` (work of one rank), `costing` and `stages` (seconds of a micro-batch per virtual stage),
-`step` (the whole step) and `job` (metrics). `memory` says what fits. `space` lists the plans of a search as `columns`,
-`analytic` estimates all of them at once. `schedules` hold who runs what in which order, `replay` when, `folding` the
-same for very many micro-batches; `overlap` has the streams of one device, and `overlap_patterns` the usual ways to hide
-communication behind them.
+`step` (the whole step) and `job` (metrics). `memory` says what fits, `reserved` what `allocator` takes for it. `space`
+lists the plans of a search as `columns`, `analytic` estimates all of them at once. `schedules` hold who runs what in
+which order, `replay` when, `folding` the same for very many micro-batches; `overlap` has the streams of one device, and
+`overlap_patterns` the usual ways to hide communication behind them.
 """
 
 from sim.training.analytic import Estimates, Screen
@@ -19,6 +19,7 @@ from sim.training.overlap_patterns import Load, chunked, gradient_buckets, sent_
 from sim.training.passgraph import PassGraph, pass_graph
 from sim.training.plan import TrainingPlan, even_layers, resolve_training
 from sim.training.replay import PipelineTimes, StageTimes, replay
+from sim.training.reserved import peak_reserved_bytes
 from sim.training.schedules import SCHEDULES, Pass, PassKind, Schedule
 from sim.training.space import Rejected, TrainingPlans
 from sim.training.spec import CheckpointSpec, TrainingWorkload
@@ -67,6 +68,7 @@ __all__ = [
     "memory_over_time",
     "overlap",
     "pass_graph",
+    "peak_reserved_bytes",
     "replay",
     "replayed_or_none",
     "resolve_training",

@@ -79,6 +79,7 @@ def _job(step: TrainingStep, tokens_per_step: float, step_energy_j: float) -> Ma
     total_usd = None if total_s is None or usd_per_hour is None else total_s / _HOUR_S * usd_per_hour
     return {
         "goodput_frac": goodput,
+        "checkpoint_loss_frac": 1.0 - goodput,
         "cost_usd_per_million_tokens": cost,
         "usd_per_hour": usd_per_hour,
         "training_time_s": total_s,

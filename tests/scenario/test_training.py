@@ -37,6 +37,8 @@ def test_run_gives_the_document_of_the_contract(plansim: Command) -> None:
     assert metrics["tokens_per_s_per_gpu"] * 32 * metrics["step_time_s"] == pytest.approx(tokens)
     assert metrics["mfu_frac"] == pytest.approx(metrics["model_tflops_per_gpu"] / 989.4, rel=1e-6)
     assert metrics["goodput_frac"] == pytest.approx(500 * metrics["step_time_s"] / (500 * metrics["step_time_s"] + 60))
+    assert metrics["checkpoint_loss_frac"] == pytest.approx(1.0 - metrics["goodput_frac"])
+    assert metrics["peak_reserved_bytes"] > metrics["peak_memory_bytes"] + 1.5 * 2**30
     seconds = 15e12 / (metrics["tokens_per_s_per_gpu"] * 32) / metrics["goodput_frac"]
     assert metrics["training_time_s"] == pytest.approx(seconds)
     assert sum(document["memory"].values()) == pytest.approx(79.6 * 2**30)
