@@ -313,6 +313,7 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkl
         yield Reason(
             "sequence_parallel", "sp divides norms over tensor-parallel ranks, but tp is 1: leave sp out", {"tp": 1}
         )
+    yield from _sequence_reasons(plan, workload.sequence_length)
     if plan.overlap_tp and plan.tp > 1 and not plan.sp:
         yield Reason(
             "sequence_parallel",
@@ -339,6 +340,19 @@ def _model_reasons(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkl
             yield Reason("model", f"training of {model.name} is not modelled: {what}")
         else:
             yield from _layer_reasons(plan, blocks_of(group))
+
+
+def _sequence_reasons(plan: TrainingPlan, length: int) -> Iterator[Reason]:
+    """Why context-parallel ranks cannot have equal slices of a sequence, in zigzag two each."""
+    slices = plan.cp * (2 if plan.cp > 1 and plan.cp_zigzag else 1)
+    if length % slices:
+        near = [value for value in (length // slices * slices, (length // slices + 1) * slices) if value]
+        yield Reason(
+            "sequence",
+            f"a sequence of {length} tokens does not divide into {slices} slices for cp {plan.cp}"
+            f"{' in zigzag' if plan.cp_zigzag else ''}; the nearest lengths that do are {' or '.join(map(str, near))}",
+            {"sequence_length": length, "cp": plan.cp, "slices": slices},
+        )
 
 
 def _encoder_reasons(plan: TrainingPlan, encoder: EncoderSpec) -> Iterator[Reason]:
