@@ -13,7 +13,6 @@ from sim.models import Dense, LayerGroup
 from sim.training.allocator import Block, CachingAllocator
 from sim.training.attention import head_dims, heads_per_rank
 from sim.training.blocks import blocks_of
-from sim.training.folding import few_microbatches
 from sim.training.memory import (
     available_bytes,
     kept_layer_bytes,
@@ -112,9 +111,10 @@ class _Rank:
             yield from layers_of_stage(self.step.model, self.step.plan.layers_per_stage, stage)
 
     def _passes(self) -> list[Pass]:
-        plan, schedule = self.step.plan, self.step.schedule
-        few = few_microbatches(schedule, stages=plan.pp, microbatches=plan.microbatches)
-        return schedule.orders(stages=plan.pp, chunks=plan.vpp, microbatches=few)[self.device]
+        """Passes of the rank, of as many micro-batches as its peak takes."""
+        graph, own = self.step.graph, self.step.graph.of_device(self.device)
+        columns = (graph.kind[own].tolist(), graph.stage[own].tolist(), graph.microbatch[own].tolist())
+        return [Pass(PassKind(kind), stage, number) for kind, stage, number in zip(*columns, strict=True)]
 
     def _run(self, one: Pass) -> None:
         held = self._held.setdefault((one.stage, one.microbatch), [])

@@ -479,7 +479,7 @@ class TrainingStep:
     @cached_property
     def memory(self) -> list[RankMemory]:
         """Memory of a rank of each pipeline stage, at its peak."""
-        peaks = self._graph.peak(self.kept_bytes, self.kept_bytes).tolist()
+        peaks = self.graph.peak(self.kept_bytes, self.kept_bytes).tolist()
         return [
             RankMemory(*own[:3], peak, *own[3:]) for own, peak in zip(self._by_kind(self._held), peaks, strict=True)
         ]
@@ -521,7 +521,7 @@ class TrainingStep:
         return self.plan.shape(self.workload.sequence_length)
 
     @cached_property
-    def _graph(self) -> PassGraph:
+    def graph(self) -> PassGraph:
         """Passes of a step with the peaks of this one."""
         plan = self.plan
         few = few_microbatches(self.schedule, stages=plan.pp, microbatches=plan.microbatches)

@@ -87,11 +87,12 @@ def test_the_recommended_plan_is_as_fast_as_any_and_runs_alone_to_the_same(found
     fastest = min(each.metrics["step_time_s"] for each in found.front)
     assert best.metrics["step_time_s"] <= fastest * 1.01
     assert "shortest step" in found.why
-    assert run.metrics == best.metrics
+    assert run.metrics.items() > best.metrics.items()
+    assert run.metrics.keys() - best.metrics.keys() == {"peak_reserved_bytes"}  # of a plan that is run alone
     fields = ("dp", "tp", "pp", "vpp", "cp", "ep", "rank_order", "zero", "recompute", "micro_batch", "schedule", "sp")
     plan = ", ".join(f"{name}: {json.dumps(best.plan[name])}" for name in fields)
     alone = sim.run(scenario(f"plan={{{plan}}}"))
-    assert alone.metrics == best.metrics
+    assert alone.metrics == run.metrics
 
 
 def test_the_document_of_the_contract(plansim: Command) -> None:
@@ -101,7 +102,7 @@ def test_the_document_of_the_contract(plansim: Command) -> None:
     document = done.document
     assert (document["command"], document["interrupted"]) == ("search", False)
     for entry in document["front"]:
-        assert set(entry["metrics"]) >= TRAINING_ONLY
+        assert set(entry["metrics"]) >= TRAINING_ONLY - {"peak_reserved_bytes"}
         assert entry["intervals"].keys() == entry["metrics"].keys()
         low, high = entry["intervals"]["step_time_s"]
         assert low < entry["metrics"]["step_time_s"] < high
