@@ -17,6 +17,8 @@ estimates are ever off (chunks in flight of an uneven interleaved pipeline are r
 
 _ALSO: Final = {"peak_memory_bytes", "mfu_frac", "energy_j", "usd_per_hour", "n_gpus"}
 """Metrics of serving that a training run has as well."""
+_OF_A_RUN: Final = "peak_reserved_bytes"
+"""A metric that a search leaves out: it takes a replay of a rank's tensors."""
 _STAND_IN: Final = "step_time_s"
 """What plans are ranked by for a metric that has no estimate, such as the bubble."""
 _OF_THE_JOB: Final = ("training_cost_usd", "training_energy_j")
@@ -35,9 +37,14 @@ def training_objectives(spec: TrainingScenarioSpec, *, priced: bool) -> tuple[Ob
         last = _OF_A_TOKEN if spec.workload.tokens is None else _OF_THE_JOB
         names = ("step_time_s", "tokens_per_s_per_gpu", "memory_headroom_bytes", *last)
     found = tuple(resolve_metric(name) for name in names)
+    known = (TRAINING_ONLY | _ALSO) - {_OF_A_RUN}
     for each in found:
-        if each.path not in TRAINING_ONLY | _ALSO:
-            raise InputError(f"{each.path!r} is a metric of serving", allowed=sorted(TRAINING_ONLY | _ALSO))
+        if each.path == _OF_A_RUN:
+            raise InputError(
+                f"{each.path!r} is of the plan that `plansim run` simulates", allowed=["peak_memory_bytes"]
+            )
+        if each.path not in known:
+            raise InputError(f"{each.path!r} is a metric of serving", allowed=sorted(known))
         if spec.workload.tokens is None and each.path in {*_OF_THE_JOB, "training_time_s"}:
             raise InputError(f"{each.path!r} needs the tokens of the job", hint="--set workload.tokens=1e12")
     kept = tuple(each for each in found if priced or each.path not in _IN_MONEY)

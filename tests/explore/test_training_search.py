@@ -186,6 +186,7 @@ def test_a_search_finds_how_many_copies_of_sharded_states_are_best() -> None:
         ("search.space={recompute: none, recompute_every: 2}", ["recompute: full", "not none"]),
         ("search.space.cp_kind=rign", ["did you mean 'ring'", "ulysses"]),
         ("search.space.dp_replicas=0", ["search.space.dp_replicas", "1"]),
+        ("search.objectives=[reserved]", ["plansim run", "peak_memory_bytes"]),
     ],
 )
 def test_bad_input_exits_2_and_names_the_place(override: str, words: list[str], plansim: Command) -> None:
