@@ -24,6 +24,7 @@ TRAINING_HEADLINES: Final = (
     "bubble_frac",
     "exposed_comm_frac",
     "peak_memory_bytes",
+    "peak_reserved_bytes",
     "memory_headroom_bytes",
     "goodput_frac",
     "energy_j_per_token",

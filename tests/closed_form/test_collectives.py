@@ -104,6 +104,26 @@ def test_hierarchical_all_reduce_adds_its_phases() -> None:
     assert run("hierarchical", "all_reduce", group, big) == pytest.approx(local + remote)
 
 
+def test_halving_and_doubling_take_few_steps_and_the_bytes_of_a_ring() -> None:
+    """8 ranks: 3 steps each way, 2 x 7/8 of the buffer; over 4 domains 2 steps more, with an eighth of it a rank."""
+    expected = BASE_LATENCY_S + 6 * 1e-6 + 2 * 7 / 8 * big / (100 * GB)
+    assert run("halving_doubling", "all_reduce", one_domain(8), big) == pytest.approx(expected)
+    remote = 4 * per_step_s(RAIL.latency_s) + 2 * 3 / 4 * big / 8 / (25 * GB)
+    assert run("halving_doubling", "all_reduce", domains(4, 8), big) == pytest.approx(expected + remote)
+    half = run("halving_doubling", "all_gather", domains(4, 8), big) - BASE_LATENCY_S
+    assert half == pytest.approx((expected + remote - BASE_LATENCY_S) / 2)
+
+
+def test_ranks_beyond_a_power_of_two_cost_a_step_and_the_buffer_each_way() -> None:
+    six, four = (run("halving_doubling", "all_reduce", one_domain(ranks), big) for ranks in (6, 4))
+    assert six - four == pytest.approx(2 * (1e-6 + big / (100 * GB)))
+
+
+def test_algorithms_of_other_libraries_are_never_chosen() -> None:
+    for group in (one_domain(8), domains(64, 8)):
+        assert "halving_doubling" not in bind_collective("all_reduce", group).names
+
+
 def test_pairwise_exchange_is_ruled_by_the_slower_of_local_and_remote() -> None:
     local = run("pairwise", "all_to_all", one_domain(8), big)
     assert local == pytest.approx(7 / 8 * big / (100 * GB), rel=1e-2)

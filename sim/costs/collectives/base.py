@@ -28,11 +28,12 @@ class Algorithm(Protocol):
     """One way to carry out a collective.
 
     Attributes:
-        library: Who offers it: the communication library or the engine's own kernel.
+        library: Who offers it: NCCL, the engine's own kernel, or a library that none of the engines uses. The last are
+            there to be compared, and never chosen.
         measured: True when its times come from a measured curve; it then replaces the same library's formulas.
     """
 
-    library: ClassVar[Literal["nccl", "custom"]]
+    library: ClassVar[Literal["nccl", "custom", "other"]]
     measured: ClassVar[bool]
 
     def bind(self, kind: str, group: CommGroup, engine: str) -> Timer | None:

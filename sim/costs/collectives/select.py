@@ -73,7 +73,7 @@ def bind_collective(kind: str, group: CommGroup, *, engine: str = "vllm") -> Bou
     found = []
     for name in COLLECTIVES.names():
         algorithm = COLLECTIVES.get(name)()
-        timer = algorithm.bind(kind, group, engine)
+        timer = None if algorithm.library == "other" else algorithm.bind(kind, group, engine)
         if timer is not None:
             found.append((name, algorithm.library, algorithm.measured, timer))
     replaced = {library for _, library, measured, _ in found if measured}
