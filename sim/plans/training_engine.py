@@ -47,6 +47,8 @@ class TrainingDefaults(Spec):
         fused_projections: Whether products that share an input (queries, keys, values; gate and up) are one kernel.
         copies_shards: Whether gathered parameters are copied out of the buffer they arrive in, and gradients into one.
         gathers_again: Whether inputs gathered over tensor-parallel ranks are dropped, and gathered again backward.
+        fused_casts: Whether the kernels that make operands of FP8 with scales of earlier steps write them both ways;
+            otherwise inputs are transposed, and gradients cast, in passes of their own.
         attention: Attention kernel.
         dropout: Whether layers have dropout.
     """
@@ -70,6 +72,7 @@ class TrainingDefaults(Spec):
     copies_shards: bool = False
     gathers_again: bool = True
     fused_projections: bool = True
+    fused_casts: bool = True
     attention: Literal["flash", "plain"] = "flash"
     dropout: bool = False
 

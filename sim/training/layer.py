@@ -195,16 +195,10 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
     router = linear("router", hidden, ffn.experts, shape, plain=True)
     moves: list[TrainingOperator] = [stream("permute", 2.0 * _BYTES * pairs * width, 2.0)]
     if shape.ep > 1:
-        moves.append(
-            Collective(
-                name="dispatch",
-                cause="ep_comm",
-                kind="all_to_all",
-                buffer_bytes=_BYTES * pairs * width,
-                group="ep",
-                count=2.0,
-            )
-        )
+        moves += [
+            Collective(name=name, cause="ep_comm", kind="all_to_all", buffer_bytes=each * pairs * width, group="ep")
+            for name, each in (("dispatch", shape.recipe.dispatch_bytes), ("combine", _BYTES))
+        ]
     inner = ffn.intermediate / shape.tp
     into = operand_casts(
         shape.recipe, "ffn_in", inputs=pairs * width, gradients=pairs * inner * (2.0 if ffn.gated else 1.0)

@@ -202,7 +202,7 @@ def _filled(
         gathers_again=default.gathers_again,
         fused_projections=default.fused_projections,
         precision=workload.precision,
-        recipe=recipe_of(workload.precision, workload.quantisation),
+        recipe=recipe_of(workload.precision, workload.quantisation, fused_casts=default.fused_casts),
         adapters=Adapters.of(workload.lora),
         encoder=workload.encoder,
     )

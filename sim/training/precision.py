@@ -5,8 +5,10 @@ dimensions: along one forward or by input, along the other for the gradient of t
 known beforehand (delayed per-tensor scaling) or local to a tile is written in the low format by the kernel that makes
 it; what a recipe cannot have so costs passes over memory, which are counted here per element:
 
-- `fp8`: per-tensor scales of earlier steps. No passes of its own (Transformer Engine, TensorRT-LLM). Inputs are kept as
-  they were multiplied, and weights both ways from the first micro-batch on (`is_first_microbatch` of its modules).
+- `fp8`: per-tensor scales of earlier steps. No passes of its own where one module holds norm, products and activation
+  (`LayerNormMLP` of Transformer Engine). Those of Megatron-Core are apart: Hopper multiplies 8 bits along rows alone,
+  so inputs are transposed (1 + 1 B), gradients and weights cast both ways (2 + 1 + 1 B). Inputs are kept as they were
+  multiplied, and weights both ways from the first micro-batch on (`is_first_microbatch`).
 - `fp8_dynamic`: per-tensor scales of the tensor at hand. Its largest value is found where it is made; then it is read
   in 16 bits, and written twice, straight and transposed: 4 B (torchao, `tensorwise`).
 - `fp8_rowwise`: a scale per row in one direction and per column in the other. A row is scaled in one pass (2 + 1 B), a
@@ -85,6 +87,7 @@ class Recipe:
         weight_cast_bytes: Traffic of casting a weight once, both directions [B].
         kept_bytes: Bytes per element in which inputs are kept for the weight gradient [B].
         activation_bytes: Bytes per element in which inputs of activation functions are kept [B].
+        dispatch_bytes: Bytes per element in which tokens go to experts, and gradients of their results [B].
         copies_bytes: Bytes per weight of its low-precision copies, kept through the step [B].
         gathered_bytes: Bytes per element in which tensor-parallel ranks gather operands [B].
     """
@@ -95,6 +98,7 @@ class Recipe:
     weight_cast_bytes: float = 0.0
     kept_bytes: float = 2.0
     activation_bytes: float = 2.0
+    dispatch_bytes: float = 2.0
     copies_bytes: float = 0.0
     gathered_bytes: float = 2.0
 
@@ -126,10 +130,16 @@ _RECIPES: Final = {
 }
 
 
-def recipe_of(precision: str, options: QuantisationSpec) -> Recipe:
-    """The recipe of this name."""
+def recipe_of(precision: str, options: QuantisationSpec, *, fused_casts: bool = True) -> Recipe:
+    """The recipe of this name; without `fused_casts` that of FP8 with known scales has passes of its own."""
     found = _nvfp4(options) if precision == "nvfp4" else _RECIPES[precision]
-    return replace(found, activation_bytes=1.0) if options.activation_input_8bit else found
+    if precision == "fp8" and not fused_casts:
+        found = replace(found, inputs=Casts(0.0, 2.0), gradients=Casts(4.0), weight_cast_bytes=4.0)
+    return replace(
+        found,
+        activation_bytes=1.0 if options.activation_input_8bit else 2.0,
+        dispatch_bytes=_TILES if options.dispatch_8bit else 2.0,
+    )
 
 
 def _nvfp4(options: QuantisationSpec) -> Recipe:

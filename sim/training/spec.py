@@ -50,6 +50,8 @@ class QuantisationSpec(Spec):
         stochastic_rounding: NVFP4: gradients are rounded at random.
         activation_input_8bit: Inputs of activation functions are kept in 8 bits for the backward pass (DeepSeek-V3,
             arXiv 2412.19437, section 3.3.3; `--activation-func-fp8-input-store` of Megatron-Core).
+        dispatch_8bit: Tokens go to experts in 8 bits, and so do gradients of their results; what comes back is in 16
+            (DeepSeek-V3, section 3.3.2; DeepEP).
         square_weight_scales: NVFP4: scales of weights for squares of 16 x 16, else for 16 along either dimension.
     """
 
@@ -58,6 +60,7 @@ class QuantisationSpec(Spec):
     hadamard: bool = True
     stochastic_rounding: bool = True
     activation_input_8bit: bool = False
+    dispatch_8bit: bool = False
     square_weight_scales: bool = True
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sim.hardware import load_device
-from sim.models import Elementwise
+from sim.models import Collective, Elementwise, load_model
 from sim.training import TrainingStep, layer_activation_bytes
 from sim.training.analytic import Screen
 from sim.training.layer import layer_work
@@ -38,6 +38,31 @@ def casts(used: Recipe) -> dict[str, float]:
 @pytest.mark.parametrize("name", ["bf16", "fp16", "fp8"])
 def test_known_scales_need_no_pass(name: str) -> None:
     assert sum(casts(recipe(name)).values()) == 0.0
+
+
+def test_modules_apart_transpose_inputs_and_cast_gradients() -> None:
+    """Transposes of inputs (1 + 1 + 1 + 4), 2 B each, for weight gradients; gradients (3 + 1 + 4 + 1) of 4 B."""
+    apart = recipe_of("fp8", QuantisationSpec(), fused_casts=False)
+    found = casts(apart)
+    assert found == {
+        "forward": 0.0,
+        "backward_input": pytest.approx(4.0 * 9.0),
+        "backward_weight": pytest.approx(2.0 * 7.0),
+    }
+    assert apart.weight_cast_bytes == 4.0
+    assert recipe_of("bf16", QuantisationSpec(), fused_casts=False) == recipe("bf16")
+
+
+def test_tokens_go_to_experts_in_eight_bits_and_come_back_in_sixteen() -> None:
+    """Of two exchanges each way one takes 1 + 4/128 bytes an element instead of 2."""
+    model = load_model("mixtral-8x7b")
+    sizes = []
+    for low in (False, True):
+        shape = WorkShape(micro_batch=1, sequence=S, ep=8, recipe=recipe("fp8", dispatch_8bit=low))
+        work = layer_work(model, model.layers[0], shape)
+        for part in (work.forward, work.backward_input):
+            sizes.append(sum(o.buffer_bytes for o in part if isinstance(o, Collective) and o.group == "ep"))
+    assert sizes == pytest.approx([4.0 * 2 * S * 4096] * 2 + [(2.0 + 1.0 + 4.0 / 128) * 2 * S * 4096] * 2)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ turned into seconds by `flops_definition`, and a row without one is not answered
 - a feed-forward block is gated where its width is not four times the model's, and embeddings are then not tied;
 - positions of a GPT are learned (Megatron-LM's default), but for MPT, which has none (ALiBi);
 - no recomputation where it is not stated; the engine's own format of gradients;
+- prompts packed into a sequence attend to themselves alone;
 - runs in torchao's float8 are compiled (TorchTitan's guide requires it: a compiler fuses the casts);
 - MegaScale's window of 512 tokens, and operators and data pipeline as in the engine's profile;
 - the engine by the source: the profile that describes the stack it names.
@@ -108,6 +109,10 @@ _ABLATION: Final[dict[str, _Scenario]] = {
 """Steps of MegaScale's ablation, each on top of those before it, and what of the plan they change."""
 _MEGASCALE_WINDOW: Final = 512
 """Keys that its layers look back at; the source does not say."""
+
+_PACKED_KEYS: Final = 128
+"""Keys that a token of packed SQuAD prompts sees, as a window: half of some 250 tokens (v1.1: a context of 120 words in
+the mean, a question and an answer), each prompt attending to itself (NeMo's packed sequences)."""
 
 _CHUNK_LAYERS: Final = 2
 _LLAMA_3_CHUNKS: Final = 8
@@ -264,8 +269,8 @@ def _scenario(line: Line) -> _Scenario:
         "sequence_length": _count(line, "seq_len"),
         "precision": _precision(line.text("precision").lower()),
     }
-    if line.text("model").startswith("DeepSeek-V3"):  # arXiv 2412.19437, section 3.3.3
-        workload |= {"optimizer": "adam_bf16", "quantisation": {"activation_input_8bit": True}}
+    if line.text("model").startswith("DeepSeek-V3"):  # arXiv 2412.19437, sections 3.3.2 and 3.3.3
+        workload |= {"optimizer": "adam_bf16", "quantisation": {"activation_input_8bit": True, "dispatch_8bit": True}}
     if "no FlashAttention" in line.text("model"):
         workload["attention"] = "plain"
     if _HOST_OPTIMIZER in line.text("sharding_offload"):
@@ -330,6 +335,8 @@ def _model(line: Line, engine: str) -> str | _Scenario:
         "head_dim": hidden // heads,
     }
     steps = _ablation_steps(name)
+    if "packed SQuAD" in line.text("notes"):
+        attention["window"] = _PACKED_KEYS
     if len(steps) > 1:
         attention["window"] = _MEGASCALE_WINDOW
     block: _Scenario = {"kind": "dense", "intermediate": ffn, "gated": gated}
