@@ -8,7 +8,7 @@ factors on them) and `power`.
 from sim.hardware.cluster import Cluster, CommGroup, Node, load_cluster, load_node
 from sim.hardware.curves import KernelCurves
 from sim.hardware.device import CollectiveCurve, Device, Link, device_of, load_device, load_link
-from sim.hardware.power import power_w, resting_w
+from sim.hardware.power import clock_within, power_w, resting_w
 from sim.hardware.scales import Scales
 from sim.hardware.spec import (
     SCALED_RATES,
@@ -44,6 +44,7 @@ __all__ = [
     "Scales",
     "ScalesSpec",
     "build_graph",
+    "clock_within",
     "device_of",
     "load_cluster",
     "load_device",

@@ -29,6 +29,25 @@ def resting_w(device: Device) -> float:
     return min(device.idle_w + CONTEXT_SHARE * device.peak_w, device.peak_w)
 
 
+def clock_within(device: Device, cap_w: float | None) -> float:
+    """Share of the device's clock at which products at full rate draw no more than a cap, 1 without or above the limit.
+
+    Products at full rate draw the whole dynamic range at the highest clock (`COMPUTE_SHARE`), and `f V^2` of it at a
+    clock share f, where the voltage V falls with f down to its floor.
+
+    Raises:
+        ValueError: if the cap is no more than a device without work draws.
+    """
+    if cap_w is None or cap_w >= device.peak_w:
+        return 1.0
+    rest_w = resting_w(device)
+    if cap_w <= rest_w:
+        raise ValueError(f"a cap of {cap_w} W, but {device.name} draws {rest_w} W without work")
+    share = (cap_w - rest_w) / (device.peak_w - rest_w)
+    together = share ** (1.0 / 3.0)
+    return together if together >= VOLTAGE_FLOOR else share / VOLTAGE_FLOOR**2
+
+
 def power_w(device: Device, *, compute_frac: Array, memory_frac: Array) -> Array:
     """Power [W] at these shares of the device's peak FLOP rate and of its peak bandwidth, broadcast.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sim.core import Frac, Spec
+from sim.core import Frac, PowerW, Spec
 
 Count = Annotated[int, Field(ge=1)]
 Recompute = Literal["none", "selective", "cheap", "operators", "full"]
@@ -90,7 +90,9 @@ class TrainingPlanSpec(Spec):
         overlap_tp: Whether tensor-parallel collectives are split in chunks that run beside their products;
             with sequence parallelism only.
         compiled: Whether a compiler fuses element-wise kernels.
+        cuda_graphs: Whether the kernels of a layer are launched together, as one graph a pass.
         clock: GPU clock over the highest; 1.
+        power_cap: Power that a GPU may draw; its clock falls until products at full rate keep within.
     """
 
     dp: Count | None = None
@@ -117,7 +119,9 @@ class TrainingPlanSpec(Spec):
     scatter_gather: bool | None = None
     overlap_tp: bool | None = None
     compiled: bool | None = None
+    cuda_graphs: bool | None = None
     clock: Annotated[Frac, Field(gt=0, le=1)] | None = None
+    power_cap: PowerW | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingPlanSpec:

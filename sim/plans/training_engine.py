@@ -43,6 +43,7 @@ class TrainingDefaults(Spec):
         scatter_gather: Tensor-parallel ranks send a share each to the next stage.
         overlap_tp: Tensor-parallel collectives beside compute.
         compiled: Whether kernels are fused by a compiler.
+        cuda_graphs: Whether the kernels of a layer are launched as one graph.
         fused_accumulation: Whether the product of a weight gradient adds to earlier ones itself.
         fused_projections: Whether products that share an input (queries, keys, values; gate and up) are one kernel.
         copies_shards: Whether gathered parameters are copied out of the buffer they arrive in, and gradients into one.
@@ -68,6 +69,7 @@ class TrainingDefaults(Spec):
     scatter_gather: bool = True
     overlap_tp: bool = False
     compiled: bool = False
+    cuda_graphs: bool = False
     fused_accumulation: bool = True
     copies_shards: bool = False
     gathers_again: bool = True

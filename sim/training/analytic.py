@@ -161,6 +161,8 @@ class _Block:
         more = (0.0, 0.0) if self.adapters is None else self.adapters.extra_kernels
         kernels_forward = kernels.forward.value + more[0]
         per_layer = kernels.backward.value + more[1] + again * kernels_forward
+        if self.table.template.cuda_graphs:
+            kernels_forward, per_layer = 1.0, np.ones_like(again)
         host_forward = launch_s[:, None] * (layers * kernels_forward + END_KERNELS * ends)
         host_backward = launch_s[:, None] * (layers * per_layer[:, None] + 2.0 * END_KERNELS * ends)
         once_s = (self.engine.micro_batch_s.value / self.table.vpp)[:, None]

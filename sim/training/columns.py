@@ -123,7 +123,7 @@ class PlanTable:
 
     @classmethod
     def of(cls, plans: Sequence[TrainingPlan]) -> PlanTable:
-        """The table of these plans, which share attention kernel, dropout, precision, accumulation, sends.
+        """The table of these plans, which share attention kernel, dropout, precision, accumulation, sends, graphs.
 
         Raises:
             InputError: if one that gathers parameters ahead does so by more or less than one layer, for which there is

@@ -63,6 +63,10 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
     yield f"--seq-length {workload.sequence_length}"
     yield from _memory_arguments(plan)
     yield from _overlap_arguments(plan)
+    if plan.cuda_graphs:
+        yield "--enable-cuda-graph"
+    if workload.optimizer == "adam_bf16":
+        yield "--use-precision-aware-optimizer --exp-avg-dtype bf16 --exp-avg-sq-dtype bf16"
     if workload.optimizer == "adam_cpu":
         yield "--optimizer-cpu-offload --use-precision-aware-optimizer"
         yield from ("--overlap-cpu-optimizer-d2h-h2d",) if plan.overlap_dp else ()
@@ -74,6 +78,8 @@ def _precision_arguments(plan: TrainingPlan, workload: TrainingWorkload) -> Iter
     yield " ".join(["--fp16" if plan.precision == "fp16" else "--bf16", *_PRECISIONS.get(plan.precision, ())])
     if plan.grad_dtype == "bf16":
         yield "--grad-reduce-in-bf16"
+    if plan.recipe.activation_bytes < 2.0:
+        yield "--activation-func-fp8-input-store"
     first, last = workload.quantisation.first_16bit, workload.quantisation.last_16bit
     if plan.recipe.is_low and first + last:
         yield f"--first-last-layers-bf16 --num-layers-at-start-in-bf16 {first} --num-layers-at-end-in-bf16 {last}"
@@ -129,6 +135,10 @@ def _notes(plan: TrainingPlan) -> Iterator[str]:
         yield f"# every {plan.recompute_every}th layer is recomputed here; --recompute-method block is the closest"
     if plan.cp > 1 and plan.cp_kind not in _CONTEXT:
         yield f"# no argument chooses {plan.cp_kind} for context parallelism"
+    if plan.clock < 1.0:
+        yield f"# the clock is {plan.clock:.0%} of the highest: nvidia-smi --lock-gpu-clocks, or --power-limit"
+    if plan.recipe.dispatch_bytes < 2.0:
+        yield "# no argument dispatches tokens in 8 bits"
     if plan.recipe.is_low and plan.precision not in _PRECISIONS:
         yield f"# no argument chooses the recipe {plan.precision}"
     if plan.encoder is not None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from sim.core import Reason
-from sim.hardware import Cluster
+from sim.hardware import Cluster, clock_within, resting_w
 from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
 from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankDimension, Recompute, WideDtype
@@ -70,6 +70,7 @@ class TrainingPlan:
     scatter_gather: bool
     overlap_tp: bool
     compiled: bool
+    cuda_graphs: bool
     clock: float
     attention: Literal["flash", "plain"]
     dropout: bool
@@ -176,7 +177,7 @@ def _filled(
     interleaved = default.interleaved_schedule if vpp > 1 else default.schedule
     overlaps = ("overlap_dp", "overlap_p2p", "overlap_tp")
     kinds = ("rank_order", "zero", "recompute", "grad_dtype", "cp_kind")
-    switches = (*kinds, "prefetch", "scatter_gather", "compiled", "cp_zigzag", *overlaps)
+    switches = (*kinds, "prefetch", "scatter_gather", "compiled", "cuda_graphs", "cp_zigzag", *overlaps)
     layers = spec.layers_per_stage or even_layers(model.n_layers, pp * vpp)
     return TrainingPlan(
         **{name: given.get(name, getattr(default, name)) for name in switches},
@@ -194,7 +195,7 @@ def _filled(
         microbatches=workload.global_batch // (dp * micro_batch),
         schedule=str(given.get("schedule", interleaved)),
         layers_per_stage=layers,
-        clock=float(given.get("clock", 1.0)),
+        clock=min(float(given.get("clock", 1.0)), clock_within(cluster.device, spec.power_cap)),
         attention=workload.attention or default.attention,
         dropout=default.dropout if workload.dropout is None else workload.dropout,
         fused_accumulation=default.fused_accumulation,
@@ -277,12 +278,24 @@ def _degree_reasons(
         if batch % unit:
             yield _batch_reason(batch, dp, spec.micro_batch or 1, whole=batch == workload.global_batch)
             break
+    if spec.power_cap is not None and spec.power_cap <= resting_w(cluster.device):
+        yield _power_reason(spec.power_cap, cluster)
     if spec.layers_per_stage is not None and sum(spec.layers_per_stage) != model.n_layers:
         yield Reason(
             "layers",
             f"layers_per_stage adds up to {sum(spec.layers_per_stage)}, the model has {model.n_layers} layers",
             {"given": sum(spec.layers_per_stage), "layers": model.n_layers},
         )
+
+
+def _power_reason(cap_w: float, cluster: Cluster) -> Reason:
+    rest_w, most_w = resting_w(cluster.device), cluster.device.peak_w
+    return Reason(
+        "power",
+        f"power_cap {cap_w:.0f} W is no more than the {rest_w:.0f} W that a {cluster.device.name} draws without work; "
+        f"give more than that, up to {most_w:.0f} W",
+        {"power_cap": cap_w, "resting_w": rest_w, "peak_w": most_w},
+    )
 
 
 def _batch_reason(batch: int, dp: int, micro: int, *, whole: bool) -> Reason:

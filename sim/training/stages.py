@@ -335,7 +335,8 @@ class StageModel:
     def _add_host_waits(self, layers: int, passes: tuple[PassCost, PassCost, PassCost], *, ends: int) -> None:
         """Adds the time that the device waits for the host, which launches kernel after kernel ahead of it.
 
-        Over the whole stage, by `pass_s`; recomputation launches the forward kernels again.
+        Over the whole stage, by `pass_s`; recomputation launches the forward kernels again. A graph of a layer's
+        kernels is one launch a pass, recomputation included; what is outside of layers is launched kernel by kernel.
         """
         engine, plan = self.engine, self.plan
         kept = engine.compiled_kernels_frac.value if plan.compiled else 1.0
@@ -347,7 +348,9 @@ class StageModel:
             per_layer, per_layer_back = per_layer + more[0], per_layer_back + more[1]
         kernels_forward = layers * per_layer + ends * END_KERNELS
         kernels_backward = layers * per_layer_back + 2.0 * ends * END_KERNELS
-        if plan.recompute in ("full", "operators"):
+        if plan.cuda_graphs:
+            kernels_forward, kernels_backward = layers + ends * END_KERNELS, layers + 2.0 * ends * END_KERNELS
+        elif plan.recompute in ("full", "operators"):
             kernels_backward += layers * per_layer / plan.recompute_every
         waits = float(pass_s(forward.total_s, kernels_forward * one)) - forward.total_s
         forward.parts_s["host"] = waits + engine.micro_batch_s.value / plan.vpp

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.core import data_names
-from sim.hardware import load_device, power_w, resting_w
+from sim.hardware import clock_within, load_device, power_w, resting_w
+from sim.hardware.power import COMPUTE_SHARE
 
 DEVICES = st.sampled_from(data_names("hardware_profiles/devices"))
 FRACTION = st.floats(0.0, 1.0)
@@ -77,3 +78,14 @@ def test_power_is_computed_for_whole_arrays() -> None:
     assert grid.shape == (5, 3)
     assert np.all(np.diff(grid, axis=0) >= 0)
     assert np.all(np.diff(grid, axis=1) >= 0)
+
+
+@given(DEVICES, st.floats(0.02, 1.0))
+def test_a_cap_is_what_products_at_full_rate_draw_at_its_clock(name: str, share: float) -> None:
+    """The best products reach 1 / `COMPUTE_SHARE` of the peak and draw the cap there, at any voltage."""
+    device = load_device(name)
+    cap_w = resting_w(device) + share * (device.peak_w - resting_w(device))
+    clock = clock_within(device, cap_w)
+    assert 0.0 < clock <= 1.0
+    assert watts(name, 1.0 / COMPUTE_SHARE, 0.0, clock) == pytest.approx(cap_w)
+    assert clock_within(device, None) == clock_within(device, 2.0 * device.peak_w) == 1.0
