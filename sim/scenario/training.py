@@ -198,7 +198,7 @@ def training_provenance(things: TrainingThings, step: TrainingStep | None, resol
         "costs": {} if step is None else _merged(step.costs.sources),
         "assumptions": list(_assumptions(things, step)),
         "intervals": "measured over predicted step times of the runs that the device's factors were fitted to, 5 % to "
-        "95 %; on held-out runs of A100 and H100 they hold 86 to 91 % of the time; assumed for other devices",
+        "95 %; on held-out runs of A100 and H100 they hold 87 to 93 % of the time; assumed for other devices",
     }
 
 
