@@ -52,6 +52,7 @@ _PARTS: Final = (("A100", "A100"), ("H100-96GB HBM2e", "H100 500 W"), ("H100", "
 _FOUR_ADAPTERS: Final = ("4x200Gb/s HDR", "8x-a100-80-4nic")
 _ENGINES: Final = (
     ("MosaicML", "fsdp"),
+    ("TorchTitan Jun-2025 H200", "torchtitan-2025"),
     ("TorchTitan", "torchtitan"),
     ("PyTorch FSDP", "fsdp"),
     ("OPT-175B", "fsdp"),
