@@ -141,6 +141,6 @@ def _shipped(number: FreeNumber, cases: Sequence[TrainingCase]) -> float:
     for case in cases:
         if case.owner == number.owner and hasattr(case.sustained, number.field):
             return float(getattr(case.sustained, number.field))
-        if case.things.engine.name == number.owner:
+        if case.engine_owner == number.owner:
             return float(getattr(case.things.engine, number.field).value)
     return number.prior

@@ -40,6 +40,7 @@ class TrainingCase:
         self.row, self.things, self.plan, self.measured_s = row, things, plan, measured_s
         self.sustained = sustained_of(things.cluster.device)
         self.owner = self.sustained.source.partition(",")[0].split()[0]
+        self.engine_owner = things.engine.fitted_as or things.engine.name
         self._raw_s: dict[TrainingOperator, float] = {}
         self._known: dict[tuple[Any, ...], float] = {}
 
@@ -60,7 +61,7 @@ class TrainingCase:
             values: Numbers that take the place of the profiles', by `FreeNumber.name`.
             seconds: What of the step counts.
         """
-        kept, own = _own(values, self.owner), _own(values, self.things.engine.name)
+        kept, own = _own(values, self.owner), _own(values, self.engine_owner)
         key = (seconds, *kept.items(), *own.items())
         if key not in self._known:
             self._known[key] = float(np.log(seconds(self._step(kept, own)) / self.measured_s))

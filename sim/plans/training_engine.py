@@ -86,6 +86,7 @@ class TrainingEngineSpec(Spec):
         name: Short name, equal to the file's.
         title: Name for people.
         version: Version that it describes.
+        fitted_as: Profile whose fitted numbers it shares, fitted to the runs of both; itself if empty.
         defaults: What a plan takes where it says nothing.
         stream_passes: Memory traffic of norms, activations and residuals over that of one fused kernel each.
         compiled_stream_passes: The same where a compiler fuses them.
@@ -121,6 +122,7 @@ class TrainingEngineSpec(Spec):
     name: str
     title: str
     version: str
+    fitted_as: str = ""
     defaults: TrainingDefaults
     stream_passes: Sourced[float]
     compiled_stream_passes: Sourced[float]

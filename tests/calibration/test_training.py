@@ -73,6 +73,14 @@ def test_priors_are_no_profile_s_value() -> None:
     assert fit_training(rows(), free=[idle]).values["torchtitan.stream_passes"] == pytest.approx(4.0)
 
 
+def test_profiles_of_one_engine_s_versions_share_fitted_numbers(tmp_path: Path) -> None:
+    """Its runs of 2025 answer to the numbers of `torchtitan`, though their profile is another."""
+    changes = {"source": "TorchTitan Jun-2025 H200 (Trainy)", "sharding_offload": "FSDP2 (ZeRO-3)", "gpu": "H200-141GB"}
+    [case] = training_cases(read_rows(write(tmp_path / "t.csv", {**TRAINING, **changes, "extra_metrics": ""})).rows)
+    assert case.things.engine.name == "torchtitan-2025"
+    assert case.error({"torchtitan.stream_passes": 9.0}) > case.error({"torchtitan.stream_passes": 1.0})
+
+
 @pytest.mark.parametrize("name", EFFECTS)
 def test_steps_without_an_effect_are_shorter(name: str) -> None:
     """Or as long, where it plays no part."""
