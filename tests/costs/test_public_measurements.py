@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from sim.core import Array
-from sim.costs import CostModel
-from sim.hardware import Device, load_device
+from sim.costs import CostModel, bind_collective
+from sim.hardware import ClusterSpec, Device, load_cluster, load_device
 from sim.models import DecodeAttention, Gemm, PrefillAttention
 
 
@@ -162,3 +162,20 @@ def test_h100_prefill_attention_table(record_property: pytest.RecordProperty) ->
     error, _ = errors(times, measured)
     record_property("median_error", error)
     assert error < 0.28
+
+
+@pytest.mark.parametrize(
+    ("node", "measured"),
+    [
+        # bytes and microseconds between two RTX PRO 6000, in CUDA graphs (LLMServingSim, 8 and 26 September 2026)
+        ("8x-rtx-pro-6000-acs", {40960: 17.5, 557056: 42.6, 1310720: 90.6, 20971520: 1309.0}),
+        ("8x-rtx-pro-6000", {40960: 14.6, 557056: 29.2, 1310720: 47.5, 20971520: 587.0}),
+    ],
+)
+def test_all_reduce_of_two_over_pcie(node: str, measured: dict[int, float]) -> None:
+    """Through the root complex and direct, each within 15 % (small direct ones are faster in other tables)."""
+    group = load_cluster(ClusterSpec(node=node)).group(range(2))
+    bound = bind_collective("all_reduce", group, engine="another")
+    predicted = [1e6 * float(bound.time_s(np.asarray(float(size)))) for size in measured]
+    assert predicted[1:] == pytest.approx(list(measured.values())[1:], rel=0.15)
+    assert predicted[0] <= 1.15 * next(iter(measured.values()))
