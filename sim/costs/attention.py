@@ -20,6 +20,9 @@ KEYS_PER_SPLIT = 128.0
 QUERY_ROWS_PER_TILE = 64.0
 """Query rows to which prefill kernels pad."""
 
+SPLIT_BELOW = 1.6
+"""Blocks per multiprocessor from which FlashAttention 2 no longer splits sequences: 0.8 of two (`flash_api.cpp`)."""
+
 MLA_HEADS_PER_BLOCK = 64.0
 """Query heads that one thread block of an MLA decode kernel serves."""
 
@@ -49,6 +52,10 @@ class DecodeCurve:
         a: Exponent of the head dimension in the block time.
         e: Fraction of the dense peak reached.
         walk_s: Time per key of the mean context in which each sequence's block walks its scores, to pick the best [s].
+        tail: Where sequences are whole blocks, not split: how far multiprocessors end apart, since lengths differ, in
+            times of a mean block. Kernels that balance their work have none.
+        mixed_rows: Rows to which the query of a decode is padded, per query head, in a launch with prompts; 0 where the
+            query heads of a KV head share a tile there, as they do without prompts.
     """
 
     t0_s: float
@@ -59,6 +66,8 @@ class DecodeCurve:
     a: float = 0.0
     e: float = 1.0
     walk_s: float = 0.0
+    tail: float = 0.0
+    mixed_rows: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,13 +127,15 @@ def decode_attention_terms(
     flops_per_s: float,
     bytes_per_s: float,
     curve: DecodeCurve,
+    whole: bool = False,
 ) -> DecodeTerms:
     """Parts [s] of one decode-attention launch over `sequences` new tokens; broadcast over arrays.
 
     `t = t0 + lam log2(1 + kv/128) + || bytes/(fB), tau (blocks/N) (d/128)^a, F/(eP) ||_p` with `kv` the mean context,
     the D8 form: 4-8 % median error on the decode tables of NVIDIA AIConfigurator core 0.12.0 (TensorRT-LLM on Hopper
     10-12 %). MLA is the same form (L7) with one block per 64 heads and a = 0. The block term rules big batches of
-    short contexts. An indexer's scores have no blocks; the selection that follows adds `walk kv`.
+    short contexts. An indexer's scores have no blocks; the selection that follows adds `walk kv`. Blocks of whole
+    sequences end apart by `tail` times what a mean one takes: `tail bytes/(fB) N/blocks`.
 
     Args:
         sequences: Sequences in the launch.
@@ -137,6 +148,7 @@ def decode_attention_terms(
         flops_per_s: Dense 16-bit peak [FLOP/s].
         bytes_per_s: Memory bandwidth [B/s].
         curve: Fitted parameters.
+        whole: Whether every sequence is one block in any case, not only from `SPLIT_BELOW` blocks per multiprocessor.
     """
     mean_context = np.divide(attended, np.maximum(sequences, 1e-9))
     overhead_s = curve.t0_s + curve.lam_s * np.log2(1.0 + mean_context / KEYS_PER_SPLIT)
@@ -144,6 +156,10 @@ def decode_attention_terms(
     blocks_s = np.asarray(blocks) * (curve.tau_s / units * (head_dim / 128.0) ** curve.a)
     memory_s = np.asarray(moved_bytes) / (min(curve.f, 1.0) * bytes_per_s)
     compute_s = np.asarray(flops) / (min(curve.e, 1.0) * flops_per_s)
+    if curve.tail:
+        unsplit = whole | (np.asarray(blocks) >= SPLIT_BELOW * units)
+        tail_s = curve.tail * np.divide(memory_s * units, np.maximum(blocks, 1e-9))
+        overhead_s = overhead_s + np.where(unsplit, tail_s, 0.0)
     return DecodeTerms(compute_s, memory_s, blocks_s, np.asarray(overhead_s))
 
 

@@ -118,6 +118,8 @@ class Curves:
                 a=raw["a"] if kind == "gqa" else 0.0,
                 e=raw["e"],
                 walk_s=raw.get("walk_s", 0.0),
+                tail=raw.get("tail", 0.0),
+                mixed_rows=raw.get("mixed_rows", 0.0),
             )
         return self._decode[key]
 

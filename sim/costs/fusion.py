@@ -21,11 +21,14 @@ class Fusion:
         without_launch: Names of streaming operators that the kernel before them does as well: what they move counts,
             a launch of their own does not.
         side_stream: Whether operators on a side stream run beside those of the main one.
+        one_attention: Whether attention of prompts and decodes is one launch of FlashAttention, whose version 2 leaves
+            decodes unpacked beside prompts and blocks unequal (`mixed_rows` and `tail` of its curves).
     """
 
     within_attention: frozenset[str] = frozenset()
     without_launch: frozenset[str] = frozenset()
     side_stream: bool = False
+    one_attention: bool = False
 
 
 NO_FUSION = Fusion()

@@ -179,6 +179,12 @@ class CostModel:
             for operator, cost in members:
                 yield operator.cause, np.asarray(cost.time_s * share)
 
+    def is_mixed(self, operator: Operator) -> bool:
+        """Whether it is of decodes whose query heads get a tile each, in one launch with prompts."""
+        if not (isinstance(operator, DecodeAttention) and operator.beside_prompts and self.fusion.one_attention):
+            return False
+        return operator.kind == "gqa" and self._curves.decode(operator.kv_dtype, operator.kind).mixed_rows > 0.0
+
     def prefill_terms(self, operator: PrefillAttention | StateScan) -> PrefillTerms:
         """Parts of one launch over each prompt chunk by itself [s]; `join_chunks` makes them one launch.
 
@@ -326,12 +332,16 @@ class CostModel:
 
     def _decode_attention(self, op: DecodeAttention) -> _Form:
         curve: DecodeCurve = self._curves.decode(op.kv_dtype, op.kind)
+        if curve.tail and not self.fusion.one_attention:
+            curve = replace(curve, tail=0.0)
         blocks = np.ceil(op.q_heads / MLA_HEADS_PER_BLOCK) if op.kind == "mla" else op.kv_heads
-        moved_bytes = op.bytes()
+        moved_bytes, flops, mixed = op.bytes(), op.flops(), self.is_mixed(op)
+        if mixed:
+            curve, flops = replace(curve, e=self._curves.prefill(op.kv_dtype, op.kind).e_128), flops * curve.mixed_rows
         terms = decode_attention_terms(
             op.sequences,
             op.context,
-            flops=op.flops(),
+            flops=flops,
             moved_bytes=moved_bytes,
             blocks=np.asarray(op.sequences) * blocks,
             head_dim=op.head_dim,
@@ -339,6 +349,7 @@ class CostModel:
             flops_per_s=self._curves.attention_rate(op.kv_dtype, op.kind),
             bytes_per_s=self.device.memory_bytes_per_s,
             curve=curve,
+            whole=mixed,
         )
         time_s = decode_attention_time_s(op.sequences, terms, curve)
         compute_s = np.maximum(terms.compute_s, terms.blocks_s)

@@ -132,6 +132,7 @@ class DecodeAttention(_Common):
         window: Keys a query attends to at most; `context` is already cut to it.
         kind: `gqa`, `mla` (absorbed: the latent serves as key and value) or `indexer`.
         own_keys: Whether each query has keys of its own, picked by an indexer or merged: engines have other kernels.
+        beside_prompts: Whether prompts are computed in the same launch.
     """
 
     sequences: Value
@@ -144,6 +145,7 @@ class DecodeAttention(_Common):
     window: int | None = None
     kind: AttentionKind = "gqa"
     own_keys: bool = False
+    beside_prompts: bool = False
 
     @property
     def compute_dtype(self) -> str:

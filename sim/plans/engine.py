@@ -121,6 +121,7 @@ class FusionSpec(Spec):
         within_attention: What its attention kernels do as well, whose measured time holds it.
         within_all_reduce: What its all-reduce does as well; not for attention data parallelism, which has none.
         shared_experts_beside: Whether shared experts run on a second stream, beside the routed ones.
+        one_attention: Whether attention of prompts and decodes of an iteration is one launch of FlashAttention.
         source: How it is known.
         ref: Where from: a key of `refs`.
     """
@@ -128,6 +129,7 @@ class FusionSpec(Spec):
     within_attention: tuple[Literal["rope", "cache_write"], ...] = ()
     within_all_reduce: tuple[Literal["reduced_norm"], ...] = ()
     shared_experts_beside: bool = False
+    one_attention: bool = False
     source: Literal["datasheet", "measured", "assumed"]
     ref: str
 

@@ -200,7 +200,12 @@ class PlanRunner:
         spec = self.things.engine.fusion
         if spec is None:
             return NO_FUSION
-        return Fusion(frozenset(spec.within_attention), frozenset(spec.within_all_reduce), spec.shared_experts_beside)
+        return Fusion(
+            frozenset(spec.within_attention),
+            frozenset(spec.within_all_reduce),
+            side_stream=spec.shared_experts_beside,
+            one_attention=spec.one_attention,
+        )
 
     @cached_property
     def _measured(self) -> MeasuredKernels | None:

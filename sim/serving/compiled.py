@@ -36,7 +36,7 @@ from sim.models import AttentionClass, ModelSpec, Operator, StateScan, decode_op
 from sim.serving.drafts import Drafts
 from sim.serving.iteration import DecodeRow
 from sim.serving.schedulers import Chunk
-from sim.serving.stages import EngineTiming, StageCosts, Stages, is_joint
+from sim.serving.stages import EngineTiming, StageCosts, Stages, beside_prompts, is_joint
 
 _CONTEXT_STEP = 1.5
 """Ratio of neighbouring mean contexts on the attention grid; linear interpolation errs by at most 0.15 % between."""
@@ -184,8 +184,8 @@ class CompiledCost:
         self._evaluations: dict[bool, tuple[_Curves, _Table, _Table]] = {}
         self._tables: dict[tuple[bool, bool], tuple[_Table, _Table, _Table]] = {}
         self._splits: dict[bool, tuple[_Table, _Table]] = {}
-        self._rows: dict[tuple[int, int], DecodeRow] = {}
-        self._grids: dict[int, tuple[Array, Array]] = {}
+        self._rows: dict[tuple[int, int, bool], DecodeRow] = {}
+        self._grids: dict[tuple[int, bool], tuple[Array, Array]] = {}
         self._codes: dict[_Share[int], int] = {}
         self._decode_base: dict[int, tuple[float, int]] = {}
         self._hosts: dict[tuple[int, bool], tuple[float, float]] = {}
@@ -328,22 +328,34 @@ class CompiledCost:
         ]
         return stages.prompt_calls() + max(drafts)
 
-    def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
-        """Attention time of a class over all layers of a cycle, by attended tokens of the whole engine."""
-        key = (attention_class, sequences)
+    def decode_row(self, attention_class: int, sequences: int, *, prompts: bool = False) -> DecodeRow:
+        """Attention time of a class over all layers of a cycle, by attended tokens of the whole engine.
+
+        Beside `prompts` it may be longer: some kernels have larger tiles then.
+        """
+        prompts = prompts and self._mixed[attention_class]
+        key = (attention_class, sequences, prompts)
         row = self._rows.get(key)
         if row is None:
             lanes = self._lanes(sequences)
             groups = lanes * self._dp
             share = -(-sequences // groups)
-            contexts, times = self._attention_grid(attention_class)
+            contexts, times = self._attention_grid(attention_class, prompts)
             layers = self._factors[attention_class][lanes == self._pp]
             row = self._rows[key] = DecodeRow((contexts * sequences).tolist(), (times[share - 1] * layers).tolist())
         return row
 
-    def _attention_grid(self, attention_class: int) -> tuple[Array, Array]:
+    @cached_property
+    def _mixed(self) -> list[bool]:
+        """Per attention class, whether its decodes take another time in a launch with prompts."""
+        stage, one = self._stages.items[0], np.array([1.0])
+        found = [decode_operators(self._stages.model, stage.shard, one, one, cls) for cls in self._stages.classes]
+        return [any(map(stage.costs.is_mixed, beside_prompts(operators))) for operators in found]
+
+    def _attention_grid(self, attention_class: int, prompts: bool) -> tuple[Array, Array]:
         """Mean contexts, and times [s] of all layers of the class with their drafts, shape `(sequences, contexts)`."""
-        if attention_class not in self._grids:
+        key = attention_class, prompts
+        if key not in self._grids:
             cls = self._stages.classes[attention_class]
             longest = self._max_context + 1 if cls.window is None else min(cls.window, self._max_context + 1)
             count = max(1, int(np.ceil(np.log(longest / _FIRST_CONTEXT) / np.log(_CONTEXT_STEP))))
@@ -351,12 +363,13 @@ class CompiledCost:
             sequences = np.arange(1.0, self._sequence_limit + 1)[:, None]
             stage = self._stages.items[0]
             operators = decode_operators(self._stages.model, stage.shard, sequences, sequences * contexts, cls)
+            operators = beside_prompts(operators) if prompts else operators
             time_s = stage.costs.total_s(self._drafts.widened(operators))
             if share := self._drafts.further_share(self._stages.model, stage, attention_class):
                 time_s = time_s + share * stage.costs.total_s(operators)
             times = np.broadcast_to(time_s, (self._sequence_limit, len(contexts)))
-            self._grids[attention_class] = contexts, times
-        return self._grids[attention_class]
+            self._grids[key] = contexts, times
+        return self._grids[key]
 
     # ---- prefill attention ----
 

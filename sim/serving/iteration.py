@@ -58,8 +58,8 @@ class IterationCost(Protocol):
         """
         ...
 
-    def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
-        """Attention time of a class for `sequences` decoding sequences, by attended tokens in all."""
+    def decode_row(self, attention_class: int, sequences: int, *, prompts: bool = False) -> DecodeRow:
+        """Attention time of a class for `sequences` decoding sequences, by attended tokens in all; beside `prompts`?"""
         ...
 
     def prefill(self, sequences: int, chunks: Sequence[Chunk]) -> tuple[float, float]:
@@ -92,7 +92,7 @@ class ConstantCost:
         """None."""
         return 0.0, 0.0
 
-    def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
+    def decode_row(self, attention_class: int, sequences: int, *, prompts: bool = False) -> DecodeRow:
         """Zero at any length."""
         return self._row
 

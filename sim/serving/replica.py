@@ -586,7 +586,7 @@ class Replica:
                 window.advance(self._iteration)
                 steps = min(steps, pace.steps_for(window.heap[0][0] - self._iteration))
         growth = growing * pace.rate
-        row = self._cost.decode_row(kind, self.decoding)
+        row = self._cost.decode_row(kind, self.decoding, prompts=bool(self._chunks))
         breaks, values = row.breaks, row.values_s
         last = len(breaks) - 2
         i = bisect_right(breaks, attended) - 1

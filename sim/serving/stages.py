@@ -6,7 +6,7 @@ Both the exact compiled cost (`compiled`) and the steady-state estimate (`steady
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from sim.costs import CostModel, host_calls
 from sim.models import (
     AttentionClass,
     Collective,
+    DecodeAttention,
     GroupedGemm,
     Mixer,
     ModelSpec,
@@ -35,6 +36,11 @@ Value = TypeVar("Value", float, Array)
 def is_joint(operator: Operator) -> bool:
     """Whether an operator works on the tokens of all data-parallel ranks together: the experts, and the way to them."""
     return isinstance(operator, GroupedGemm) or (isinstance(operator, Collective) and operator.group == "dp")
+
+
+def beside_prompts(operators: Sequence[Operator]) -> list[Operator]:
+    """The operators of a decode as they are in an iteration that has prompts too."""
+    return [replace(op, beside_prompts=True) if isinstance(op, DecodeAttention) else op for op in operators]
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class AffineCost:
         """The gap and the least time [s]."""
         return self._host
 
-    def decode_row(self, attention_class: int, sequences: int) -> DecodeRow:
+    def decode_row(self, attention_class: int, sequences: int, *, prompts: bool = False) -> DecodeRow:
         """A convex piecewise affine row that depends on the batch."""
         key = (attention_class, sequences)
         if key not in self._rows:

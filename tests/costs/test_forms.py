@@ -98,7 +98,9 @@ def test_gemm_is_monotone(m: float, n: float, k: float, more: float) -> None:
     assert gemm(m, n, k, bandwidth=BANDWIDTH * more) <= gemm(m, n, k)
 
 
-def decode(sequences: float, context: float, units: float = 132.0) -> float:
+def decode(
+    sequences: float, context: float, units: float = 132.0, *, curve: DecodeCurve = DECODE, whole: bool = False
+) -> float:
     attended = sequences * context
     terms = decode_attention_terms(
         sequences,
@@ -110,9 +112,10 @@ def decode(sequences: float, context: float, units: float = 132.0) -> float:
         units=units,
         flops_per_s=PEAK,
         bytes_per_s=BANDWIDTH,
-        curve=DECODE,
+        curve=curve,
+        whole=whole,
     )
-    return float(decode_attention_time_s(sequences, terms, DECODE))
+    return float(decode_attention_time_s(sequences, terms, curve))
 
 
 @given(st.floats(1, 512), st.floats(1, 1e5), st.floats(1, 4))
@@ -124,6 +127,18 @@ def test_decode_attention_grows_with_sequences_and_context(sequences: float, con
 def test_decode_attention_of_a_large_cache_is_bandwidth_bound() -> None:
     moved = 256 * 131072 * 512
     assert moved / decode(256, 131072) / BANDWIDTH == pytest.approx(0.93, rel=0.03)
+
+
+def test_blocks_of_whole_sequences_end_apart() -> None:
+    """By `tail` times what a mean block takes, from the count at which nothing is split any more."""
+    uneven = replace(DECODE, tail=0.5)
+    last_split, units = int(1.6 * 132), 132.0
+    assert decode(last_split, 2000, curve=uneven) == decode(last_split, 2000)
+    for sequences in (last_split + 1, 1000):
+        block_s = 2000 * 512 / (0.93 * BANDWIDTH) * units
+        apart_s = decode(sequences, 2000, curve=uneven) - decode(sequences, 2000)
+        assert apart_s == pytest.approx(0.5 * block_s, rel=0.01), "whatever the number of sequences"
+    assert decode(8, 2000, curve=uneven, whole=True) > decode(8, 2000, curve=uneven), "where nothing is ever split"
 
 
 def test_nothing_to_decode_takes_no_time() -> None:

@@ -244,6 +244,17 @@ def test_prompts_share_a_launch() -> None:
     assert cost.prefill(5, [a])[0] < one, "beside decodes the launch is already paid for"
 
 
+def test_decodes_beside_prompts_take_longer_where_the_kernel_does_not_pack_them() -> None:
+    """FlashAttention 2 gives every query head a tile of 64 rows as soon as one sequence has more than one token."""
+    ada, hopper = case("no NVLink").cost, case("dense tp1").cost
+    for count in (1, SEQS):
+        alone, beside = (ada.decode_row(0, count, prompts=prompts) for prompts in (False, True))
+        assert beside.breaks == alone.breaks
+        assert (np.array(beside.values_s) >= alone.values_s).all()
+        assert beside.values_s[-1] > 1.05 * alone.values_s[-1]
+        assert hopper.decode_row(0, count, prompts=True) is hopper.decode_row(0, count), "version 3 packs them"
+
+
 def test_more_sequences_or_context_are_never_cheaper(each: Case) -> None:
     groups = each.plan.dp * each.plan.pp
     counts = range(groups, SEQS * groups + 1, max(1, groups // 2))
@@ -347,7 +358,7 @@ def test_decode_attention_of_a_leap_is_what_its_rows_say(name: str) -> None:
     leaps = run.records[0].to_frame()
     expected = 0.0
     for row in leaps[leaps["decoding"] > 0].itertuples():
-        line = each.cost.decode_row(0, int(row.decoding))  # type: ignore[arg-type]
+        line = each.cost.decode_row(0, int(row.decoding), prompts=row.prompts > 0)  # type: ignore[arg-type]
         expected += float(np.interp(row.attended, line.breaks, line.values_s))  # type: ignore[arg-type]
     rounded_s = TICK_S * float(leaps["iterations"].sum())
     assert each.cost.causes_s(leaps)["decode_attention"] == pytest.approx(expected, rel=1e-9, abs=rounded_s)

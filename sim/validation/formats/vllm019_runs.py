@@ -3,7 +3,9 @@
 Recorded are model, parallelism, batch limits and the requests themselves (`X_requests.csv.gz` beside `X_runs.csv`), so
 that arrivals and lengths are the real ones and E2E can be compared request by request. Not recorded, and assumed:
 
-- RTX PRO 6000 is the server edition in a PCIe node of eight, RTX 4090 stands alone;
+- RTX PRO 6000 is the server edition in a PCIe node of eight whose peers go through the root complex (the authors turned
+  ACS and IOMMU off later in 2026, and published the collectives before and after), RTX 4090 stands alone;
+- requests go to the engine in process, as token ids (`bench/core/runner.py` there): no front end;
 - memory fraction and KV dtype are the engine profile's defaults; recorded KV block counts are not used;
 - prompts have nothing in common, but a preempted request may find its own blocks in the prefix cache again;
 - `ep` means that experts are spread over all ranks.
@@ -26,7 +28,7 @@ from sim.workloads import PromptBlocks, RequestTable
 
 _NEEDED: Final = ("gpu", "model", "tp", "dp", "input_toks", "output_toks", "arrival_s", "last_token_s")
 _BLOCK_TOKENS: Final = 16
-_NODES: Final = {"RTX4090": ("1x-rtx-4090", 1), "RTXPRO6000": ("8x-rtx-pro-6000", 8)}
+_NODES: Final = {"RTX4090": ("1x-rtx-4090", 1), "RTXPRO6000": ("8x-rtx-pro-6000-acs", 8)}
 _STATISTICS: Final = {"": "mean", ".p50": "p50", ".p90": "p90", ".p95": "p95", ".p99": "p99"}
 _MEASURED: Final = {
     f"{name}_s{suffix}": f"{name}_{stat}_ms" for name in ("ttft", "tpot", "e2e") for suffix, stat in _STATISTICS.items()
@@ -40,7 +42,8 @@ class Vllm019Runs(MeasurementFormat):
     columns = frozenset({"gpu", "model", "vllm", "tp", "dp", "ep", "num_requests", "ttft_mean_ms", "tpot_mean_ms"})
     source = "the LLMServingSim repository (MIT)"
     assumptions = (
-        "RTX PRO 6000 is the server edition in a PCIe node of eight, RTX 4090 stands alone",
+        "RTX PRO 6000 is the server edition in a PCIe node of eight with ACS and IOMMU on, RTX 4090 stands alone",
+        "requests go to the engine in process, as token ids: no HTTP, chat template or tokenizer",
         "memory fraction and KV dtype are the engine profile's; recorded KV block counts are not used",
         "prompts have nothing in common; a preempted request may find its own blocks in the prefix cache again",
     )
@@ -114,7 +117,7 @@ def _scenario(line: Line) -> dict[str, Any] | str:
         "name": "measured",
         "model": line.text("model"),
         "cluster": {"node": node, "nodes": -(-tp * dp // size)},
-        "engine": "vllm",
+        "engine": "vllm-in-process",
         "plan": {
             "tp": tp,
             "dp": dp,
