@@ -172,7 +172,12 @@ class Curves:
         if key not in self._streams:
             raw = self._read(kernel, dtype)
             self._streams[key] = StreamCurve(
-                t0_s=raw["t0_s"], f=raw["f"], launches=raw.get("launches", 1.0), passes=raw.get("passes", 1.0)
+                t0_s=raw["t0_s"],
+                f=raw["f"],
+                launches=raw.get("launches", 1.0),
+                passes=raw.get("passes", 1.0),
+                sort_launches=raw.get("sort_launches", 0.0),
+                sort_passes=raw.get("sort_passes", 0.0),
             )
         return self._streams[key]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,12 +19,20 @@ class StreamCurve:
         f: Fraction of the memory bandwidth reached.
         launches: Kernels launched one after the other.
         passes: How often the minimal bytes are moved.
+        sort_launches: Further kernels of a sampler that sorts all logits.
+        sort_passes: How often it moves the minimal bytes besides.
     """
 
     t0_s: float
     f: float
     launches: float = 1.0
     passes: float = 1.0
+    sort_launches: float = 0.0
+    sort_passes: float = 0.0
+
+    def sorting(self) -> StreamCurve:
+        """The same kernel where it sorts all logits."""
+        return replace(self, launches=self.launches + self.sort_launches, passes=self.passes + self.sort_passes)
 
 
 def stream_time_s(moved_bytes: Value, *, bytes_per_s: float, curve: StreamCurve) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ class Fusion:
         without_launch: Names of streaming operators that the kernel before them does as well: what they move counts,
             a launch of their own does not.
         side_stream: Whether operators on a side stream run beside those of the main one.
+        side_tokens: Most tokens with which they do; an engine computes more one after the other.
         one_attention: Whether attention of prompts and decodes is one launch of FlashAttention, whose version 2 leaves
             decodes unpacked beside prompts and blocks unequal (`mixed_rows` and `tail` of its curves).
     """
@@ -28,6 +30,7 @@ class Fusion:
     within_attention: frozenset[str] = frozenset()
     without_launch: frozenset[str] = frozenset()
     side_stream: bool = False
+    side_tokens: float = math.inf
     one_attention: bool = False
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -92,6 +93,7 @@ class CostModel:
         measured: Measured tables for some kernels; None for closed forms alone.
         fusion: What the engine's kernels do together or beside each other.
         moe_library: Library of the experts' kernels; empty, the one that the engine takes by itself.
+        sorts_logits: Whether all logits are sorted to pick a token (top-k and top-p without a kernel of their own).
     """
 
     def __init__(
@@ -104,10 +106,12 @@ class CostModel:
         measured: MeasuredKernels | None = None,
         fusion: Fusion = NO_FUSION,
         moe_library: str = "",
+        sorts_logits: bool = False,
     ) -> None:
         self.device = device
         self.engine = engine
         self.fusion = fusion
+        self.sorts_logits = sorts_logits
         self.groups = dict(groups or {})
         self.eager_launch_s = eager_launch_s
         self._measured = measured
@@ -175,9 +179,15 @@ class CostModel:
             members = [(operator, self.cost(operator)) for operator in block]
             share: Value = 1.0
             if in_block and self.fusion.side_stream:
-                share = side_by_side_share([(operator.stream == "side", cost) for operator, cost in members])
+                share = self._side_share(members)
             for operator, cost in members:
                 yield operator.cause, np.asarray(cost.time_s * share)
+
+    def _side_share(self, members: list[tuple[Operator, OpCost]]) -> Array:
+        """Time of a block of two streams over that of its operators one after the other, which many tokens take."""
+        share = side_by_side_share([(operator.stream == "side", cost) for operator, cost in members])
+        tokens = [operator.m for operator, _ in members if isinstance(operator, Gemm) and operator.stream == "side"]
+        return np.where(reduce(np.maximum, tokens, _NONE) <= self.fusion.side_tokens, share, 1.0)
 
     def is_mixed(self, operator: Operator) -> bool:
         """Whether it is of decodes whose query heads get a tile each, in one launch with prompts."""
@@ -395,6 +405,8 @@ class CostModel:
             return _Form(OpCost(_NONE, _NONE, _NONE, _NONE, _NONE), _NONE)
         if op.name in self.fusion.without_launch:
             curve = replace(curve, launches=0.0)
+        if isinstance(op, Sampling) and self.sorts_logits:
+            curve = curve.sorting()
         moved = op.bytes()
         time_s = stream_time_s(moved, bytes_per_s=self.device.memory_bytes_per_s, curve=curve)
         overhead_s = np.asarray(curve.launches * curve.t0_s)

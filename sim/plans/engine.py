@@ -121,6 +121,7 @@ class FusionSpec(Spec):
         within_attention: What its attention kernels do as well, whose measured time holds it.
         within_all_reduce: What its all-reduce does as well; not for attention data parallelism, which has none.
         shared_experts_beside: Whether shared experts run on a second stream, beside the routed ones.
+        shared_experts_tokens: Most tokens of an iteration with which they do; absent, any number.
         one_attention: Whether attention of prompts and decodes of an iteration is one launch of FlashAttention.
         source: How it is known.
         ref: Where from: a key of `refs`.
@@ -129,6 +130,7 @@ class FusionSpec(Spec):
     within_attention: tuple[Literal["rope", "cache_write"], ...] = ()
     within_all_reduce: tuple[Literal["reduced_norm"], ...] = ()
     shared_experts_beside: bool = False
+    shared_experts_tokens: int | None = Field(default=None, ge=1)
     one_attention: bool = False
     source: Literal["datasheet", "measured", "assumed"]
     ref: str
@@ -267,6 +269,7 @@ class EngineSpec(Spec):
         fusion: What its kernels do together; absent, each operator is a kernel of its own.
         handover_s: From a prompt that one engine has computed to the queue of another that decodes it: the answer to
             the front end, the choice of an engine, the way there; absent, none.
+        sorts_logits: Whether its sampler sorts all logits where requests limit what is sampled (top-k, top-p).
         expert_exchange: How tokens get to experts of other ranks.
         supports: What it can run.
         errors: How far off predictions were; absent, intervals are unknown.
@@ -313,6 +316,7 @@ class EngineSpec(Spec):
     stream_token_s: Sourced[TimeS] | None = None
     fusion: FusionSpec | None = None
     handover_s: Sourced[TimeS] | None = None
+    sorts_logits: bool = False
     expert_exchange: ExpertExchange = ExpertExchange()
     supports: SupportSpec
     errors: tuple[ErrorBand, ...] = ()

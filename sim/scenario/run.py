@@ -178,7 +178,8 @@ class PlanRunner:
 
     def _stages(self, plan: ResolvedPlan) -> list[StageCosts]:
         device = self.things.cluster.device.at_clock(plan.clock)
-        family = self.things.engine.family
+        engine = self.things.engine
+        family = engine.family
         return [
             StageCosts(
                 shard,
@@ -189,6 +190,7 @@ class PlanRunner:
                     measured=self._measured,
                     fusion=self._fusion,
                     moe_library=plan.moe_backend or "",
+                    sorts_logits=self.things.scenario.spec.workload.truncated_sampling and engine.sorts_logits,
                 ),
             )
             for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)
@@ -204,6 +206,7 @@ class PlanRunner:
             frozenset(spec.within_attention),
             frozenset(spec.within_all_reduce),
             side_stream=spec.shared_experts_beside,
+            side_tokens=spec.shared_experts_tokens or math.inf,
             one_attention=spec.one_attention,
         )
 

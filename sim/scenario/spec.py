@@ -27,6 +27,8 @@ class ServingWorkload(Spec):
         rate: Arrival rate of an open loop; absent, the traffic's own.
         requests: How many requests; absent, 2000 in an open loop and 10 times the concurrency in a closed one.
         concurrency: Requests in flight of a closed loop.
+        truncated_sampling: Whether tokens are sampled with top-k or top-p: engines take these from the checkpoint's
+            `generation_config.json` where a client says nothing. Benchmarks mostly ask for greedy decoding.
         warmup: Leave requests out of the metrics that were sent before this time.
         duration: Stop the clock at this time; requests still running or queued are counted as such.
     """
@@ -37,6 +39,7 @@ class ServingWorkload(Spec):
     rate: RatePerS | None = None
     requests: int | None = Field(default=None, ge=1)
     concurrency: int | None = Field(default=None, ge=1)
+    truncated_sampling: bool = False
     warmup: TimeS = 0.0
     duration: TimeS | None = None
 

@@ -107,7 +107,8 @@ def predict(
 def cost_group(row: MeasuredRow) -> str:
     """Equal for rows that may share compiled costs: same model, cluster, engine and sources of costs."""
     scenario = row.scenario or {}
-    return "|".join(str(scenario.get(key)) for key in ("model", "cluster", "engine", "costs"))
+    sampling = scenario.get("workload", {}).get("truncated_sampling")
+    return "|".join([*(str(scenario.get(key)) for key in ("model", "cluster", "engine", "costs")), str(sampling)])
 
 
 def _predict(

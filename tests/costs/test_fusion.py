@@ -55,6 +55,15 @@ def test_only_neighbours_on_two_streams_overlap_and_the_breakdown_still_adds_up(
     assert beside.total_s(large) > 0.9 * alone.total_s(large)
 
 
+def test_streams_of_many_tokens_run_one_after_the_other() -> None:
+    alone, beside = CostModel(DEVICE), CostModel(DEVICE, fusion=Fusion(side_stream=True, side_tokens=256))
+    few_s, many_s = (float(beside.total_s(_block(m))) for m in (256.0, 257.0))
+    assert few_s < float(alone.total_s(_block(256.0)))
+    assert many_s == pytest.approx(float(alone.total_s(_block(257.0))))
+    both = beside.total_s(_block(np.array([256.0, 257.0])))  # type: ignore[arg-type]
+    assert both == pytest.approx([few_s, many_s])
+
+
 def test_shared_experts_are_beside_the_routed_ones_and_nothing_else_is() -> None:
     model = load_model("deepseek-v3")
     shard = stages(model, tp=8, ep=8)[0]

@@ -16,7 +16,7 @@ import pytest
 from sim.core import Array
 from sim.costs import CostModel, bind_collective
 from sim.hardware import ClusterSpec, Device, load_cluster, load_device
-from sim.models import DecodeAttention, Gemm, PrefillAttention
+from sim.models import DecodeAttention, Gemm, PrefillAttention, Sampling
 
 
 def gemm_us(device: str, m: float, n: float, k: float) -> float:
@@ -162,6 +162,19 @@ def test_h100_prefill_attention_table(record_property: pytest.RecordProperty) ->
     error, _ = errors(times, measured)
     record_property("median_error", error)
     assert error < 0.28
+
+
+@pytest.mark.parametrize(
+    ("rows", "vocab", "milliseconds"), [(48, 32768, 0.35), (128, 32768, 0.63), (64, 131072, 1.05), (128, 131072, 2.3)]
+)
+def test_a_sampler_that_sorts(rows: int, vocab: int, milliseconds: float) -> None:
+    """Top-p by PyTorch's sort, beside sampling without (vLLM pull requests 33538 and 40376); within 20 %."""
+    sampling = Sampling(name="x", cause="x", rows=rows, vocab=vocab)
+    device = load_device("h100-sxm")
+    sorting, plain = (
+        float(CostModel(device, groups={}, sorts_logits=sorts).cost(sampling).time_s) for sorts in (True, False)
+    )
+    assert 1e3 * (sorting - plain) == pytest.approx(milliseconds, rel=0.20)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ PARAMS = {
     "embedding": {"t0_s", "f"},
     "sampling": {"t0_s", "f", "launches", "passes"},
 }
-OPTIONAL = {"decode_attention": {"tail", "mixed_rows"}, "moe": {"i_0"}}
+OPTIONAL = {"decode_attention": {"tail", "mixed_rows"}, "moe": {"i_0"}, "sampling": {"sort_launches", "sort_passes"}}
 LONG_BLOCKS = {"decode_attention", "mla_decode", "state_update"}
 """Kernels whose tau is the time of a block, not of a key or a row."""
 

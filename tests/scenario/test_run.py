@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sim.core import InfeasibleError, InputError
 from sim.hardware import Device
-from sim.results import RunResult
+from sim.results import RunResult, get_metric
 from sim.scenario import PlanRunner, Scenario, run
 from sim.testing.scenarios import plan_runner, resolved_plan, small_scenario
 from sim.testing.serving import check_run
@@ -478,3 +478,16 @@ def test_both_kinds_of_engines_show_their_memory() -> None:
     used = {name: sum(v for k, v in sizes.items() if k != "free_bytes") for name, sizes in (("d", own), ("p", first))}
     assert result.metrics["peak_memory_bytes"] == max(used.values())
     assert not run(small_scenario({"workload.requests": 20})).prefill_memory
+
+
+def test_top_p_takes_time_where_the_engine_sorts_for_it() -> None:
+    """Before 0.16 vLLM sorted all logits; the checkpoint's `generation_config.json` may ask for it."""
+
+    def tpot_s(engine: str, *, truncated: bool) -> float:
+        changes = {"engine": engine, "workload.truncated_sampling": truncated, **SMALL_BATCH}
+        value = get_metric(run(small_scenario(changes)).metrics, "tpot_s")
+        assert value is not None
+        return value
+
+    assert tpot_s("vllm-0.15", truncated=True) > 1.01 * tpot_s("vllm-0.15", truncated=False)
+    assert tpot_s("vllm", truncated=True) == tpot_s("vllm", truncated=False)

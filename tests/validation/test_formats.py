@@ -358,6 +358,15 @@ def test_stages_of_an_open_loop(tmp_path: Path) -> None:
     assert "itl_s.p90" not in row.measured
 
 
+def test_sampling_of_an_open_loop_is_the_checkpoints(tmp_path: Path) -> None:
+    sampled = {}
+    for model in ("meta-llama/Llama-3.1-70B-Instruct", "mistralai/Mistral-Nemo-Instruct-2407"):
+        scenario = one(tmp_path, OPEN_RUN | {"model": model}).scenario
+        assert scenario is not None
+        sampled[model] = scenario["workload"]["truncated_sampling"]
+    assert list(sampled.values()) == [True, False]
+
+
 def test_users_of_an_open_loop_send_their_prompts_again(tmp_path: Path) -> None:
     scenario = one(tmp_path, OPEN_RUN).scenario
     assert scenario is not None

@@ -7,6 +7,8 @@ that share a system prompt, at rates that change in stages. Not recorded, and as
 - every user has one prompt, the system prompt and a question, and sends it again and again, all users in turn: so it
   is with the `shared_prefix` data of inference-perf (github.com/kubernetes-sigs/inference-perf), in whose terms the
   columns are. The engine has prefix caching on, so that it computes a prompt in full only once;
+- that client leaves sampling to the server (`inference_perf/apis/completion.py`), which takes top-p and top-k from the
+  checkpoint's `generation_config.json` where that has any (`_TRUNCATED`);
 - lengths are exact; 16-bit checkpoints have a 16-bit KV cache, FP8 ones too;
 - `max_num_seqs` is the engine profile's default; statistics are over the whole run.
 """
@@ -25,6 +27,15 @@ _MODELS: Final = {
     "RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic": "meta-llama/Llama-4-Scout-17B-16E-Instruct",
     "01-ai/Yi-34B": "yi-34b",
 }
+_TRUNCATED: Final = frozenset(
+    {
+        "RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic",
+        "meta-llama/Llama-2-7b-hf",
+        "meta-llama/Llama-3.1-70B-Instruct",
+        "Qwen/Qwen2.5-7B-Instruct",
+    }
+)
+"""Checkpoints whose `generation_config.json` has `top_p`; those of Mistral Nemo and Yi have none."""
 _GROUPS: Final = ("n_system_prompts", "users_per_prompt")
 _STAGE: Final = re.compile(r"(\d+(?:\.\d+)?)s@(\d+(?:\.\d+)?)")
 _MEASURED: Final = {
@@ -48,6 +59,7 @@ class Vllm0151Runs(MeasurementFormat):
     assumptions = (
         "Poisson arrivals within each stage of the load, statistics over the whole run",
         "each user sends the same prompt, system prompt plus question, again and again; prefix caching is on",
+        "sampling as the checkpoint's generation_config.json has it, since the client leaves it open",
         "exact lengths, 16-bit KV cache, max_num_seqs of the engine profile",
     )
 
@@ -110,7 +122,10 @@ def _scenario(line: Line) -> dict[str, Any] | str:
             "kv_dtype": "bf16" if dtype == "fp8" else dtype,
             **{name: int(value) if name.startswith("max") else value for name, value in limits.items() if value},
         },
-        "workload": _workload(stages, prompt + question, output, shared),
+        "workload": {
+            **_workload(stages, prompt + question, output, shared),
+            "truncated_sampling": model in _TRUNCATED,
+        },
     }
 
 
