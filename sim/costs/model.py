@@ -291,6 +291,8 @@ class CostModel:
             return None
         if group.intra is None or group.nodes > 1:
             return f"tables hold one scale-up domain, not {group.nodes}"
+        if not group.intra.in_tables:
+            return f"tables hold another link than {group.intra.name}"
         known_as = (group.ranks, group.intra.name, group.bytes_per_s)
         return self._measured.ratio(op, price=lambda rows: self.price(rows), group=known_as) if bound.timers else None
 

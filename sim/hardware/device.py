@@ -137,6 +137,7 @@ class Link:
         topology: How devices hang together over it.
         in_network_reduction: Whether the switch can reduce.
         collectives: Fitted collectives by kind.
+        in_tables: Whether tables of measured kernels were timed over it.
         sources: Where the figures come from.
     """
 
@@ -149,6 +150,7 @@ class Link:
     topology: Literal["switch", "mesh", "pcie", "torus", "nic"]
     in_network_reduction: bool = False
     collectives: Mapping[str, tuple[CollectiveCurve, ...]] = field(default_factory=dict)
+    in_tables: bool = True
     sources: tuple[str, ...] = ()
 
     def curve(
@@ -232,6 +234,7 @@ def load_link(name: str) -> Link:
         achieved_frac=spec.achieved.value,
         topology=spec.topology,
         in_network_reduction=spec.in_network_reduction,
+        in_tables=spec.in_tables,
         collectives=collectives,
         sources=_sources(spec.refs),
     )

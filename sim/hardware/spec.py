@@ -179,6 +179,7 @@ class LinkSpec(Spec):
         topology: How devices of a node hang together over it; `nic` for a network interface.
         in_network_reduction: Whether the switch can reduce (NVLink SHARP).
         collectives: Fitted collectives.
+        in_tables: Whether tables of measured kernels were timed over it, where there are any of its devices.
         refs: Sources by key.
         note: What a reader must know.
     """
@@ -192,6 +193,7 @@ class LinkSpec(Spec):
     topology: Literal["switch", "mesh", "pcie", "torus", "nic"]
     in_network_reduction: bool = False
     collectives: tuple[CollectiveSpec, ...] = ()
+    in_tables: bool = True
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
 

@@ -22,6 +22,11 @@ _TOKENS = np.unique(np.round(np.geomspace(1.0, 32768.0, 40)))
 _TYPICAL_BATCH = 32.0
 
 
+def _with_step(grid: Array, limit: float) -> Array:
+    """The grid with the last count up to `limit` and the first beyond it, where times may jump."""
+    return grid if limit >= grid[-1] else np.union1d(grid, [limit, limit + 1.0])
+
+
 class SteadyCurves:
     """Decode and prompt times of one plan shape, and its power while busy.
 
@@ -38,39 +43,43 @@ class SteadyCurves:
 
     def __init__(self, model: ModelSpec, stages: Sequence[StageCosts], *, timing: EngineTiming, context: float) -> None:
         self._stages = Stages(model, stages)
+        side_tokens = stages[0].costs.fusion.side_tokens
+        self._tokens, self._batches = (_with_step(grid, side_tokens) for grid in (_TOKENS, _BATCHES))
         self._context = context
         self._dp = stages[0].shard.dp
-        self._token_s = self._sum("token", _TOKENS)
-        rows_s = self._sum("row", _BATCHES)
+        self._token_s = self._sum("token", self._tokens)
+        rows_s = self._sum("row", self._batches)
         self._row_s = rows_s
-        device_s = np.interp(_BATCHES, _TOKENS, self._token_s) + rows_s + self._decode_attention_s()
+        device_s = np.interp(self._batches, self._tokens, self._token_s) + rows_s + self._decode_attention_s()
         calls = self._stages.prompt_calls() if timing.host_call_s else 0.0
         self._launch_s = timing.host_call_s * calls
-        added_s, least_s = timing.host(_BATCHES, lanes=len(stages))
+        added_s, least_s = timing.host(self._batches, lanes=len(stages))
         self._alone_s = timing.host(1.0, calls=calls)
         self._decode_s = np.maximum(device_s + added_s, least_s)
         self.idle_w, self.busy_w = self._power()
 
     def decode_s(self, batch: Array) -> Array:
         """Time [s] of a cycle in which every group decodes `batch` sequences, any shape."""
-        return np.interp(batch, _BATCHES, self._decode_s)
+        return np.interp(batch, self._batches, self._decode_s)
 
     def prompt_s(self, tokens: float, chunk: Array) -> Array:
         """Time [s] that a prompt of `tokens` adds to cycles that decode anyway, in chunks of at most `chunk` tokens.
 
         The weights of such a cycle are read anyway, so only the excess over a typical decode counts.
         """
-        beside = np.interp(_TYPICAL_BATCH, _TOKENS, self._token_s)
+        beside = np.interp(_TYPICAL_BATCH, self._tokens, self._token_s)
         chunk = np.minimum(chunk, tokens)
-        excess = np.maximum(np.interp(chunk + _TYPICAL_BATCH, _TOKENS, self._token_s), self._launch_s) - beside
+        excess = np.maximum(np.interp(chunk + _TYPICAL_BATCH, self._tokens, self._token_s), self._launch_s) - beside
         return np.asarray(tokens / chunk * excess + self._prompt_attention_s(tokens))
 
     def alone_s(self, tokens: float, chunk: Array) -> Array:
         """Time [s] until the first token of a prompt of `tokens` on an idle engine, in chunks of `chunk` tokens."""
         chunk = np.minimum(chunk, tokens)
-        one = np.interp(chunk, _TOKENS, self._token_s)
+        one = np.interp(chunk, self._tokens, self._token_s)
         if self._dp > 1:  # experts see the even share of the tokens
-            one += np.interp(chunk / self._dp, _TOKENS, self._joint_s) - np.interp(chunk, _TOKENS, self._joint_s)
+            one += np.interp(chunk / self._dp, self._tokens, self._joint_s) - np.interp(
+                chunk, self._tokens, self._joint_s
+            )
         added_s, least_s = self._alone_s
         chunks = tokens / chunk
         one = one + (self._prompt_attention_s(tokens) + self._row_s[0]) / chunks + added_s
@@ -78,8 +87,8 @@ class SteadyCurves:
 
     @cached_property
     def _joint_s(self) -> Array:
-        """Time [s] of what works on the tokens of all data-parallel ranks, at `_TOKENS`."""
-        return self._sum("joint", _TOKENS)
+        """Time [s] of what works on the tokens of all data-parallel ranks, at the token grid."""
+        return self._sum("joint", self._tokens)
 
     def _sum(self, what: str, grid: Array) -> Array:
         total = np.zeros_like(grid)
@@ -93,10 +102,10 @@ class SteadyCurves:
 
     def _decode_attention_s(self) -> Array:
         stage = self._stages.items[0]
-        total = np.zeros_like(_BATCHES)
+        total = np.zeros_like(self._batches)
         for kind, cls in enumerate(self._stages.classes):
             keys = self._context if cls.window is None else min(self._context, cls.window)
-            operators = decode_operators(self._stages.model, stage.shard, _BATCHES, _BATCHES * keys, cls)
+            operators = decode_operators(self._stages.model, stage.shard, self._batches, self._batches * keys, cls)
             total = total + stage.costs.total_s(operators) * self._stages.layer_factor(kind, True)
         return total
 

@@ -103,6 +103,7 @@ def test_windows_cut_the_context() -> None:
     [
         ("h100-sxm", "vllm", "gemm", "fp8_block", "bound by the host"),
         ("l40s", "trtllm", "prefill_attention", "fp8", "broken"),
+        ("h100-sxm", "vllm", "moe", "fp8", "a sixth of what those of an older version did"),
         ("h100-sxm", "vllm", "mla_prefill", "bf16", "no context_mla_perf of vllm"),
         ("h200-sxm", "sglang", "mla_prefill", "bf16", "kernel for latents"),
         ("h100-sxm", "vllm", "all_to_all", "bf16", "no trtllm_alltoall_perf"),
@@ -117,6 +118,18 @@ def test_what_is_not_there_or_of_no_use_has_a_reason(
     found = source(device, engine).rows(kernel, dtype)
     assert isinstance(found, str)
     assert reason in found
+
+
+@installed
+def test_experts_in_fp8_on_hopper_were_six_times_faster_in_an_older_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why those rows are not used: the newest table of H100 beside the oldest of H200, in bytes of weights."""
+    monkeypatch.setattr(aiconfigurator, "_UNUSABLE", {})
+    found = rows("h200-sxm", "vllm", "moe", "fp8")
+    tokens, hidden, wide, experts = (found.columns[name] for name in ("tokens", "hidden", "intermediate", "experts"))
+    some = (tokens == 256) & (wide >= 1024)
+    rate = (3 * hidden * wide * experts / found.time_s)[some]
+    assert some.any()
+    assert np.median(rate) < 0.2 * load_device("h200-sxm").memory_bytes_per_s
 
 
 @installed

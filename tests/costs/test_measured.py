@@ -16,7 +16,7 @@ from sim.costs import CostModel, CostsSpec, MeasuredKernels
 from sim.costs.tables import KernelRows, RatioGrid
 from sim.costs.tables.base import padded_rows
 from sim.costs.tables.shapes import SHAPES
-from sim.hardware import CommGroup, load_cluster, load_device
+from sim.hardware import ClusterSpec, CommGroup, load_cluster, load_device
 from sim.models import (
     Collective,
     DecodeAttention,
@@ -329,6 +329,13 @@ def test_parts_keep_their_shares_of_the_time() -> None:
 
 def groups(node: str, ranks: int) -> dict[str, CommGroup]:
     return {"tp": load_cluster(node).group(range(ranks))}
+
+
+def test_collectives_over_another_link_than_the_tables_stay_analytic() -> None:
+    group = load_cluster(ClusterSpec(node="8x-rtx-pro-6000-acs")).group(range(8))
+    costs = CostModel(DEVICE, groups={"tp": group}, measured=MeasuredKernels({"all_reduce": Rings()}, FORMS.price))
+    assert costs.cost(reduce(1e5)).time_s == CostModel(DEVICE, groups={"tp": group}).cost(reduce(1e5)).time_s
+    assert costs.uses["all_reduce over tp"].note == "tables hold another link than pcie5-acs"
 
 
 class Rings:
