@@ -481,7 +481,7 @@ def test_both_kinds_of_engines_show_their_memory() -> None:
 
 
 def test_top_p_takes_time_where_the_engine_sorts_for_it() -> None:
-    """Before 0.16 vLLM sorted all logits; the checkpoint's `generation_config.json` may ask for it."""
+    """Before 0.17 vLLM sorted all logits; the checkpoint's `generation_config.json` may ask for it."""
 
     def tpot_s(engine: str, *, truncated: bool) -> float:
         changes = {"engine": engine, "workload.truncated_sampling": truncated, **SMALL_BATCH}
