@@ -231,6 +231,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "attention_chunk_size": 8192,
             "max_position_embeddings": 10485760,
             "no_rope_layers": [1, 1, 1, 0] * 12,
+            "use_qk_norm": True,
         },
         "vision_config": {"hidden_size": 1408},
     },

@@ -39,11 +39,19 @@ def mistral(config: ConfigReader) -> Parts:
 
 @ARCHITECTURES.register("llama4")
 def llama4(config: ConfigReader) -> Parts:
-    """Experts in every n-th layer; layers with rotary positions attend within a chunk, taken as a window."""
+    """Experts in every n-th layer; layers with rotary positions attend within a chunk, taken as a window.
+
+    Where queries and keys are normed, they are in these layers alone, without weights.
+    """
     count = config.integer("layers")
     chunk = config.integer("attention_chunk_size", 0, least=0) or None
     rotary = config.sequence("no_rope_layers", length=count) or [(i + 1) % 4 != 0 for i in range(count)]
     attentions = with_windows(grouped_query(config), typed_windows(config, lambda i: bool(rotary[i]), window=chunk))
+    normed = config.flag("use_qk_norm")
+    attentions = [
+        attention.model_copy(update={"qk_norm": normed and bool(near)})
+        for attention, near in zip(attentions, rotary, strict=True)
+    ]
     width = config.integer("intermediate")
     moe = routed_experts(config).model_copy(update={"shared_intermediate": width})
     every = config.integer("interleave_moe_layer_step", 1)

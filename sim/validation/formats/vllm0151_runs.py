@@ -24,7 +24,6 @@ from sim.validation.rows import MeasuredRow
 _NODES: Final = {"H100": "dgx-h100"}
 _FORMATS: Final = {"FP16": "fp16", "BF16": "bf16", "FP8": "fp8"}
 _MODELS: Final = {
-    "RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic": "meta-llama/Llama-4-Scout-17B-16E-Instruct",
     "01-ai/Yi-34B": "yi-34b",
 }
 _TRUNCATED: Final = frozenset(
