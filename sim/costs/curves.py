@@ -40,7 +40,8 @@ class GemmSetup(NamedTuple):
 class MoeSetup(NamedTuple):
     """What `grouped_gemm_terms` needs for one weight format: curve, rate [FLOP/s], bytes a weight, unpacking rate.
 
-    `unpacked` says whether weights are unpacked to 16 bit before they are multiplied.
+    `unpacked` says whether weights are unpacked to 16 bit before they are multiplied, `by_default` whether the curve is
+    that of the library which the engine takes by itself.
     """
 
     curve: MoeCurve
@@ -48,6 +49,7 @@ class MoeSetup(NamedTuple):
     weight_bytes: float
     dequantise_ops_per_s: float
     unpacked: bool
+    by_default: bool
 
 
 class Curves:
@@ -97,10 +99,11 @@ class Curves:
         if weights_dtype not in self._moe:
             precision = precision_of(self._device, weights_dtype)
             raw = self._read("moe", precision.kernel, self._moe_library)
+            by_default = raw == self._device.kernels.get("moe", precision.kernel, self._engine)
             curve = MoeCurve(**raw)
             unpack = self._unpack_rate("moe", precision.kernel, precision.weight_only)
             self._moe[weights_dtype] = MoeSetup(
-                curve, precision.flops_per_s, precision.weight_bytes, unpack, precision.weight_only
+                curve, precision.flops_per_s, precision.weight_bytes, unpack, precision.weight_only, by_default
             )
         return self._moe[weights_dtype]
 

@@ -25,6 +25,8 @@ class Fusion:
         side_tokens: Most tokens with which they do; an engine computes more one after the other.
         one_attention: Whether attention of prompts and decodes is one launch of FlashAttention, whose version 2 leaves
             decodes unpacked beside prompts and blocks unequal (`mixed_rows` and `tail` of its curves).
+        copies_states: Whether the recurrent state behind the last draft that holds is copied to where the next step
+            looks for it; otherwise that step reads it where it is.
     """
 
     within_attention: frozenset[str] = frozenset()
@@ -32,6 +34,7 @@ class Fusion:
     side_stream: bool = False
     side_tokens: float = math.inf
     one_attention: bool = False
+    copies_states: bool = False
 
 
 NO_FUSION = Fusion()

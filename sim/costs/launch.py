@@ -34,9 +34,13 @@ _LATENT_PROMPT_CALLS: Final = 4.0
 """Further calls of latent attention over a prompt: expanded keys are split, copied and joined with their positions."""
 
 
-TRITON_EXPERT_CALLS: Final = 8.0
-"""Launches of MXFP4 experts by Triton's own kernels (triton_kernels: `routing.py`, `topk.py`, `matmul_ogs.py`): choice,
-histogram, two that sort tokens by expert, one that leaves out experts of other ranks, two products and a reduction."""
+TRITON_EXPERT_CALLS: Final = 6.0
+"""Launches of MXFP4 experts by Triton's own kernels (triton_kernels: `routing.py`, `matmul_ogs.py`) behind the choice:
+histogram, two that sort tokens by expert, two products and a reduction; one more leaves out experts of other ranks.
+
+Each counts as a call: Triton launches from Python, a product with some fifty arguments. No time per call was fitted to
+models with such experts.
+"""
 
 
 def host_calls(operators: Iterable[Operator], expert_calls: Callable[[GroupedGemm], float] = lambda op: 1.0) -> float:

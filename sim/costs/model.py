@@ -267,7 +267,12 @@ class CostModel:
         """What measured tables say about an operator; None where they say nothing and the form stands."""
         if self._measured is None:
             return None
-        found = self._look_up_collective(op) if isinstance(op, Collective) else self._measured.ratio(op)
+        if isinstance(op, Collective):
+            found = self._look_up_collective(op)
+        elif isinstance(op, GroupedGemm) and not self._curves.moe(op.weights_dtype).by_default:
+            found = f"tables do not tell {self._moe_library} from other libraries"
+        else:
+            found = self._measured.ratio(op)
         if found is None:
             return None
         label = f"{op.kind} over {op.group}" if isinstance(op, Collective) else self._label(op)
@@ -299,7 +304,9 @@ class CostModel:
     def expert_calls(self, op: GroupedGemm) -> float:
         """Calls from Python that launch the experts: several where Triton's own kernels unpack MXFP4."""
         unpacked = op.weights_dtype == "mxfp4" and self._curves.moe(op.weights_dtype).unpacked
-        return TRITON_EXPERT_CALLS if unpacked and self._moe_library in ("", "triton") else 1.0
+        if not unpacked or self._moe_library not in ("", "triton"):
+            return 1.0
+        return TRITON_EXPERT_CALLS + float(op.experts < op.total_experts)
 
     # ---- one method per kind of operator ----
 
@@ -381,8 +388,9 @@ class CostModel:
 
     def _state_update(self, op: StateUpdate) -> _Form:
         curve = self._curves.update(op.dtype)
+        again = 2.0 * op.state_bytes if op.tokens > 1 and self.fusion.copies_states else 0.0
         terms = state_update_terms(
-            op.bytes(),
+            op.bytes() + again * np.asarray(op.sequences),
             np.asarray(op.sequences) * op.heads * op.tokens,
             units=self._units,
             bytes_per_s=self.device.memory_bytes_per_s,

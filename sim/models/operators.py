@@ -242,7 +242,7 @@ class StateUpdate(_Common):
     """Decoding through a recurrence: convolution and state; one layer, one rank.
 
     Several tokens of a sequence, drafts behind the certain one, go one after the other. The state behind each is kept,
-    since it is not known yet how many hold, and the one that does is copied back (vLLM and SGLang alike).
+    since it is not known yet how many hold (vLLM and SGLang alike).
 
     Attributes:
         sequences: Sequences.
@@ -275,10 +275,10 @@ class StateUpdate(_Common):
         return np.asarray(each * self.elements * self.tokens * np.asarray(self.sequences, dtype=np.float64))
 
     def bytes(self) -> Array:
-        """State read once and written for every token, copied back after several; inputs and results [B]."""
+        """State read once and written for every token; inputs and results [B]."""
         ends = 2.0 * activation_bytes(self.dtype) * self.channels * self.tokens
-        passes = 1.0 + self.tokens + (2.0 if self.tokens > 1 else 0.0)
-        return np.asarray((passes * self.state_bytes + ends) * np.asarray(self.sequences, dtype=np.float64))
+        states = (1.0 + self.tokens) * self.state_bytes
+        return np.asarray((states + ends) * np.asarray(self.sequences, dtype=np.float64))
 
 
 @dataclass(frozen=True, kw_only=True)

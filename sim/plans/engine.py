@@ -106,8 +106,8 @@ class DraftHost(Spec):
     """What the host does in an iteration that verifies drafts, while the device waits.
 
     Attributes:
-        per_draft_s: Time per draft of an iteration: the pass that makes it is prepared and launched by itself.
-        per_token_s: Time per token that is verified, of all sequences.
+        per_draft_s: Time per draft of an iteration: the module's pass that makes it is prepared and launched by itself.
+        per_token_s: Time per token that is verified, of all sequences that decode.
     """
 
     per_draft_s: Sourced[TimeS]
@@ -123,6 +123,7 @@ class FusionSpec(Spec):
         shared_experts_beside: Whether shared experts run on a second stream, beside the routed ones.
         shared_experts_tokens: Most tokens of an iteration with which they do; absent, any number.
         one_attention: Whether attention of prompts and decodes of an iteration is one launch of FlashAttention.
+        copies_states: Whether a recurrent state is copied back behind the last draft that holds.
         source: How it is known.
         ref: Where from: a key of `refs`.
     """
@@ -132,6 +133,7 @@ class FusionSpec(Spec):
     shared_experts_beside: bool = False
     shared_experts_tokens: int | None = Field(default=None, ge=1)
     one_attention: bool = False
+    copies_states: bool = False
     source: Literal["datasheet", "measured", "assumed"]
     ref: str
 

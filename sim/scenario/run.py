@@ -208,6 +208,7 @@ class PlanRunner:
             side_stream=spec.shared_experts_beside,
             side_tokens=spec.shared_experts_tokens or math.inf,
             one_attention=spec.one_attention,
+            copies_states=spec.copies_states,
         )
 
     @cached_property
@@ -257,12 +258,13 @@ class PlanRunner:
     def _timing(self, plan: ResolvedPlan) -> EngineTiming:
         """Host times of the plan's engines; a prompt that runs from graphs takes no calls."""
         engine = self.things.engine
-        drafting = engine.draft_host if plan.speculation is not None else None
-        step_s = drafting.per_draft_s.value * (plan.step_tokens - 1) if drafting else 0.0
-        sequence_s = drafting.per_token_s.value * plan.step_tokens if drafting else 0.0
+        speculation = plan.speculation
+        drafting = engine.draft_host if speculation is not None else None
+        passes = plan.step_tokens - 1 if speculation is not None and speculation.method == "mtp" else 0
         return EngineTiming(
-            host_step_s=engine.host_step_s.value + step_s,
-            host_per_sequence_s=engine.host_per_sequence_s.value + sequence_s,
+            host_step_s=engine.host_step_s.value + (drafting.per_draft_s.value * passes if drafting else 0.0),
+            host_per_sequence_s=engine.host_per_sequence_s.value,
+            host_verify_s=drafting.per_token_s.value * plan.step_tokens if drafting else 0.0,
             overlapped=engine.async_scheduling and drafting is None,
             graph_sizes=plan.graph_sizes,
             graphs_hold_prompts=engine.graphs_hold_prompts,

@@ -188,7 +188,7 @@ class CompiledCost:
         self._grids: dict[tuple[int, bool], tuple[Array, Array]] = {}
         self._codes: dict[_Share[int], int] = {}
         self._decode_base: dict[int, tuple[float, int]] = {}
-        self._hosts: dict[tuple[int, bool], tuple[float, float]] = {}
+        self._hosts: dict[tuple[int, int], tuple[float, float]] = {}
         self._prefill = [self._prefill_table(cls) for cls in classes]
 
     @property
@@ -309,13 +309,14 @@ class CompiledCost:
 
     def host(self, requests: int, prompts: int = 0) -> tuple[float, float]:
         """Host time [s] that is added, and the least time of a cycle: one scheduler serves all lanes of a rank."""
-        known = self._hosts.get((requests, prompts > 0))
+        known = self._hosts.get((requests, prompts))
         if known is None:
             lanes = self._lanes(requests)
-            rows = -(-requests // (lanes * self._dp))
+            groups = lanes * self._dp
+            rows, fresh = -(-requests // groups), prompts // groups
             calls = self._prompt_calls if prompts and self._timing.host_call_s else 0.0
-            known = self._timing.host(float(rows), lanes=lanes, calls=calls)
-            self._hosts[requests, prompts > 0] = known
+            known = self._timing.host(float(rows), prompts=float(fresh), lanes=lanes, calls=calls)
+            self._hosts[requests, prompts] = known
         return known
 
     @cached_property

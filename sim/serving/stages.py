@@ -58,6 +58,7 @@ class EngineTiming:
     Attributes:
         host_step_s: Host time per iteration [s].
         host_per_sequence_s: Host time per sequence of an iteration [s].
+        host_verify_s: Further host time per sequence that decodes, whose drafts are verified [s].
         overlapped: Whether host work runs during the device's previous iteration.
         step_gap_s: Time per iteration in which the device waits although host work is overlapped [s].
         host_call_s: Host time per call of a forward pass without CUDA graphs, as those with prompts are [s].
@@ -72,14 +73,16 @@ class EngineTiming:
     graphs_hold_prompts: bool = False
     step_gap_s: float = 0.0
     host_call_s: float = 0.0
+    host_verify_s: float = 0.0
 
-    def host(self, rows: Value, *, lanes: int = 1, calls: float = 0.0) -> tuple[Value, Value]:
+    def host(self, rows: Value, *, prompts: float = 0.0, lanes: int = 1, calls: float = 0.0) -> tuple[Value, Value]:
         """Time that the host adds to a cycle, and the least that it lets a cycle take [s].
 
-        One scheduler serves the `lanes` of a rank in turn, each with `rows` sequences. `calls` are those that launch a
-        cycle without CUDA graphs: the device works while they are made, but is not done before them.
+        One scheduler serves the `lanes` of a rank in turn, each with `rows` sequences, `prompts` of which do not decode
+        yet. `calls` are those that launch a cycle without CUDA graphs: the device works while they are made, but is not
+        done before them.
         """
-        host_s = lanes * (self.host_step_s + self.host_per_sequence_s * rows)
+        host_s = lanes * (self.host_step_s + self.host_per_sequence_s * rows + self.host_verify_s * (rows - prompts))
         least_s = host_s + self.host_call_s * calls
         if self.overlapped:
             return 0.0 * host_s + lanes * self.step_gap_s, least_s

@@ -54,7 +54,7 @@ class SteadyCurves:
         calls = self._stages.prompt_calls() if timing.host_call_s else 0.0
         self._launch_s = timing.host_call_s * calls
         added_s, least_s = timing.host(self._batches, lanes=len(stages))
-        self._alone_s = timing.host(1.0, calls=calls)
+        self._alone_s = timing.host(1.0, prompts=1.0, calls=calls)
         self._decode_s = np.maximum(device_s + added_s, least_s)
         self.idle_w, self.busy_w = self._power()
 

@@ -263,6 +263,17 @@ _SHORT = {"isl": "1024", "osl": "1024"}
         ({"backend_version": "1.2.0rc6.post3", **_SHORT}, {"max_num_batched_tokens": 1152, "batch_wait": None}),
         ({"backend_version": "1.2.0rc6.post2", **_SHORT}, {"moe_backend": "trtllm-gen"}),
         ({"backend_version": "1.1.0rc2.post2", **_SHORT}, {"moe_backend": "deepgemm"}),
+        (
+            {
+                "backend_version": "1.2.0rc6.post2",
+                **_SHORT,
+                "tp_size": "1",
+                "attention_dp_size": "8",
+                "moe_ep_size": "8",
+            }
+            | {"moe_tp_size": "1"},
+            {"dp": 8, "moe_backend": "deepgemm"},
+        ),
         ({"backend_version": "1.1.0rc2.post2", "system": "h200_sxm", **_SHORT}, {"moe_backend": None}),
         ({"backend_version": "", "measured_on": "2025-11-02", **_SHORT}, {"tp": 8, "ep": 8, "moe_tp": 1}),
         (
@@ -312,7 +323,10 @@ def test_runs_of_scripts_that_always_draft_are_taken_to_draft(tmp_path: Path) ->
     [
         ({}, "marlin"),
         ({"backend_version": ""}, None),
+        ({"backend_version": "0.11.2"}, None),
+        ({"backend_version": "0.18.0", "system": "h200_sxm"}, "marlin"),
         ({"system": "b200_sxm"}, None),
+        ({"system": "gb200"}, None),
         ({"backend": "trtllm"}, None),
     ],
 )

@@ -44,6 +44,11 @@ _MOST_USERS: Final = {
 _SPARE_CONTEXT: Final = 200
 """What the benchmark adds to prompt and output for the context limit of a server [tokens]."""
 
+_HOPPER: Final = ("h100_sxm", "h200_sxm")
+
+_BEFORE_MARLIN: Final = ("0.10.", "0.11.", "0.12.")
+"""Versions of vLLM that the scripts of gpt-oss on Hopper ran with the engine's own choice of experts' kernels."""
+
 _MANY_IN_FLIGHT: Final = 16
 """From how many requests in flight on the SGLang scripts look at the queue less often."""
 
@@ -88,13 +93,14 @@ def _vllm(line: Line) -> dict[str, Any]:
 
     The scripts of Llama, and those of gpt-oss on Blackwell, store keys and values in 8 bit. So does Kimi's NVFP4
     checkpoint by its own configuration, which vLLM's `auto` follows since 0.12. On Hopper the scripts of gpt-oss take
-    Marlin's kernels from 0.13 on (pull request 327), which no run without a recorded version had.
+    Marlin's kernels from 0.13 on (pull request 327), which no run without a recorded version had, nor one of 0.11.
     """
     model, precision = line.text("arch"), line.text("precision")
     if model == LLAMA_70B or (model == GPT_OSS and line.text("system") == "b200_sxm"):
         return {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
-    if model == GPT_OSS and line.text("backend_version"):
-        return {"moe_backend": "marlin"}
+    if model == GPT_OSS and line.text("system") in _HOPPER:
+        version = line.text("backend_version")
+        return {"moe_backend": "marlin"} if version and not version.startswith(_BEFORE_MARLIN) else {}
     if model == KIMI:
         return {"kv_dtype": "fp8"} if precision == "fp4" else {"kv_memory_frac": 0.95}
     return {}
@@ -125,16 +131,21 @@ def _sglang_drafts(line: Line, plan: dict[str, Any], users: int) -> dict[str, An
     """Speculation where only scripts with it have the row's ranks and users: SGLang 0.5.9 in FP8 on B200.
 
     Qwen3.5 with tp 4 and ep 1 (`qwen3.5-fp8-b200-sglang-mtp`, pull requests 897 and 898; without drafts it has tp 4 and
-    ep 4, or tp 8), DeepSeek with tp 8 and more than 64 users (`dsr1-fp8-b200-sglang-mtp`, pull request 626).
+    ep 4, or tp 8), DeepSeek with tp 8 and more than 64 users (`dsr1-fp8-b200-sglang-mtp`, pull request 626). The
+    latter has limits of its own. Qwen's leaves a little less memory for caches and keeps states in 16 bit, which is not
+    modelled; without that the share of memory is not read either.
     """
     if line.text("precision") != "fp8" or line.text("backend_version") != "0.5.9":
         return {}
     ranks = (plan["tp"], plan["dp"], plan["ep"])
     if line.text("arch") == QWEN_HYBRID:
-        drafts = 3 if ranks == (4, 1, 1) else 0
+        drafts, limits = (3 if ranks == (4, 1, 1) else 0), {}
     else:
         drafts = 2 if ranks == (8, 1, 1) and users > _MOST_WITHOUT_DRAFTS else 0
-    return {"speculation": {"draft_tokens": drafts, "acceptance": list(_ACCEPTANCE[:drafts])}} if drafts else {}
+        limits = {"max_num_batched_tokens": 16384, "max_num_seqs": 512}
+    return (
+        {"speculation": {"draft_tokens": drafts, "acceptance": list(_ACCEPTANCE[:drafts])}, **limits} if drafts else {}
+    )
 
 
 def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
@@ -160,14 +171,14 @@ def _trtllm_deepseek(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
 def _deepseek_library(line: Line, plan: dict[str, Any]) -> str:
     """Library of the experts that the scripts choose on B200, empty where it is TensorRT-LLM's own choice.
 
-    In FP8 DeepGEMM until pull requests 594 and 632 made it the generated kernels, with 1.2; in FP4 these, and CUTLASS
-    with attention data parallelism.
+    In FP8 DeepGEMM until pull requests 594 and 632 made it the generated kernels, with 1.2 and without attention data
+    parallelism; in FP4 these, and CUTLASS with attention data parallelism.
     """
     if line.text("system") != "b200_sxm":
         return ""
     if line.text("precision") == "fp4":
         return "cutlass" if plan["dp"] > 1 else "trtllm-gen"
-    return "trtllm-gen" if line.text("backend_version").startswith("1.2") else "deepgemm"
+    return "trtllm-gen" if line.text("backend_version").startswith("1.2") and plan["dp"] == 1 else "deepgemm"
 
 
 def _drafts_tokens(line: Line) -> bool:
