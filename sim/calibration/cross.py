@@ -1,11 +1,9 @@
 """Cross-validation: each row predicted with engine parameters fitted to other models, or other systems, alone.
 
-For every engine profile the host and front-end times are fitted to rows of all models (or systems) but one at a time,
-by a linear response, and the rows left out are then simulated with them. A profile of one version of which one pair of
-model and system or none is left is predicted as the engine's own profile, fitted likewise: what the rows left out told
-is then not known, and a single pair cannot tell times of an engine from what is wrong with its own kernels. Beside
-the errors stands the share of measured values inside intervals whose band and stretch come from the errors of the
-other models (or systems) alone.
+For every engine the host and front-end times of all its versions are fitted together (`pooled`) to rows of all models
+(or systems) but one at a time, by responses that are piecewise linear, and the rows left out are then simulated with
+them. Beside the errors stands the share of measured values inside intervals whose band and stretch come from the errors
+of the other models (or systems) alone.
 """
 
 from __future__ import annotations
@@ -18,8 +16,9 @@ import numpy as np
 
 from sim.calibration.fit import FEWEST_ROWS, spread
 from sim.calibration.parameters import parameters_of
-from sim.calibration.response import FACTOR, Response, changed, response_of
-from sim.core import Array, InputError
+from sim.calibration.pooled import fit_versions
+from sim.calibration.response import Response, response_of, variants_of
+from sim.core import InputError
 from sim.plans import load_engine
 from sim.validation import (
     Dataset,
@@ -38,10 +37,7 @@ GROUPS: Final = ("model", "system")
 _IN_SAMPLE: Final = "in_sample"
 _FEWEST_ROWS: Final = 20
 _FEWEST_MODELS: Final = 3
-_FEWEST_PAIRS: Final = 2
-"""Pairs of model and system that the times of a version are fitted to at least."""
-
-_MOST_ROWS: Final = 160
+_MOST_ROWS: Final = 80
 """Rows of a profile that are fitted to, spread over systems, models and loads: more hardly move a few parameters."""
 
 
@@ -134,77 +130,36 @@ def cross_validate(
 
 
 @dataclass(frozen=True)
-class _Profile:
-    """The fits of one engine profile.
-
-    Attributes:
-        name: The profile.
-        response: How its rows depend on the parameters.
-        points: Best point by scheme and label that was left out; absent where too few rows are left.
-        labels: Schemes and labels of its rows.
-    """
-
-    name: str
-    response: Response
-    points: Mapping[tuple[str, str], Array]
-    labels: frozenset[tuple[str, str]]
-
-    def point(self, scheme: str, label: str) -> Array | None:
-        """Best point without the label: that of all rows where none has it."""
-        if scheme != _IN_SAMPLE and (scheme, label) not in self.labels:
-            return self.points[_IN_SAMPLE, ""]
-        return self.points.get((scheme, label))
-
-    def values(self, point: Array) -> dict[str, float]:
-        factors = {each.name: float(np.exp(x)) for each, x in zip(self.response.parameters, point, strict=True)}
-        return changed(load_engine(self.name), factors)
-
-
-@dataclass(frozen=True)
 class _Fit:
     """The fits of one engine.
 
     Attributes:
-        name: The engine, as rows are grouped by it; its own profile has the same name.
+        name: The engine, as rows are grouped by it.
         places: Its rows that can be simulated.
-        profiles: Fits by profile.
+        parameters: Names of what is fitted in any of its profiles.
+        values: Fitted values [SI] by profile, by scheme and label left out; absent where too few rows are left.
+        labels: Schemes and labels of the rows fitted to.
     """
 
     name: str
     places: list[int]
-    profiles: Mapping[str, _Profile]
-
-    @property
-    def parameters(self) -> list[str]:
-        """Names of what is fitted in any profile."""
-        return [each.name for profile in self.profiles.values() for each in profile.response.parameters]
+    parameters: list[str]
+    values: Mapping[tuple[str, str], Mapping[str, Values]]
+    labels: frozenset[tuple[str, str]]
 
     def is_known(self, row: MeasuredRow, scheme: str) -> bool:
         """Whether there is a fit without the row's label."""
-        return self._fitted(row, scheme) is not None
+        return self._without(row, scheme) in self.values
 
     def values_for(self, row: MeasuredRow, scheme: str) -> Values:
-        """Parameters fitted without the row; none, so that its profile's hold, where there is no such fit.
+        """Parameters fitted without the row; none, so that its profile's hold, where there is no such fit."""
+        found = self.values.get(self._without(row, scheme))
+        return {} if found is None else found[_profile_of(row)]
 
-        Of those of another profile the ones that the row's own has are taken, and what it has besides is none.
-        """
-        found = self._fitted(row, scheme)
-        if found is None:
-            return {}
-        profile, point = found
-        values, own = profile.values(point), load_engine(_profile_of(row))
-        if profile.name == own.name:
-            return values
-        return {name: values.get(name, 0.0) for name in self.parameters if getattr(own, name) is not None}
-
-    def _fitted(self, row: MeasuredRow, scheme: str) -> tuple[_Profile, Array] | None:
-        """The row's profile, or else the engine's own, and its best point without the row's label."""
-        for name in (_profile_of(row), self.name):
-            profile = self.profiles.get(name)
-            point = None if profile is None else profile.point(scheme, row.groups.get(scheme, ""))
-            if profile is not None and point is not None:
-                return profile, point
-        return None
+    def _without(self, row: MeasuredRow, scheme: str) -> tuple[str, str]:
+        """The fit without the row's label: that of all rows where none of them has it."""
+        key = scheme, row.groups.get(scheme, "")
+        return key if key in self.labels else (_IN_SAMPLE, "")
 
 
 def _profile_of(row: MeasuredRow) -> str:
@@ -218,49 +173,58 @@ def _fits(
     names: Sequence[str] | None,
     simulate: Callable[[list[list[Values]]], list[tuple[Prediction, ...]]],
 ) -> list[_Fit]:
-    """The fits of all engines that have rows enough: rows spread over them are simulated once more per parameter."""
+    """The fits of all engines that have rows enough: rows spread over them are simulated twice more per parameter."""
     grouped: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         if row.scenario is not None and not base[i].reason:
             grouped.setdefault(row.groups.get("engine", ""), []).append(i)
     grouped = {name: places for name, places in sorted(grouped.items()) if len(places) >= FEWEST_ROWS}
-    members: dict[tuple[str, str], list[MeasuredRow]] = {}
+    members: dict[str, dict[str, list[MeasuredRow]]] = {}
     for engine, places in grouped.items():
         for i in places:
-            members.setdefault((engine, _profile_of(rows[i])), []).append(rows[i])
-    chosen = {key: spread(mine, _MOST_ROWS, 0) for key, mine in members.items() if len(mine) >= FEWEST_ROWS}
-    parameters = {profile: parameters_of(load_engine(profile), names) for _, profile in chosen}
+            members.setdefault(engine, {}).setdefault(_profile_of(rows[i]), []).append(rows[i])
+    chosen = {
+        engine: {profile: spread(mine, _MOST_ROWS, 0) for profile, mine in profiles.items()}
+        for engine, profiles in members.items()
+    }
+    profiles = {profile: load_engine(profile) for mine in chosen.values() for profile in mine}
+    parameters = {profile: parameters_of(engine, names) for profile, engine in profiles.items()}
     place = {id(row): i for i, row in enumerate(rows)}
     values: list[list[Values]] = [[] for _ in rows]
-    for (_, profile), mine in chosen.items():
-        own = load_engine(profile)
-        for row in mine:
-            values[place[id(row)]] = [changed(own, {each.name: FACTOR}) for each in parameters[profile]]
+    for versions in chosen.values():
+        for profile, mine in versions.items():
+            for row in mine:
+                values[place[id(row)]] = [*variants_of(profiles[profile], parameters[profile])]
     found = simulate(values)
-    profiles: dict[str, dict[str, _Profile]] = {engine: {} for engine in grouped}
-    for (engine, profile), mine in chosen.items():
-        predictions = [(base[place[id(row)]], *found[place[id(row)]]) for row in mine]
-        response = response_of(mine, predictions, parameters[profile])
-        pairs = 1 if profile == engine else _FEWEST_PAIRS
-        labels = frozenset((scheme, row.groups.get(scheme, "")) for scheme in by for row in mine)
-        profiles[engine][profile] = _Profile(profile, response, _points(mine, response, by, pairs), labels)
-    return [_Fit(engine, places, profiles[engine]) for engine, places in grouped.items()]
+    fits = []
+    for engine, versions in chosen.items():
+        responses = {}
+        for profile, mine in versions.items():
+            predictions = [(base[place[id(row)]], *found[place[id(row)]]) for row in mine]
+            responses[profile] = response_of(mine, predictions, parameters[profile])
+        fits.append(_fit(engine, grouped[engine], versions, responses, by))
+    return fits
 
 
-def _points(
-    rows: Sequence[MeasuredRow], response: Response, by: Sequence[str], least_pairs: int
-) -> dict[tuple[str, str], Array]:
-    points = {(_IN_SAMPLE, ""): response.fit([True] * len(rows))}
-    for scheme in by:
-        labels = [row.groups.get(scheme, "") for row in rows]
-        for label in sorted(set(labels)):
-            kept = [one != label for one in labels]
-            left = {
-                (row.groups.get("model"), row.groups.get("system")) for row, one in zip(rows, kept, strict=True) if one
-            }
-            if sum(kept) >= FEWEST_ROWS and len(left) >= least_pairs:
-                points[scheme, label] = response.fit(kept)
-    return points
+def _fit(
+    engine: str,
+    places: list[int],
+    rows: Mapping[str, Sequence[MeasuredRow]],
+    responses: Mapping[str, Response],
+    by: Sequence[str],
+) -> _Fit:
+    """The fit of an engine to all `rows` of its profiles, and those without each label."""
+    labels = sorted({(scheme, row.groups.get(scheme, "")) for scheme in by for mine in rows.values() for row in mine})
+    values = {}
+    for scheme, label in ((_IN_SAMPLE, ""), *labels):
+        kept = {
+            profile: np.array([scheme == _IN_SAMPLE or row.groups.get(scheme, "") != label for row in mine])
+            for profile, mine in rows.items()
+        }
+        if sum(int(one.sum()) for one in kept.values()) >= FEWEST_ROWS:
+            values[scheme, label] = fit_versions(responses, kept)
+    names = [*dict.fromkeys(each.name for one in responses.values() for each in one.parameters)]
+    return _Fit(engine, places, names, values, frozenset(labels))
 
 
 def _scheme(

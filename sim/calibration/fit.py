@@ -1,9 +1,9 @@
 """Fits named parameters of an engine or device profile to measured rows, through the whole simulation.
 
-The residual of a value is ln(predicted / measured) over the spread that is expected of its metric even with right
-parameters (kernel curves err too); pairs of system and model weigh the same, outliers are damped (soft L1), and every
-parameter is held by its prior. So a handful of rows moves what they speak of and leaves the rest. The posterior
-spread comes from the curvature at the optimum; where it is hardly narrower than the prior, the rows say nothing.
+What is made smallest is in `sim.calibration.objective`: errors of rows that share those of their kernels, outliers
+damped, every parameter held by its prior. So a handful of rows moves what they speak of and leaves the rest. The
+posterior spread comes from the curvature at the optimum; where it is hardly narrower than the prior, the rows say
+nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from scipy.optimize import least_squares
 
+from sim.calibration.objective import EXPECTED_SPREAD, damped, weights_of
 from sim.calibration.parameters import Parameter
 from sim.calibration.subjects import Subject, subject_of
 from sim.core import WRONG_UNIT, Array, InputError, stream
@@ -24,13 +25,10 @@ from sim.validation import Compiled, MeasuredRow, predict
 
 Progress = Callable[[int, int, str], None]
 FEWEST_ROWS: Final = 5
-EXPECTED_SPREAD: Final = {"tpot_s": 0.10, "itl_s": 0.10, "e2e_s": 0.10, "ttft_s": 0.25, "engine_ttft_s": 0.25}
-"""Spread of ln(predicted / measured) expected with right overheads (assumed: errors of the kernel curves, and repeats
-of one configuration, which differ by 20 % at P75)."""
 
 _MOST_ROUNDS: Final = 8
 _IDENTIFIED: Final = 0.8
-BOUND: Final = np.log(50.0)
+_BOUND: Final = np.log(50.0)
 
 
 @dataclass(frozen=True)
@@ -199,11 +197,11 @@ def _check_units(errors: Sequence[_LogError]) -> None:
 
 
 class _LogError(NamedTuple):
-    """ln(predicted / measured) of a value, and how much its row weighs."""
+    """ln(predicted / measured) of a value."""
 
     id: str
     metric: str
-    weight: float
+    pair: tuple[str, str]
     error: float
 
 
@@ -223,9 +221,6 @@ class _Problem:
         self.seed = seed
         self._compiled: dict[str, Compiled] = {} if compiled is None else compiled
         self.rows = [row for row in rows if compiled is not None or self._answers(row)]
-        sizes = Counter(_pair(row) for row in self.rows)
-        mean = len(self.rows) / max(1, len(sizes))
-        self._weights = {pair: np.sqrt(mean / size) for pair, size in sizes.items()}
 
     def only(self, kept: Sequence[bool]) -> _Problem:
         """The same fit with some of its rows."""
@@ -245,14 +240,12 @@ class _Problem:
             for metric in EXPECTED_SPREAD:
                 measured, predicted = row.measured.get(metric), prediction.values.get(metric)
                 if measured and predicted:
-                    found.append(
-                        _LogError(row.id, metric, self._weights[_pair(row)], float(np.log(predicted / measured)))
-                    )
+                    found.append(_LogError(row.id, metric, _pair(row), float(np.log(predicted / measured))))
         return found
 
     def residuals(self, point: Array) -> Array:
-        """Weighted errors of all values, then the distance of each parameter from its prior, in standard deviations."""
-        data = [one.weight * one.error / EXPECTED_SPREAD[one.metric] for one in self.log_errors(point)]
+        """Errors of all values over their spread, then the distance of each parameter from its prior over its own."""
+        data = [one.error / EXPECTED_SPREAD[one.metric] for one in self.log_errors(point)]
         priors = [x / each.log_sd for each, x in zip(self.parameters, point, strict=True)]
         return np.asarray([*data, *priors], dtype=np.float64)
 
@@ -275,12 +268,13 @@ class _Problem:
     def solve(self) -> tuple[Array, tuple[Fitted, ...]]:
         """The best point and the parameters there, with 90 % intervals from the curvature."""
         start = np.zeros(len(self.parameters))
+        weights = weights_of([(*one.pair, one.metric) for one in self.log_errors(start)])
         answer = least_squares(
             self.residuals,
             start,
             jac=self._slopes,
-            bounds=(start - BOUND, start + BOUND),
-            loss="soft_l1",
+            bounds=(start - _BOUND, start + _BOUND),
+            loss=damped(weights, "soft_l1"),
             max_nfev=_MOST_ROUNDS,
         )
         slopes = answer.jac

@@ -27,6 +27,19 @@ _SPREAD: Final = {"low": log(4.0), "medium": log(1.5), "high": log(1.1)}
 """Standard deviation of the logarithm that a stated confidence stands for (assumed)."""
 
 
+_FIRST_GUESSES: Final[Mapping[str, float]] = {
+    "host_step_s": 1.5e-3,  # scheduling, inputs and outputs of a step in Python: 0.5 to 5 ms
+    "host_per_sequence_s": 10e-6,  # some hundred lines of Python per sequence
+    "step_gap_s": 0.3e-3,  # launch of a graph, input tensors, tokens gathered: 0.1 to 1 ms
+    "host_call_s": 50e-6,  # two or three operators of PyTorch at 5 to 10 us, or kernels of Triton at 20 to 50 us
+    "frontend_s": 12e-3,  # chat completion over HTTP and hand-over between processes: 5 to 30 ms
+    "frontend_request_s": 2e-3,  # validation, template and queues of one request in Python
+    "frontend_token_s": 1e-6,  # tokenizers do about a million tokens per second and thread
+    "stream_token_s": 30e-6,  # an event, detokenizer and JSON of one token: 10 to 100 us
+}
+"""Orders of magnitude [s] (assumed), the same for all engines and taken from no measured row."""
+
+
 _DEVICE_SPREAD: Final = {"memory": log(1.15), "compute": log(1.15), "link": log(1.3), "launch": log(1.5)}
 """Standard deviation of the logarithm of a device's factors: about the errors of its curves on kernels and between
 devices (assumed; docs/kernel_costs.md)."""
@@ -68,6 +81,11 @@ def parameters_of(engine: EngineSpec, names: Sequence[str] | None = None) -> tup
             raise InputError(f"{name} is zero in the profile {engine.name}; give it a first guess", value=sourced.value)
         found.append(Parameter(name, sourced.value, _SPREAD[sourced.confidence]))
     return tuple(found)
+
+
+def first_guess(name: str) -> Parameter:
+    """What is known of a time of a host or front end before any row or profile is read: an order of magnitude."""
+    return Parameter(name, _FIRST_GUESSES[name], _SPREAD["low"])
 
 
 def device_parameters(device: Device, names: Sequence[str] | None = None) -> tuple[Parameter, ...]:
