@@ -3,7 +3,8 @@
 Start in `parameters` (which parameters, and how sure the profile was before) and `subjects` (whose they are), then
 `fit` (robust regression with those priors, through the whole simulation) and `profile` (the new profile as a YAML file
 that extends the old one).
-`response` has the same fit on predictions that are linear in the parameters; `cross` leaves models and systems out.
+`objective` is what fits make smallest. `response` has predictions as piecewise linear functions of the parameters, to
+which `pooled` fits all versions of an engine together; `cross` leaves models and systems out.
 `training` does the same for what devices sustain and engines cost in training, `training_study` says what the numbers
 are worth.
 """
