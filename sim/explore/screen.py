@@ -174,7 +174,10 @@ def _screen_shape(
     sustained = np.where(kept, rate, 0.0).max(axis=1) / moments.burst
 
     offered = moments.rate_per_s / replicas
-    at = np.array([np.interp(want, row, np.arange(_POINTS)) for want, row in zip(offered, rate, strict=True)])
+    rising = np.maximum.accumulate(
+        rate, axis=1
+    )  # a batch that needs the next larger graph may be slower than one before
+    at = np.array([np.interp(want, row, np.arange(_POINTS)) for want, row in zip(offered, rising, strict=True)])
     overload = np.maximum(1.0, offered / rate[:, -1])
 
     def now(values: Array) -> Array:

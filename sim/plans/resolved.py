@@ -268,14 +268,15 @@ class ResolvedPlan:
         return tuple(notes)
 
     @property
-    def shape_key(self) -> tuple[ShapeKey, float, MoeBackend | None, bool, SpeculationSpec | None]:
-        """Equal for plans whose operators cost the same: all but replicas and limits."""
-        return self.shape.key, self.clock, self.moe_backend, self.prompt_graphs, self.speculation
+    def shape_key(self) -> tuple[Any, ...]:
+        """Equal for plans whose batches cost the same: all but replicas and limits."""
+        graphs = (self.prompt_graphs, self.graph_sizes)
+        return self.shape.key, self.clock, self.moe_backend, *graphs, self.speculation
 
     @property
     def cost_key(self) -> tuple[Any, ...]:
         """Equal for plans whose iterations cost the same: all but replicas, router and scheduler."""
-        return (*self.shape_key, self.graph_sizes, self.max_num_seqs, self.max_num_batched_tokens, self.max_model_len)
+        return (*self.shape_key, self.max_num_seqs, self.max_num_batched_tokens, self.max_model_len)
 
     @property
     def behaviour_key(self) -> tuple[Any, ...]:

@@ -58,15 +58,6 @@ def _token_grid(limit: int) -> Array:
     return np.concatenate([exact, np.ceil(_EXACT_TOKENS * _TOKEN_STEP ** np.arange(1, count + 1))])
 
 
-def _padded(counts: Array, sizes: Sequence[int]) -> Array:
-    """Token counts as the device computes them: padded to the next captured graph where there is one."""
-    if not sizes:
-        return counts
-    captured = np.asarray(sorted(sizes), dtype=np.float64)
-    index = np.searchsorted(captured, counts)
-    return np.where(counts <= captured[-1], captured[np.minimum(index, len(captured) - 1)], counts)
-
-
 _NO_DRAFTS = Drafts()
 
 
@@ -244,7 +235,7 @@ class CompiledCost:
     def _counts(self, graphed: bool) -> Array:
         """Tokens that the device computes for 1, 2 and so on of a rank."""
         counts = np.arange(1, self._token_limit + 1, dtype=np.float64)
-        return _padded(counts, self._timing.graph_sizes) if graphed else counts
+        return self._timing.padded(counts) if graphed else counts
 
     def _split(self, full: bool) -> tuple[_Table, _Table]:
         """The token table where data-parallel ranks differ: by tokens of a rank, and by the even share of experts.

@@ -88,6 +88,14 @@ class EngineTiming:
             return 0.0 * host_s + lanes * self.step_gap_s, least_s
         return host_s, least_s
 
+    def padded(self, counts: Array) -> Array:
+        """Token counts as the device computes them: padded to the next captured graph where there is one."""
+        if not self.graph_sizes:
+            return counts
+        captured = np.asarray(sorted(self.graph_sizes), dtype=np.float64)
+        index = np.searchsorted(captured, counts)
+        return np.where(counts <= captured[-1], captured[np.minimum(index, len(captured) - 1)], counts)
+
 
 class Stages:
     """The stages of one replica, first to last, for one rank each.

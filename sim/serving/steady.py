@@ -1,7 +1,7 @@
 """Steady-state times of a plan shape on coarse grids: what the analytic screen of a search needs, in little time.
 
 The same operators and costs as `compiled`, without its exact tables: one batch axis at one mean context, one token
-axis, and the attention of one prompt. All pipeline lanes count as full.
+axis, and the attention of one prompt. All pipeline lanes count as full. Batches are padded to the plan's CUDA graphs.
 """
 
 from __future__ import annotations
@@ -50,32 +50,34 @@ class SteadyCurves:
         self._token_s = self._sum("token", self._tokens)
         rows_s = self._sum("row", self._batches)
         self._row_s = rows_s
-        device_s = np.interp(self._batches, self._tokens, self._token_s) + rows_s + self._decode_attention_s()
+        self._timing = timing
+        self._own_s = rows_s + self._decode_attention_s()
         calls = self._stages.prompt_calls() if timing.host_call_s else 0.0
         self._launch_s = timing.host_call_s * calls
-        added_s, least_s = timing.host(self._batches, lanes=len(stages))
         self._alone_s = timing.host(1.0, prompts=1.0, calls=calls)
-        self._decode_s = np.maximum(device_s + added_s, least_s)
         self.idle_w, self.busy_w = self._power()
 
     def decode_s(self, batch: Array) -> Array:
-        """Time [s] of a cycle in which every group decodes `batch` sequences, any shape."""
-        return np.interp(batch, self._batches, self._decode_s)
+        """Time [s] of a cycle in which every group decodes `batch` sequences, any shape, padded to a graph."""
+        batch = np.asarray(batch, dtype=np.float64)
+        added_s, least_s = self._timing.host(batch, lanes=len(self._stages))
+        own_s = np.interp(batch, self._batches, self._own_s)
+        return np.asarray(np.maximum(self._cycle_s(batch) + own_s + added_s, least_s))
 
     def prompt_s(self, tokens: float, chunk: Array) -> Array:
         """Time [s] that a prompt of `tokens` adds to cycles that decode anyway, in chunks of at most `chunk` tokens.
 
         The weights of such a cycle are read anyway, so only the excess over a typical decode counts.
         """
-        beside = np.interp(_TYPICAL_BATCH, self._tokens, self._token_s)
+        beside = self._cycle_s(np.asarray(_TYPICAL_BATCH))
         chunk = np.minimum(chunk, tokens)
-        excess = np.maximum(np.interp(chunk + _TYPICAL_BATCH, self._tokens, self._token_s), self._launch_s) - beside
+        excess = np.maximum(self._cycle_s(chunk + _TYPICAL_BATCH, prompts=True), self._launch_s) - beside
         return np.asarray(tokens / chunk * excess + self._prompt_attention_s(tokens))
 
     def alone_s(self, tokens: float, chunk: Array) -> Array:
         """Time [s] until the first token of a prompt of `tokens` on an idle engine, in chunks of `chunk` tokens."""
         chunk = np.minimum(chunk, tokens)
-        one = np.interp(chunk, self._tokens, self._token_s)
+        one = self._cycle_s(chunk, prompts=True)
         if self._dp > 1:  # experts see the even share of the tokens
             one += np.interp(chunk / self._dp, self._tokens, self._joint_s) - np.interp(
                 chunk, self._tokens, self._joint_s
@@ -84,6 +86,11 @@ class SteadyCurves:
         chunks = tokens / chunk
         one = one + (self._prompt_attention_s(tokens) + self._row_s[0]) / chunks + added_s
         return np.asarray(chunks * np.maximum(one, least_s))
+
+    def _cycle_s(self, tokens: Array, *, prompts: bool = False) -> Array:
+        """Time [s] of what works on the tokens of a cycle: padded to the next graph, if graphs hold prompts."""
+        graphed = self._timing.graphs_hold_prompts or not prompts
+        return np.interp(self._timing.padded(tokens) if graphed else tokens, self._tokens, self._token_s)
 
     @cached_property
     def _joint_s(self) -> Array:

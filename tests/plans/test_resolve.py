@@ -156,6 +156,16 @@ def test_clock_is_part_of_the_cost_but_replicas_are_not(make_cluster, engine) ->
     assert plain.shape is more.shape is slow.shape
 
 
+def test_plans_with_other_graphs_neither_cost_nor_behave_the_same(make_cluster, engine) -> None:
+    resolver = Resolver(model=load_model("llama-3.1-8b"), engine=engine, cluster=make_cluster())
+    plain, padded = (resolver.resolve(PlanSpec(**f)) for f in ({}, {"graph_sizes": (512,)}))
+    assert isinstance(plain, ResolvedPlan)
+    assert isinstance(padded, ResolvedPlan)
+    for key in ("shape_key", "cost_key", "behaviour_key"):
+        assert getattr(plain, key) != getattr(padded, key)
+    assert plain.shape is padded.shape
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

@@ -53,6 +53,22 @@ def test_decode_cycles_agree(name: str, context: float) -> None:
         assert float(curves.decode_s(np.array(float(share)))) == pytest.approx(exact, rel=tolerance)
 
 
+@pytest.mark.parametrize("sequences", [1, 8, 100])
+def test_batches_are_padded_as_in_the_exact_cost(sequences: int) -> None:
+    """One graph of 128 tokens makes small batches as slow as 128 tokens, in the screen too."""
+    runner = case("dp with experts")[0]
+    plain, padded = (
+        resolved_plan(runner, dp=2, tp=1, max_num_seqs=256, max_num_batched_tokens=BUDGET, **graphs)
+        for graphs in ({}, {"graph_sizes": (128,)})
+    )
+    exact = decode_s(runner.compiled(padded), 2 * sequences, 200.0)
+    found, other = (
+        float(runner.steady(plan, context=200.0).decode_s(np.array(float(sequences)))) for plan in (padded, plain)
+    )
+    assert found == pytest.approx(exact, rel=0.02)
+    assert found > other
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("prompt", [100, 1000, 6000])
 def test_the_first_token_of_a_lone_request_agrees(name: str, prompt: int) -> None:
