@@ -246,6 +246,8 @@ class EngineSpec(Spec):
         prefix_caching: Whether requests with equal prefixes share KV blocks by default.
         async_scheduling: Whether the host prepares the next iteration while the device runs this one.
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
+        graphs_of: What the engine counts the sizes of its graphs in; a sequence has several tokens where drafts are
+            verified.
         graphs_hold_prompts: Whether iterations with prompts run from these graphs too, attention apart (piecewise
             graphs), padded to the next size like those without.
         graph_bytes: Memory of all captured graphs.
@@ -300,6 +302,7 @@ class EngineSpec(Spec):
     prefix_caching: bool
     async_scheduling: bool
     graph_sizes: tuple[int, ...]
+    graphs_of: Literal["tokens", "sequences"] = "tokens"
     graphs_hold_prompts: bool = False
     graph_bytes: Sourced[DataBytes]
     graphs_in_budget: bool

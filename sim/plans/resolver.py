@@ -228,7 +228,14 @@ class Resolver:
                 dp=shape.dp,
             ),
             *backend_reasons(self.engine, fields.get("moe_backend")),
-            *graph_reasons(self.engine, prompt_graphs=fields.get("prompt_graphs", False)),
+            *graph_reasons(
+                self.engine,
+                plan.graph_sizes,
+                prompt_graphs=fields.get("prompt_graphs", False),
+                tokens=tokens,
+                rows=rows,
+                width=width,
+            ),
             *_sharing_reasons(self.model.name, asked=plan.prefix_caching, sharable=layout.sharable),
             *_memory_reasons(
                 shape.memory,

@@ -57,8 +57,8 @@ class PoolSpec(Spec):
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false
             (`torch_compile_config.enable_piecewise_cuda_graph` of TensorRT-LLM).
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured, rising; the engine's
-            (`--cudagraph-capture-sizes` of vLLM, `--cuda-graph-bs` of SGLang, `cuda_graph_config.batch_sizes` of
-            TensorRT-LLM).
+            (`--cudagraph-capture-sizes` of vLLM; in sequences, of several tokens each with drafts, `--cuda-graph-bs`
+            of SGLang and `cuda_graph_config.batch_sizes` of TensorRT-LLM).
         kv_memory_frac: Share of device memory for weights, activations and KV cache.
         router: Name of the router between replicas.
         scheduler: Name of the scheduling policy.

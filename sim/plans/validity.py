@@ -111,10 +111,44 @@ def backend_reasons(engine: EngineSpec, moe_backend: str | None) -> Iterator[Rea
         yield Reason("engine", f"{engine.name} cannot be told to take experts of {moe_backend} ({offers})")
 
 
-def graph_reasons(engine: EngineSpec, *, prompt_graphs: bool) -> Iterator[Reason]:
-    """Why the engine cannot run prompts from CUDA graphs as asked."""
+def graph_reasons(
+    engine: EngineSpec, sizes: tuple[int, ...] | None, *, prompt_graphs: bool, tokens: int, rows: int, width: int
+) -> Iterator[Reason]:
+    """Why the engine cannot run from CUDA graphs as asked.
+
+    Args:
+        engine: The engine.
+        sizes: Batch sizes [tokens] that are asked for; None, and the engine's own are taken as far as it captures them.
+        prompt_graphs: Whether prompts are to run from graphs.
+        tokens: Most tokens of an iteration, per data-parallel rank.
+        rows: Most sequences that run at once, per data-parallel rank.
+        width: Tokens of a sequence that an iteration computes.
+    """
     if prompt_graphs and not engine.supports.prompt_graphs:
         yield Reason("engine", f"{engine.name} has no CUDA graphs of prompts to turn on: prompt_graphs must be false")
+    if not sizes or sizes == engine.graph_sizes:
+        return
+    in_sequences = engine.graphs_of == "sequences"
+    most = rows * width if in_sequences else tokens
+    if sizes[-1] > most:
+        each = f" of {width} tokens each" if width > 1 else ""
+        limit = f"max_num_seqs {rows}{each}" if in_sequences else f"max_num_batched_tokens {tokens}"
+        yield Reason(
+            "graphs",
+            f"{engine.name} captures no CUDA graph of {sizes[-1]} tokens, beyond {limit}: graph_sizes may go up to "
+            f"{most}",
+            {"graph_size": sizes[-1], "most": most},
+        )
+    uneven = next((size for size in sizes if in_sequences and size % width), None)
+    if uneven is not None:
+        below, above = uneven // width * width, -(-uneven // width) * width
+        nearest = f"{below} or {above}" if below else str(above)
+        yield Reason(
+            "graphs",
+            f"{engine.name} captures CUDA graphs of whole sequences, {width} tokens each with drafts: graph_sizes has "
+            f"{uneven}, the nearest is {nearest}",
+            {"graph_size": uneven, "step_tokens": width},
+        )
 
 
 def speculation_reasons(

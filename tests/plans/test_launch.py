@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 
@@ -9,7 +10,9 @@ import pytest
 
 from sim.core import InfeasibleError, InputError
 from sim.models import load_model
-from sim.plans import LAUNCHERS, PlanSpec, launch_command, load_engine, require
+from sim.plans import LAUNCHERS, Infeasible, PlanSpec, launch_command, load_engine, require, resolve
+
+_DRAFTS = {"method": "ngram", "draft_tokens": 3, "acceptance": 0.5}
 
 
 def command(fields: dict[str, object], model: str, engine, cluster) -> str:
@@ -56,6 +59,57 @@ def test_graphs_other_than_the_engine_s_are_asked_for(make_cluster, name: str, w
     graphs = {"graph_sizes": [8, 64]}
     assert words in command(graphs, "llama-3.1-8b", load_engine(name), make_cluster())
     assert words.split()[0] not in command({}, "llama-3.1-8b", load_engine(name), make_cluster())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vllm", """--compilation-config '{"cudagraph_capture_sizes": [8, 64]}'"""),
+        ("sglang", "--cuda-graph-bs 2 16"),
+        ("trtllm", "cuda_graph_config:\n  batch_sizes:\n  - 2\n  - 16"),
+    ],
+)
+def test_graphs_of_sequences_with_drafts_are_asked_for_in_sequences(make_cluster, name: str, words: str) -> None:
+    """Three drafts: a sequence has four tokens. vLLM counts its graphs in tokens."""
+    limits = {"max_num_seqs": 64, "max_num_batched_tokens": 2048}
+    fields = {"graph_sizes": [8, 64], "speculation": _DRAFTS, **limits}
+    assert words in command(fields, "llama-3.1-8b", load_engine(name), make_cluster(memory_gib=140))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "why"),
+    [
+        ("vllm", {"graph_sizes": [8, 4096]}, "4096 tokens, beyond max_num_batched_tokens 2048: .* up to 2048"),
+        ("sglang", {"graph_sizes": [8, 65]}, "65 tokens, beyond max_num_seqs 64: graph_sizes may go up to 64"),
+        ("trtllm", {"graph_sizes": [8, 512]}, "512 tokens, beyond max_num_seqs 64: graph_sizes may go up to 64"),
+        (
+            "trtllm",
+            {"graph_sizes": [260], "speculation": _DRAFTS},
+            "beyond max_num_seqs 64 of 4 tokens each: .* up to 256",
+        ),
+        ("sglang", {"graph_sizes": [8, 10], "speculation": _DRAFTS}, "graph_sizes has 10, the nearest is 8 or 12"),
+        ("trtllm", {"graph_sizes": [2, 8], "speculation": _DRAFTS}, "graph_sizes has 2, the nearest is 4$"),
+    ],
+)
+def test_graphs_that_an_engine_does_not_capture_are_refused(
+    make_cluster, name: str, fields: dict[str, object], why: str
+) -> None:
+    limits = {"max_num_seqs": 64, "max_num_batched_tokens": 2048}
+    plan = PlanSpec(**limits, **fields)
+    found = resolve(plan, model=load_model("llama-3.1-8b"), engine=load_engine(name), cluster=make_cluster())
+    assert isinstance(found, Infeasible)
+    assert [bool(re.search(why, reason.message)) for reason in found.reasons] == [True], found.reasons
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang", "trtllm"])
+def test_an_engine_s_own_graphs_may_be_written_out(make_cluster, name: str) -> None:
+    """A resolved plan names them, also those that its limits leave unused."""
+    drafts = {"method": "ngram", "draft_tokens": 2, "acceptance": 0.5}
+    plan = PlanSpec(max_num_seqs=8, max_num_batched_tokens=64, speculation=drafts, max_model_len=64)
+    things = {"model": load_model("llama-3.1-8b"), "engine": load_engine(name), "cluster": make_cluster()}
+    found = require(plan, **things)
+    again = require(PlanSpec(**{k: v for k, v in found.to_dict().items() if k != "prefill"}), **things)
+    assert again.graph_sizes == found.graph_sizes
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def _options(plan: ResolvedPlan, engine: EngineSpec, role: Role) -> dict[str, ob
     if plan.moe_backend:
         options["moe_config"] = {"backend": _MOE_BACKENDS[plan.moe_backend]}
     if plan.graph_sizes != engine.graph_sizes:
-        options["cuda_graph_config"] = {"batch_sizes": list(plan.graph_sizes)}
+        options["cuda_graph_config"] = {"batch_sizes": [size // plan.step_tokens for size in plan.graph_sizes]}
     if plan.prompt_graphs:
         options["torch_compile_config"] = {"enable_piecewise_cuda_graph": True}
     if plan.batch_wait:
