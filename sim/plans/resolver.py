@@ -219,7 +219,7 @@ class Resolver:
         capacity = layout.tokens_in(blocks) - (width - 1)
         length = min(self.model.max_position_embeddings, capacity) if asked is None else asked
         reasons = [
-            *speculation_reasons(self.model, self.engine, speculation, pp=shape.pp),
+            *speculation_reasons(self.engine, speculation, pp=shape.pp),
             *waiting_reasons(
                 self.engine,
                 queue_interval=fields.get("queue_interval", 1),

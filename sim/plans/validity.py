@@ -151,10 +151,8 @@ def graph_reasons(
         )
 
 
-def speculation_reasons(
-    model: ModelSpec, engine: EngineSpec, speculation: SpeculationSpec | None, *, pp: int
-) -> Iterator[Reason]:
-    """Why the engine cannot decode this model speculatively as asked."""
+def speculation_reasons(engine: EngineSpec, speculation: SpeculationSpec | None, *, pp: int) -> Iterator[Reason]:
+    """Why the engine cannot decode speculatively as asked; model files do not say which checkpoints bring a module."""
     if speculation is None:
         return
     known = engine.supports.speculation
