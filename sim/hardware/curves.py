@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sim.core import InputError, UnitError, load_data, parse_quantity
 from sim.hardware.scales import Scales
@@ -40,7 +40,7 @@ class KernelCurves:
 
     Looked up in this order: the engine's own curve, one for any engine, another engine's; then the nearest dtype of
     the family; then the same in the generic file. A curve of the library that is asked for comes before those of the
-    engines' own choice; one of another library is never taken.
+    engines' own choice, unless the engine chooses that library by itself; one of another library is never taken.
 
     Attributes:
         name: Name of the family's file.
@@ -56,20 +56,28 @@ class KernelCurves:
         Raises:
             InputError: if neither the family nor the generic file has such a kernel.
         """
-        params = _find(self.name, kernel, dtype, engine, library)[1]
+        params = _find(self.name, kernel, dtype, engine, library).params
         return params if self.scales.trivial else self.scales.on(_DTYPES.get(dtype, dtype), params)
 
     def provenance(self, kernel: str, dtype: str, engine: str, library: str = "") -> str:
         """Which curve `get` takes, what it stands in for (family, dtype, engine or library), where it comes from."""
-        text = _find(self.name, kernel, dtype, engine, library)[0]
+        text = _find(self.name, kernel, dtype, engine, library).label
         return text if self.scales.trivial else f"{text}; calibrated: {self.scales}"
 
     def error(self, kernel: str, dtype: str, engine: str) -> tuple[float, float] | None:
         """Median and 90th percentile of the curve's absolute relative error on held-out shapes, where known."""
-        return _find(self.name, kernel, dtype, engine, "")[2]
+        return _find(self.name, kernel, dtype, engine, "").error
+
+    def has_library(self, kernel: str, dtype: str, engine: str, library: str) -> bool:
+        """Whether the curve that `get` takes is known to be of the library asked for, not just the engine's choice."""
+        return _find(self.name, kernel, dtype, engine, library).of_library
 
 
-_Found = tuple[str, Mapping[str, float], tuple[float, float] | None]
+class _Found(NamedTuple):
+    label: str
+    params: Mapping[str, float]
+    error: tuple[float, float] | None
+    of_library: bool
 
 
 @lru_cache(maxsize=4096)
@@ -80,12 +88,24 @@ def _find(family: str, kernel: str, dtype: str, engine: str, library: str) -> _F
         for candidate in (wanted, *_NEAREST.get(wanted, ("bf16",))):
             alike = [c for c in spec.curves if (c.kernel, c.dtype) == (kernel, candidate)]
             matches = [c for c in alike if c.library in ("", library)]
-            for curve in sorted(matches, key=lambda c: (c.library != library, c.engine != engine, c.engine != "any")):
-                return _label(family, file, curve, dtype, engine, library, spec), _numbers(curve, file), _error(curve)
+            if matches:
+                curve = min(matches, key=lambda c: _distance(c, engine, library))
+                label = _label(family, file, curve, dtype, engine, library, spec)
+                return _Found(label, _numbers(curve, file), _error(curve), _is_of(curve, library))
     raise InputError(
         f"no efficiency curve for {kernel} in {dtype}",
         hint=f"add one to {family.removesuffix('.yaml')}.yaml or generic.yaml",
     )
+
+
+def _is_of(curve: CurveSpec, library: str) -> bool:
+    return library in (curve.library, curve.default_library) if library else not curve.library
+
+
+def _distance(curve: CurveSpec, engine: str, library: str) -> tuple[bool, bool, bool]:
+    """How far off a curve is, to be compared: of another library, of another engine, of a named one."""
+    own = curve.library == library or (curve.engine == engine and _is_of(curve, library))
+    return not own, curve.engine != engine, curve.engine != "any"
 
 
 def _label(family: str, file: str, curve: CurveSpec, dtype: str, engine: str, library: str, spec: KernelsSpec) -> str:
@@ -93,10 +113,10 @@ def _label(family: str, file: str, curve: CurveSpec, dtype: str, engine: str, li
     lacking = [Path(family).stem] if file != family else []
     lacking += [] if curve.dtype == _DTYPES.get(dtype, dtype) else [dtype]
     lacking += [] if curve.engine in (engine, "any") else [engine]
-    lacking += [] if curve.library == library else [library]
+    lacking += [] if _is_of(curve, library) else [library]
     stand_in = f" (stands in for {' '.join(lacking)})" if lacking else ""
     ref = spec.refs.get(curve.ref, curve.ref)
-    of = f" {curve.library}" if curve.library else ""
+    of = f" {library}" if library and _is_of(curve, library) else ""
     return f"{spec.name}: {curve.kernel} {curve.dtype} {curve.engine}{of}{stand_in}, {curve.source}: {ref}"
 
 

@@ -111,6 +111,7 @@ class CurveSpec(Spec):
         dtype: Dtype of weights (GEMM, experts), cache (attention) or elements (streaming kernels).
         engine: Engine family measured, or `any`.
         library: Library of kernels, where an engine has several for one format; absent, the one it takes by itself.
+        default_library: Name of the one that it takes by itself, where it can be asked for by name.
         params: Parameters: text with a time unit, or a plain number.
         source: How they are known.
         ref: Where from: a key of `refs`.
@@ -137,6 +138,7 @@ class CurveSpec(Spec):
     dtype: str
     engine: str = "any"
     library: str = ""
+    default_library: str = ""
     params: dict[str, float | str]
     source: Literal["measured", "fitted", "assumed"]
     ref: str

@@ -111,6 +111,7 @@ class ResolvedPlan:
         prefill: Engines that compute the prompts, so that these only decode; None, and these do both.
         kv_link: Link of one device over which KV comes from them.
         devices: Devices of every replica where two kinds of engines share the cluster; None, as `placement` has them.
+        stand_ins: What is priced as something else, for lack of times of its own.
     """
 
     shape: PlanShape
@@ -141,6 +142,7 @@ class ResolvedPlan:
     prefill: ResolvedPlan | None = None
     kv_link: CommGroup | None = None
     devices: tuple[tuple[int, ...], ...] | None = None
+    stand_ins: tuple[str, ...] = ()
 
     @property
     def pools(self) -> tuple[ResolvedPlan, ...]:
@@ -265,7 +267,7 @@ class ResolvedPlan:
             notes.append(f"requests are limited to the {longest} tokens that the KV cache holds")
         if self.prefill is not None and self.balance_wait:
             notes.append("decode engines compute no prompts: balance_wait holds none back there")
-        return tuple(notes)
+        return (*notes, *dict.fromkeys(text for pool in self.pools for text in pool.stand_ins))
 
     @property
     def shape_key(self) -> tuple[Any, ...]:

@@ -227,7 +227,7 @@ class Resolver:
                 batch_wait=fields.get("batch_wait", 0),
                 dp=shape.dp,
             ),
-            *backend_reasons(self.engine, fields.get("moe_backend")),
+            *backend_reasons(self.model, self.engine, self.cluster.device, fields.get("moe_backend")),
             *graph_reasons(
                 self.engine,
                 plan.graph_sizes,
@@ -285,7 +285,19 @@ class Resolver:
             watermark_blocks=int(self.engine.watermark_frac.value * blocks),
             tightest=tightest,
             speculation=speculation,
+            stand_ins=self._stand_ins(shape, fields.get("moe_backend")),
         )
+
+    def _stand_ins(self, shape: PlanShape, moe_backend: str | None) -> tuple[str, ...]:
+        """What is priced as something else, for lack of times of its own."""
+        if moe_backend is None:
+            return ()
+        device, engine = self.cluster.device, self.engine
+        kernel = precision_of(device, shape.weights_dtype).kernel
+        if device.kernels.has_library("moe", kernel, engine.family, moe_backend):
+            return ()
+        text = f"no times are known of {moe_backend} experts in {shape.weights_dtype} on {device.title}"
+        return (f"{text}: they are taken to be those of the kernels that {engine.name} chooses by itself",)
 
 
 def _distinct(reasons: list[Reason]) -> tuple[Reason, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from sim.core import InputError, Reason
@@ -25,6 +26,9 @@ from sim.plans.speculation import SpeculationSpec
 
 _VOCABULARY_PADDING = 64
 _SCALE_BLOCK = 128
+_BLACKWELL = ("b200", "b300", "gb200", "gb300")
+_KERNEL_DEVICES = {"trtllm-gen": _BLACKWELL, "deepgemm": ("h100", "h20", "h200", "h800", "gh200", *_BLACKWELL)}
+"""Devices for whose matrix units alone the kernels of a library are built (sm_100 and 103; DeepGEMM: sm_90 too)."""
 
 
 def parallel_reasons(
@@ -103,12 +107,26 @@ def waiting_reasons(
         )
 
 
-def backend_reasons(engine: EngineSpec, moe_backend: str | None) -> Iterator[Reason]:
-    """Why the engine cannot be told to take the experts' kernels of a library."""
-    known = engine.supports.moe_backends
-    if moe_backend and moe_backend not in known:
+def backend_reasons(model: ModelSpec, engine: EngineSpec, device: Device, moe_backend: str | None) -> Iterator[Reason]:
+    """Why the engine cannot be told to take the experts' kernels of a library for this model on this device."""
+    if not moe_backend:
+        return
+    if not model.is_moe:
+        yield Reason("experts", f"{model.name} has no experts: leave moe_backend {moe_backend} out")
+        return
+    known = [name for name in engine.supports.moe_backends if _runs_on(device, name)]
+    if moe_backend not in known:
         offers = f"it knows {', '.join(known)}" if known else "leave moe_backend out"
-        yield Reason("engine", f"{engine.name} cannot be told to take experts of {moe_backend} ({offers})")
+        where, only = "", ""
+        if moe_backend in engine.supports.moe_backends:
+            where = f" on {device.title}"
+            only = f", whose kernels exist for {', '.join(_KERNEL_DEVICES[moe_backend])}"
+        yield Reason("engine", f"{engine.name} cannot be told to take experts of {moe_backend}{where}{only} ({offers})")
+
+
+def _runs_on(device: Device, library: str) -> bool:
+    names = _KERNEL_DEVICES.get(library)
+    return names is None or device.name.startswith(names) or Path(device.kernels.name).stem in names
 
 
 def graph_reasons(

@@ -119,6 +119,8 @@ def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
         "attention decodes from cold memory; prompts and decodes of an iteration share one launch per layer",
         *unpacked_weights(things, plan),
     ]
+    if plan is not None:
+        notes += dict.fromkeys(text for pool in plan.pools for text in pool.stand_ins)
     if plan is not None and not plan.kv_layout.plain:
         notes.append(
             "layers share one pool of KV blocks: windows hold their latest tokens, or all where prefixes are shared, "

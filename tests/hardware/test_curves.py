@@ -142,6 +142,24 @@ def test_a_library_is_taken_when_asked_for_and_never_otherwise() -> None:
     assert "stands in for triton" in curves.provenance("moe", "fp8_block", "trtllm", "triton")
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "engine", "library"),
+    [
+        ("b200", "nvfp4", "trtllm", "trtllm-gen"),
+        ("gb200", "fp8_block", "trtllm", "deepgemm"),
+        ("h200", "fp8_block", "sglang", "triton"),
+    ],
+)
+def test_what_an_engine_takes_by_itself_may_be_asked_for_by_name(
+    name: str, dtype: str, engine: str, library: str
+) -> None:
+    curves = KernelCurves(name)
+    assert curves.get("moe", dtype, engine, library) == curves.get("moe", dtype, engine)
+    assert f"{engine} {library}, fitted" in curves.provenance("moe", dtype, engine, library)
+    assert curves.has_library("moe", dtype, engine, library)
+    assert not curves.has_library("moe", dtype, engine, "marlin")
+
+
 def test_a_family_without_the_kernel_takes_the_generic_curve(tmp_path: Path) -> None:
     curves = family(tmp_path, ("bf16", "any", 7))
     assert curves.get("moe", "fp8", "vllm") == KernelCurves("generic").get("moe", "fp8", "vllm")

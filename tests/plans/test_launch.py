@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from sim.core import InfeasibleError, InputError
+from sim.hardware import load_cluster
 from sim.models import load_model
 from sim.plans import LAUNCHERS, Infeasible, PlanSpec, launch_command, load_engine, require, resolve
 
@@ -117,9 +118,16 @@ def test_an_engine_s_own_graphs_may_be_written_out(make_cluster, name: str) -> N
     [("sglang", "--moe-runner-backend flashinfer_trtllm"), ("trtllm", "moe_config:\n  backend: TRTLLM")],
 )
 def test_kernels_of_the_experts_are_asked_for(make_cluster, name: str, words: str) -> None:
-    fields = {"tp": 2, "moe_backend": "trtllm-gen"}
-    assert words in command(fields, "qwen3-30b-a3b", load_engine(name), make_cluster())
-    assert words not in command({"tp": 2}, "qwen3-30b-a3b", load_engine(name), make_cluster())
+    fields, cluster = {"tp": 2, "moe_backend": "trtllm-gen"}, make_cluster(name="b200-test")
+    assert words in command(fields, "qwen3-30b-a3b", load_engine(name), cluster)
+    assert words not in command({"tp": 2}, "qwen3-30b-a3b", load_engine(name), cluster)
+
+
+def test_tensorrt_llm_can_be_told_to_take_triton_s_experts(make_cluster) -> None:
+    """As the public script for gpt-oss on H200 does."""
+    fields = {"tp": 2, "moe_backend": "triton"}
+    text = command(fields, "gpt-oss-120b", load_engine("trtllm"), make_cluster(name="h200-test"))
+    assert "moe_config:\n  backend: TRITON" in text
 
 
 def test_marlin_is_asked_for_by_a_variable(make_cluster, engine) -> None:
@@ -130,6 +138,46 @@ def test_marlin_is_asked_for_by_a_variable(make_cluster, engine) -> None:
 def test_a_library_that_an_engine_cannot_be_told_to_take_is_refused(make_cluster, engine) -> None:
     with pytest.raises(InfeasibleError, match="vllm cannot be told to take experts of triton"):
         command({"tp": 2, "moe_backend": "triton"}, "qwen3-30b-a3b", engine, make_cluster())
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "why"),
+    [
+        ("llama-3.1-8b", {}, "llama-3.1-8b has no experts: leave moe_backend trtllm-gen out"),
+        ("qwen3-30b-a3b", {}, r"on h100-test, whose kernels exist for b200, .* \(it knows cutlass, deepgemm, triton\)"),
+        (
+            "qwen3-30b-a3b",
+            {"device": "a100-test"},
+            r"experts of trtllm-gen on a100-test.* \(it knows cutlass, triton\)",
+        ),
+    ],
+)
+def test_kernels_of_experts_that_cannot_run_are_refused(
+    make_cluster, model: str, fields: dict[str, str], why: str
+) -> None:
+    cluster = make_cluster(name=fields.get("device", "h100-test"))
+    with pytest.raises(InfeasibleError, match=why):
+        command({"moe_backend": "trtllm-gen"}, model, load_engine("trtllm"), cluster)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "engine", "model", "library", "noted"),
+    [
+        ("hgx-b200-1", "trtllm", "qwen3-30b-a3b", "cutlass", False),
+        ("hgx-b200-1", "trtllm", "deepseek-v3", "deepgemm", False),
+        ("hgx-b200-1", "trtllm", "qwen3-30b-a3b", "triton", True),
+        ("hgx-b200-1", "vllm", "gpt-oss-120b", "marlin", True),
+        ("dgx-h200-1", "vllm", "gpt-oss-120b", "marlin", False),
+        ("dgx-h200-1", "trtllm", "gpt-oss-120b", "cutlass", True),
+        ("dgx-h200-1", "trtllm", "gpt-oss-120b", "triton", False),
+    ],
+)
+def test_a_library_without_times_of_its_own_is_noted(
+    cluster: str, engine: str, model: str, library: str, noted: bool
+) -> None:
+    things = {"model": load_model(model), "engine": load_engine(engine), "cluster": load_cluster(cluster)}
+    notes = require(PlanSpec(tp=8, moe_backend=library), **things).notes
+    assert any(f"no times are known of {library} experts" in note for note in notes) is noted
 
 
 def test_what_no_flag_can_say_is_noted(make_cluster, engine) -> None:

@@ -15,7 +15,7 @@ from sim.plans.speculation import SpeculationSpec
 _FIRST_PORT: Final = 8000
 _OPTIONS: Final = "trtllm-options.yaml"
 _KV_DTYPES: Final = {"fp8": "fp8"}
-_MOE_BACKENDS: Final = {"cutlass": "CUTLASS", "deepgemm": "DEEPGEMM", "trtllm-gen": "TRTLLM"}
+_MOE_BACKENDS: Final = {"cutlass": "CUTLASS", "deepgemm": "DEEPGEMM", "trtllm-gen": "TRTLLM", "triton": "TRITON"}
 
 
 @LAUNCHERS.register("trtllm")
