@@ -219,23 +219,7 @@ class Resolver:
         capacity = layout.tokens_in(blocks) - (width - 1)
         length = min(self.model.max_position_embeddings, capacity) if asked is None else asked
         reasons = [
-            *speculation_reasons(self.engine, speculation, pp=shape.pp),
-            *waiting_reasons(
-                self.engine,
-                queue_interval=fields.get("queue_interval", 1),
-                balance_wait=fields.get("balance_wait", 0),
-                batch_wait=fields.get("batch_wait", 0),
-                dp=shape.dp,
-            ),
-            *backend_reasons(self.model, self.engine, self.cluster.device, fields.get("moe_backend")),
-            *graph_reasons(
-                self.engine,
-                plan.graph_sizes,
-                prompt_graphs=fields.get("prompt_graphs", False),
-                tokens=tokens,
-                rows=rows,
-                width=width,
-            ),
+            *self._option_reasons(plan, fields, shape, tokens=tokens, rows=rows, width=width),
             *_sharing_reasons(self.model.name, asked=plan.prefix_caching, sharable=layout.sharable),
             *_memory_reasons(
                 shape.memory,
@@ -286,6 +270,24 @@ class Resolver:
             tightest=tightest,
             speculation=speculation,
             stand_ins=self._stand_ins(shape, fields.get("moe_backend")),
+        )
+
+    def _option_reasons(
+        self, plan: PlanSpec, fields: Mapping[str, Any], shape: PlanShape, *, tokens: int, rows: int, width: int
+    ) -> Iterator[Reason]:
+        """Why the engine cannot be run with these options; `width` is the tokens of a sequence in an iteration."""
+        yield from speculation_reasons(self.engine, fields.get("speculation"), pp=shape.pp)
+        yield from waiting_reasons(
+            self.engine,
+            queue_interval=fields.get("queue_interval", 1),
+            balance_wait=fields.get("balance_wait", 0),
+            batch_wait=fields.get("batch_wait", 0),
+            dp=shape.dp,
+        )
+        yield from backend_reasons(self.model, self.engine, self.cluster.device, fields.get("moe_backend"))
+        prompts = fields.get("prompt_graphs", False)
+        yield from graph_reasons(
+            self.engine, plan.graph_sizes, prompt_graphs=prompts, tokens=tokens, rows=rows, width=width
         )
 
     def _stand_ins(self, shape: PlanShape, moe_backend: str | None) -> tuple[str, ...]:
