@@ -396,6 +396,15 @@ def test_goodput_in_a_result_is_per_gpu() -> None:
     assert "goodput_max_requests_per_s_per_gpu" not in runner.evaluate(plan).metrics
 
 
+def test_plans_with_other_graphs_do_not_share_what_they_sustain() -> None:
+    """One graph of 512 tokens makes small batches slower; what the engine's own graphs sustain is known by then."""
+    runner = plan_runner(with_slo(slo={"tpot": 0.009, "attainment": 0.9}))
+    plain, padded = (runner.goodput(resolved_plan(runner, **each)) for each in ({}, {"graph_sizes": (512,)}))
+    alone = plan_runner(with_slo(slo={"tpot": 0.009, "attainment": 0.9}))
+    assert padded == alone.goodput(resolved_plan(alone, graph_sizes=(512,)))
+    assert padded.rate_per_s < plain.rate_per_s
+
+
 def test_a_looser_slo_or_a_better_gpu_sustains_no_less() -> None:
     base = {"workload.requests": 100}
     strict, mid, loose = (
