@@ -29,6 +29,7 @@ from sim.training.host_optimizer import HostUpdate, host_update
 from sim.training.layout_kinds import LayoutKinds, layout_kinds, pipelines_of
 from sim.training.plan import TrainingPlan
 from sim.training.precision import with_wide_ends
+from sim.training.schedules import SCHEDULES
 from sim.training.spec import TrainingWorkload
 from sim.training.stages import END_KERNELS
 from sim.training.states import MOMENT_BYTES, PARAM_BYTES, end_parameters, master_bytes, update_bytes
@@ -292,7 +293,8 @@ class _Block:
     def _added_up(self) -> Array:
         """Micro-batches whose gradients are reduced together under ZeRO-2, see `TrainingPlan.reduced_after`."""
         together = np.minimum(self.table.pp, self.plan.microbatches)
-        return np.asarray(np.where(self.table.vpp > 1, together, 1), dtype=np.float64)
+        stays = np.array([SCHEDULES.get(name).stays_on_chunk for name in self.table.schedules])
+        return np.asarray(np.where(stays[self.plan.schedule], together, 1), dtype=np.float64)
 
     def _pieces_s(self, comm_s: Array, beside_s: Array, alone_frac: Array) -> Array:
         """What collectives in pieces beside compute add to it [s], of plans that overlap; see `dp_overlap`.

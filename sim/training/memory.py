@@ -302,7 +302,7 @@ def buffer_bytes(parameters: RankParameters, plan: TrainingPlan, engine: Trainin
 
     Nothing is gathered ahead without `overlap_dp`. An engine with `live_parameters` gathers product by product until as
     many are there (at least the one at hand), and has the gradient of a product and a bucket of others (DeepSpeed:
-    stage3_max_live_parameters, reduce_bucket_size). Virtual stages add up whole gradients of a chunk over a run of
+    stage3_max_live_parameters, reduce_bucket_size). Interleaved stages add up whole gradients of a chunk over a run of
     micro-batches, and with `overlap_dp` those of another are on their way (ZeRO-2, see `TrainingPlan.reduced_after`).
     """
     whole = 1.0 + (plan.prefetch if plan.overlap_dp else 0)

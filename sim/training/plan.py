@@ -18,6 +18,7 @@ from sim.training.adapters import Adapters
 from sim.training.blocks import Blocks, blocks_of, indivisible, indivisible_scan, nearest_divisors, unmodelled
 from sim.training.host_optimizer import host_reasons
 from sim.training.precision import PLAIN, Recipe, lacking, recipe_of
+from sim.training.schedules import SCHEDULES
 from sim.training.shape import WorkShape
 from sim.training.spec import EncoderSpec, TrainingWorkload
 
@@ -99,9 +100,10 @@ class TrainingPlan:
 
         An interleaved schedule works on one chunk of the model with as many micro-batches as stages in a row, and a
         rank adds up that chunk's gradients meanwhile (Llama 3, arXiv 2407.21783, section 3.3.2: gradients sharded,
-        accumulated over micro-batches, then reduce-scattered); otherwise each micro-batch's are reduced by themselves.
+        accumulated over micro-batches, then reduce-scattered); otherwise, as where a V turns from chunk to chunk, each
+        micro-batch's are reduced by themselves.
         """
-        return min(self.pp, self.microbatches) if self.vpp > 1 else 1
+        return min(self.pp, self.microbatches) if SCHEDULES.get(self.schedule).stays_on_chunk else 1
 
     @property
     def label(self) -> str:

@@ -297,8 +297,8 @@ class StageModel:
 
         A rank that keeps no whole gradients cannot add up those of several micro-batches before it reduces them, so
         each backward pass ends with its reduction, in buckets behind it (DeepSpeed's stage 2 waits for them at the end
-        of every micro-step; Megatron-FSDP's `optim_grads` likewise); with virtual stages only the last of a run of them
-        does, of which every micro-batch has its share here (`TrainingPlan.reduced_after`). Returns what is hidden [s].
+        of every micro-step; Megatron-FSDP's `optim_grads` likewise). Of interleaved stages only the last of a run does,
+        of which every micro-batch has its share here (`TrainingPlan.reduced_after`). Returns what is hidden [s].
         """
         if self.plan.zero != 2:
             return 0.0

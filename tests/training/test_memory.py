@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sim.models import load_model, parameter_counts
-from sim.training import layer_activation_bytes
+from sim.training import TrainingStep, layer_activation_bytes
+from sim.training.analytic import Screen
 from sim.training.memory import kept_layer_bytes, layer_working_bytes
 from sim.training.shape import WorkShape
 from tests.training.builders import SMALL, gpt, resolved, step_of
@@ -140,6 +141,20 @@ def test_interleaved_stages_add_up_gradients_of_a_chunk_before_they_are_sharded(
         assert one.gradients_bytes == pytest.approx(other.gradients_bytes / 4.0)
     alone = step_of({**plan, "vpp": 1}, batch=32)
     assert alone.plan.reduced_after == 1
+
+
+@pytest.mark.parametrize("schedule", ["zb_v", "v_half"])
+def test_gradients_are_reduced_by_micro_batch_where_chunks_take_turns(schedule: str) -> None:
+    """ZeRO-2 over two chunks in a V: no run of micro-batches on one of them, so a bucket is whole and no chunk."""
+    plan = {"pp": 4, "vpp": 2, "zero": 2, "schedule": schedule, "overlap_dp": True}
+    found, things = resolved(plan, gpus=16, batch=64)
+    step = TrainingStep(plan=found, **things)
+    assert step.plan.reduced_after == 1
+    for one, own in zip(step.memory, step.parameters, strict=True):
+        assert one.buffers_bytes == pytest.approx(min(step.engine.bucket_bytes.value, 4.0 * own.trained.total))
+    estimate = Screen(**things).estimate([found])
+    assert estimate.memory_bytes[0] == pytest.approx(step.peak_memory.allocated_bytes, rel=0.03)
+    assert estimate.step_s[0] == pytest.approx(step.step_s, rel=0.12)
 
 
 def test_stages_hold_all_parameters_together() -> None:

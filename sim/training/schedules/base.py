@@ -90,6 +90,7 @@ class Schedule(ABC):
         checks_step_late: Devices go on to the next step without waiting for each other, and take the update back in the
             rare case that a late check of the gradients' norm fails (Qi et al. 2024, arXiv:2401.10241, section 4).
         synchronous: Whether devices stand still while they exchange what vocabulary passes need.
+        stays_on_chunk: Whether a device works on one chunk of the model with as many micro-batches as stages in a row.
     """
 
     splits_backward: ClassVar[bool] = False
@@ -97,6 +98,7 @@ class Schedule(ABC):
     forward_only: ClassVar[bool] = False
     checks_step_late: ClassVar[bool] = False
     synchronous: ClassVar[bool] = False
+    stays_on_chunk: ClassVar[bool] = False
 
     @property
     def barriers(self) -> int:

@@ -24,6 +24,8 @@ from sim.training.schedules.base import (
 class Interleaved(Schedule):
     """1F1B over v virtual stages per device, micro-batches in groups of p: the bubble shrinks v-fold."""
 
+    stays_on_chunk = True
+
     def reasons(self, *, stages: int, chunks: int, microbatches: int) -> list[Reason]:
         """At least two chunks, and micro-batches a multiple of the stages, as Megatron-LM requires."""
         few = at_least("virtual stages per device (vpp) of the interleaved schedule", chunks, 2)
