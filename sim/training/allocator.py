@@ -4,7 +4,8 @@ Sizes are those of `c10/cuda/CUDACachingAllocator.cpp`, as the notes on CUDA sem
 to 512 bytes; those of at most 1 MiB come out of segments of 2 MiB, those of less than 10 MiB out of segments of 20 MiB,
 larger ones have segments of their own, rounded to 2 MiB. The smallest free block that is large enough is taken, and
 what is left of it stays free; neighbours within a segment join when both are free. Segments are kept, and given back
-only when the device is full. Expandable segments are one range of addresses per pool that grows at its end instead.
+only when the device is full. Expandable segments are one range of addresses per pool that grows at its end instead; of
+these, free pages are given back (`unmap_block`).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class CachingAllocator:
     """The allocator of one device.
 
     Args:
-        capacity_bytes: What the device can give; beyond it free segments are given back, and then it is exceeded, since
-            whether a plan fits is told by what is allocated.
+        capacity_bytes: What the device can give; beyond it free segments or pages are given back, and then it is
+            exceeded, since whether a plan fits is told by what is allocated.
         expandable: Whether segments grow (`PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True`).
     """
 
@@ -112,10 +113,10 @@ class CachingAllocator:
 
     def _grown(self, size: int, *, small: bool) -> Block:
         """The last block of the pool's range, grown until it is large enough."""
-        page = _SMALL_SEGMENT if small else _MEDIUM_SEGMENT
-        last = self._ends.get(small)
-        own = last.size if last is not None and not last.used else 0
-        more = -(-(size - own) // page) * page
+        last, more = self._growth(size, small=small)
+        if self.reserved_bytes + more > self.capacity_bytes:
+            self._unmap()
+            last, more = self._growth(size, small=small)
         self._reserve(more)
         if last is not None and not last.used:
             self._take(last, use=False)
@@ -128,6 +129,12 @@ class CachingAllocator:
         self._ends[small] = block
         self._offer(block)
         return block
+
+    def _growth(self, size: int, *, small: bool) -> tuple[Block | None, int]:
+        """The last block of the pool's range, and by how many bytes the range grows for a block of this size."""
+        last = self._ends.get(small)
+        own = last.size if last is not None and not last.used else 0
+        return last, -(-(size - own) // _page(small=small)) * _page(small=small)
 
     def _split(self, block: Block, size: int) -> None:
         rest = self._new(block.size - size, small=block.small)
@@ -149,6 +156,45 @@ class CachingAllocator:
                     del self._blocks[number]
                     self.reserved_bytes -= size
 
+    def _unmap(self) -> None:
+        """Pages that are free as a whole go back to the device; blocks on either side are no neighbours any more."""
+        for small, free in self._free.items():
+            page = _page(small=small)
+            for _, number in list(free):
+                block = self._blocks[number]
+                start, other = 0, block.before
+                while other is not None:
+                    start, other = start + other.size, other.before
+                front = -start % page
+                if (hole := (block.size - front) // page * page) > 0:
+                    self._cut_out(block, front, hole)
+
+    def _cut_out(self, block: Block, front: int, hole: int) -> None:
+        """Takes bytes out of a free block, of which this many in front stay, and those behind."""
+        self._take(block, use=False)
+        self.reserved_bytes -= hole
+        left, right, rest = block.before, block.behind, block.size - front - hole
+        if rest:
+            right = self._new(rest, small=block.small)
+            right.behind = block.behind
+            if block.behind is not None:
+                block.behind.before = right
+            self._offer(right)
+        elif right is not None:
+            right.before = None
+        if front:
+            left, block.size = block, front
+            self._offer(block)
+        else:
+            del self._blocks[block.number]
+        if left is not None:
+            left.behind = None
+        if self._ends.get(block.small) is block:
+            last = right if rest else left
+            del self._ends[block.small]
+            if last is not None:
+                self._ends[block.small] = last
+
     def _reserve(self, size: int) -> None:
         self.reserved_bytes += size
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
@@ -166,3 +212,8 @@ class CachingAllocator:
         free = self._free[block.small]
         free.pop(bisect_left(free, (block.size, block.number)))
         block.used = use
+
+
+def _page(*, small: bool) -> int:
+    """Bytes by which the range of a pool grows."""
+    return _SMALL_SEGMENT if small else _MEDIUM_SEGMENT

@@ -70,22 +70,36 @@ def test_free_segments_go_back_when_the_device_is_full() -> None:
     assert one.peak_reserved_bytes == 80 * MIB
 
 
+def test_free_pages_go_back_when_the_device_is_full() -> None:
+    """Segments that expand: of 40 + 40 MiB the first are free, and 60 more take the device to its 100, not to 140."""
+    one = allocator(capacity_bytes=100 * MIB, expandable=True)
+    first, second = one.allocate(40 * MIB), one.allocate(40 * MIB)
+    one.free(first)
+    one.allocate(60 * MIB)
+    assert one.peak_reserved_bytes == one.reserved_bytes == 100 * MIB
+    one.free(second)
+    one.allocate(30 * MIB)
+    assert one.reserved_bytes == 100 * MIB
+
+
+@pytest.mark.parametrize("capacity", [1e12, 600 * MIB])
 @pytest.mark.parametrize("expandable", [False, True])
-def test_whatever_is_asked_for_blocks_never_overlap_nor_get_lost(expandable: bool) -> None:
+def test_whatever_is_asked_for_blocks_never_overlap_nor_get_lost(expandable: bool, capacity: float) -> None:
     """Segments hold all that is in use, and once all is free they are whole again."""
-    draw, one, held = random.Random(7), allocator(expandable=expandable), []
+    draw, one, held = random.Random(7), allocator(expandable=expandable, capacity_bytes=capacity), []
     for _ in range(4000):
         if held and draw.random() < 0.5:
             one.free(held.pop(draw.randrange(len(held))))
         else:
             held.append(one.allocate(draw.choice((300, 5000, MIB // 2, 3 * MIB, 12 * MIB, 50 * MIB))))
         assert sum(block.size for block in held) == one.allocated_bytes <= one.reserved_bytes
+        assert sum(block.size for block in one._blocks.values()) == one.reserved_bytes
     for block in held:
         one.free(block)
     assert one.allocated_bytes == 0
     assert sum(block.size for block in one._blocks.values()) == one.reserved_bytes
     assert all(not block.used for block in one._blocks.values())
-    assert all(block.behind is None or not expandable for block in one._blocks.values())
+    assert all(block.before is None and block.behind is None for block in one._blocks.values())
 
 
 def test_pieces_add_up() -> None:
