@@ -49,7 +49,8 @@ class TrainingDefaults(Spec):
         copies_shards: Whether gathered parameters are copied out of the buffer they arrive in, and gradients into one.
         gathers_again: Whether inputs gathered over tensor-parallel ranks are dropped, and gathered again backward.
         fused_casts: Whether the kernels that make operands of FP8 with scales of earlier steps write them both ways;
-            otherwise inputs are transposed, and gradients cast, in passes of their own.
+            otherwise inputs without a norm in front and gradients are cast, and inputs transposed, in passes of their
+            own.
         attention: Attention kernel.
         dropout: Whether layers have dropout.
     """

@@ -31,6 +31,8 @@ _SHARD_COPY_BYTES = 4.0
 """Read and written in 16 bits: a gathered weight on its way out of the buffer (`foreach_all_gather_copy_out`)."""
 _FROM_ATTENTION = ("o", "o_down")
 """Products whose input no norm or activation makes."""
+_NORMED = ("qkv", "q_up", "kv_up", "ffn_in", "in")
+"""Products that modules of Transformer Engine join with the norm in front of them."""
 _GATHERED = ("qkv", "ffn_in")
 """Products whose input sequence-parallel ranks gather, and the others, the gradient of whose result they do."""
 _SCATTERED = ("o", "ffn_out")
@@ -201,7 +203,11 @@ def _experts(model: ModelSpec, ffn: MoE, shape: WorkShape) -> _Block:
         ]
     inner = ffn.intermediate / shape.tp
     into = operand_casts(
-        shape.recipe, "ffn_in", inputs=pairs * width, gradients=pairs * inner * (2.0 if ffn.gated else 1.0)
+        shape.recipe,
+        "ffn_in",
+        inputs=pairs * width,
+        gradients=pairs * inner * (2.0 if ffn.gated else 1.0),
+        normed=shape.recipe.dispatch_bytes < _BYTES,
     )
     out = operand_casts(shape.recipe, "ffn_out", inputs=pairs * inner, gradients=pairs * width)
     weights = grouped.experts * grouped.expert_weights()
@@ -276,15 +282,19 @@ def _frozen(name: str, rows: float, columns: float, shape: WorkShape, *, plain: 
     return _joined([base, adapter_work(adapters, name, rows, columns, tokens)])
 
 
-def operand_casts(recipe: Recipe, name: str, *, inputs: float, gradients: float, ranks: int = 1) -> _Block:
+def operand_casts(
+    recipe: Recipe, name: str, *, inputs: float, gradients: float, ranks: int = 1, normed: bool = True
+) -> _Block:
     """Passes that make the operands of a linear layer in low precision: forward, by input, by weight.
 
     Its input comes from a norm or an activation, which may write it in place, but for the attention's output; the
     gradient of its result does from the backward of an activation behind the first product of a feed-forward block.
+    Products of experts are not `normed`: other modules permute and send tokens before, unless these go in 8 bits.
     """
     forward, by_input, by_weight = list[TrainingOperator](), list[TrainingOperator](), list[TrainingOperator]()
+    made = (None if normed and name in _NORMED else recipe.unnormed_inputs) or recipe.inputs
     for casts, count, fused, first in (
-        (recipe.inputs.gathered(ranks if name in _GATHERED else 1), inputs, name not in _FROM_ATTENTION, forward),
+        (made.gathered(ranks if name in _GATHERED else 1), inputs, name not in _FROM_ATTENTION, forward),
         (recipe.gradients.gathered(ranks if name in _SCATTERED else 1), gradients, name in _INTO_ACTIVATION, by_input),
     ):
         if casts.fusible and fused:

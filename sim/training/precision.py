@@ -6,9 +6,12 @@ known beforehand (delayed per-tensor scaling) or local to a tile is written in t
 it; what a recipe cannot have so costs passes over memory, which are counted here per element:
 
 - `fp8`: per-tensor scales of earlier steps. No passes of its own where one module holds norm, products and activation
-  (`LayerNormMLP` of Transformer Engine). Those of Megatron-Core are apart: Hopper multiplies 8 bits along rows alone,
-  so inputs are transposed (1 + 1 B), gradients and weights cast both ways (2 + 1 + 1 B). Inputs are kept as they were
-  multiplied, and weights both ways from the first micro-batch on (`is_first_microbatch`).
+  (`LayerNormMLP` of Transformer Engine). Those of Megatron-Core are apart: a norm in one module with its product
+  writes 8 bits, but behind attention, an activation or the dispatch of tokens the next module reads 16 and casts them
+  (2 + 1 B). Hopper multiplies 8 bits along rows alone, so inputs are transposed for the weight gradient (1 + 1 B; one
+  kernel casts and transposes without sequence parallelism, 1 B less, which is not told apart), gradients and weights
+  cast both ways (2 + 1 + 1 B). Inputs are kept as they were multiplied, and weights both ways from the first
+  micro-batch on (`is_first_microbatch`).
 - `fp8_dynamic`: per-tensor scales of the tensor at hand. Its largest value is found where it is made; then it is read
   in 16 bits, and written twice, straight and transposed: 4 B (torchao, `tensorwise`).
 - `fp8_rowwise`: a scale per row in one direction and per column in the other. A row is scaled in one pass (2 + 1 B), a
@@ -83,6 +86,7 @@ class Recipe:
     Attributes:
         dtype: Format of the products.
         inputs: Making inputs.
+        unnormed_inputs: Making those that no norm in one module with the product makes, if that is anything else.
         gradients: Making gradients of results.
         weight_cast_bytes: Traffic of casting a weight once, both directions [B].
         kept_bytes: Bytes per element in which inputs are kept for the weight gradient [B].
@@ -99,6 +103,7 @@ class Recipe:
     kept_bytes: float = 2.0
     activation_bytes: float = 2.0
     dispatch_bytes: float = 2.0
+    unnormed_inputs: Casts | None = None
     copies_bytes: float = 0.0
     gathered_bytes: float = 2.0
 
@@ -134,7 +139,8 @@ def recipe_of(precision: str, options: QuantisationSpec, *, fused_casts: bool = 
     """The recipe of this name; without `fused_casts` that of FP8 with known scales has passes of its own."""
     found = _nvfp4(options) if precision == "nvfp4" else _RECIPES[precision]
     if precision == "fp8" and not fused_casts:
-        found = replace(found, inputs=Casts(0.0, 2.0), gradients=Casts(4.0), weight_cast_bytes=4.0)
+        inputs = {"inputs": Casts(0.0, 2.0), "unnormed_inputs": Casts(3.0, 2.0)}
+        found = replace(found, **inputs, gradients=Casts(4.0), weight_cast_bytes=4.0)
     return replace(
         found,
         activation_bytes=1.0 if options.activation_input_8bit else 2.0,

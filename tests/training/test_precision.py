@@ -40,17 +40,28 @@ def test_known_scales_need_no_pass(name: str) -> None:
     assert sum(casts(recipe(name)).values()) == 0.0
 
 
-def test_modules_apart_transpose_inputs_and_cast_gradients() -> None:
-    """Transposes of inputs (1 + 1 + 1 + 4), 2 B each, for weight gradients; gradients (3 + 1 + 4 + 1) of 4 B."""
+def test_modules_apart_cast_inputs_behind_attention_and_activation_transpose_all_and_cast_gradients() -> None:
+    """Inputs without a norm in front (1 + 4) of 3 B; transposes of all (1 + 1 + 1 + 4), 2 B each, for weight gradients;
+    gradients (3 + 1 + 4 + 1) of 4 B."""
     apart = recipe_of("fp8", QuantisationSpec(), fused_casts=False)
     found = casts(apart)
     assert found == {
-        "forward": 0.0,
+        "forward": pytest.approx(3.0 * 5.0),
         "backward_input": pytest.approx(4.0 * 9.0),
         "backward_weight": pytest.approx(2.0 * 7.0),
     }
     assert apart.weight_cast_bytes == 4.0
     assert recipe_of("bf16", QuantisationSpec(), fused_casts=False) == recipe("bf16")
+
+
+@pytest.mark.parametrize(("low", "widths"), [(False, 4096 + 14336), (True, 14336)])
+def test_experts_cast_tokens_that_came_in_sixteen_bits(low: bool, widths: int) -> None:
+    """Per token: attention's output once, and twice the tokens of 4096, unless they came in 8 bits, and the hidden."""
+    model = load_model("mixtral-8x7b")
+    used = recipe_of("fp8", QuantisationSpec(dispatch_8bit=low), fused_casts=False)
+    work = layer_work(model, model.layers[0], WorkShape(micro_batch=1, sequence=S, ep=8, recipe=used))
+    moved = sum(o.moved_bytes * o.count for o in work.forward if isinstance(o, Quantise))
+    assert moved == pytest.approx(3.0 * S * (4096 + 2 * widths))
 
 
 def test_tokens_go_to_experts_in_eight_bits_and_come_back_in_sixteen() -> None:
