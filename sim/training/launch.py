@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sim.hardware import Cluster
-from sim.models import ModelSpec
+from sim.models import MLA, Dense, ModelSpec
 from sim.plans.training import RANK_DIMENSIONS
 from sim.training.plan import TrainingPlan
 from sim.training.spec import TrainingWorkload
@@ -37,7 +37,7 @@ def megatron_command(
     """
     arguments = " ".join(_arguments(plan, model, workload))
     nodes = f"--nnodes {cluster.n_nodes} --nproc-per-node {cluster.devices_per_node}"
-    notes = [f"# Megatron-LM, {plan.label}: add the arguments of model, data and optimizer", *_notes(plan)]
+    notes = [f"# Megatron-LM, {plan.label}: add the arguments of model, data and optimizer", *_notes(plan, model)]
     if not engine.startswith("megatron-lm"):
         notes.append(f"# times and memory are those of {engine}; this is the same layout in Megatron-LM")
     return "\n".join([*notes, f"torchrun {nodes} pretrain_gpt.py {arguments}"])
@@ -61,7 +61,7 @@ def _arguments(plan: TrainingPlan, model: ModelSpec, workload: TrainingWorkload)
     if (ramp := workload.batch_ramp) is not None:
         yield f"--rampup-batch-size {ramp.start} {ramp.increment} {ramp.samples}"
     yield f"--seq-length {workload.sequence_length}"
-    yield from _memory_arguments(plan)
+    yield from _memory_arguments(plan, model)
     yield from _overlap_arguments(plan)
     if plan.cuda_graphs:
         yield "--enable-cuda-graph"
@@ -94,7 +94,7 @@ def _numbering(plan: TrainingPlan) -> list[str]:
     return found
 
 
-def _memory_arguments(plan: TrainingPlan) -> Iterator[str]:
+def _memory_arguments(plan: TrainingPlan, model: ModelSpec) -> Iterator[str]:
     """Sharding of states, and recomputation."""
     sharding = {2: "optim_grads", 3: "optim_grads_params"}
     if plan.zero:
@@ -106,7 +106,10 @@ def _memory_arguments(plan: TrainingPlan) -> Iterator[str]:
     if plan.recompute == "selective":
         yield "--recompute-granularity selective"
     if plan.recompute == "cheap":
-        yield "--recompute-granularity selective --recompute-modules layernorm moe_act mla_up_proj"
+        experts = ["moe_act"] if model.is_moe else []
+        latent = ["mla_up_proj"] if any(isinstance(group.attention, MLA) for group in model.layers) else []
+        yield " ".join(["--recompute-granularity selective --recompute-modules layernorm", *experts, *latent])
+        yield from ["--moe-grouped-gemm"] if experts else []  # without it moe_act is refused
     if plan.recompute == "full":
         yield f"--recompute-granularity full --recompute-method uniform --recompute-num-layers {plan.recompute_every}"
 
@@ -120,7 +123,7 @@ def _overlap_arguments(plan: TrainingPlan) -> Iterator[str]:
         yield "--no-overlap-p2p-communication"
 
 
-def _notes(plan: TrainingPlan) -> Iterator[str]:
+def _notes(plan: TrainingPlan, model: ModelSpec) -> Iterator[str]:
     """What the arguments cannot say."""
     if _numbering(plan) not in ([*RANK_DIMENSIONS], ["tp", "cp", "pp", "dp"]):
         yield f"# no argument numbers ranks {'-'.join(plan.rank_order)}"
@@ -129,6 +132,8 @@ def _notes(plan: TrainingPlan) -> Iterator[str]:
     if len({*plan.layers_per_stage}) > 1:
         layers = ", ".join(map(str, plan.layers_per_stage))
         yield f"# layers per virtual stage: {layers} (--pipeline-model-parallel-layout)"
+    if plan.recompute == "cheap" and any(isinstance(group.ffn, Dense) for group in model.layers):
+        yield "# no argument recomputes the activation of dense layers alone: they keep its result there"
     if plan.recompute == "operators":
         yield "# no argument recomputes every second product"
     if plan.recompute == "full" and plan.recompute_every > 1:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sim.models import ModelSpec, load_model
 from sim.training import megatron_command
 from tests.training.builders import gelu_layers, gpt, resolved
 
@@ -33,7 +34,8 @@ def command(plan: dict[str, Any], **workload: Any) -> str:
         ({"cp": 2, "cp_kind": "ulysses"}, {}, "--cp-comm-type a2a"),
         ({"cp": 2, "cp_kind": "token_ring"}, {}, "# no argument chooses token_ring"),
         ({"grad_dtype": "bf16"}, {}, "--grad-reduce-in-bf16"),
-        ({"recompute": "cheap"}, {}, "--recompute-modules layernorm moe_act mla_up_proj"),
+        ({"recompute": "cheap"}, {}, "--recompute-modules layernorm"),
+        ({"recompute": "cheap"}, {}, "# no argument recomputes the activation of dense layers"),
         ({"cuda_graphs": True}, {}, "--enable-cuda-graph"),
         ({"power_cap": 300.0}, {}, "# the clock is"),
         ({}, {"optimizer": "adam_bf16"}, "--exp-avg-dtype bf16"),
@@ -66,3 +68,20 @@ def test_a_plan_of_another_engine_says_whose_times_those_are(engine: str, said: 
     plan = {"model": MODEL, "workload": things["workload"], "cluster": things["cluster"]}
     text = megatron_command(found, engine=engine, **plan)
     assert (f"those of {engine}; this is the same layout in Megatron-LM" in text) == said
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (MODEL, "--recompute-modules layernorm --"),
+        (load_model("mixtral-8x7b"), "--recompute-modules layernorm moe_act --moe-grouped-gemm --"),
+        (load_model("deepseek-v3"), "--recompute-modules layernorm moe_act mla_up_proj --moe-grouped-gemm --"),
+    ],
+    ids=lambda one: getattr(one, "name", None),
+)
+def test_modules_that_are_recomputed_are_those_that_the_model_has(model: ModelSpec, said: str) -> None:
+    """Megatron-Core refuses `moe_act` without grouped products of experts, `mla_up_proj` without latent attention."""
+    found, things = resolved({"recompute": "cheap"}, model=model, gpus=16, node="dgx-b200", engine="megatron-lm")
+    text = megatron_command(found, model=model, workload=things["workload"], cluster=things["cluster"])
+    assert said in text
+    assert ("dense layers" in text) == (model.name != "mixtral-8x7b")
