@@ -48,7 +48,7 @@ def test_gathers_further_ahead_never_take_longer_and_hold_a_layer_more() -> None
     model = gpt(layers=8, hidden=2048, heads=16, vocab=1024)
     steps = [step_of({"zero": 3, "prefetch": ahead}, model=model, **given) for ahead in (0, 1, 2, 4)]
     shown = [step.times.parts_s["dp_comm"] for step in steps]
-    assert shown[0] > shown[1] >= shown[2] >= shown[3]
+    assert shown[0] > shown[1] >= shown[2] * (1.0 - 1e-9) >= shown[3] * (1.0 - 2e-9)
     assert steps[0].step_s == pytest.approx(step_of({"zero": 3, "overlap_dp": False}, model=model, **given).step_s)
     held = [step.peak_memory.buffers_bytes / steps[0].parameters[0].largest_layer for step in steps]
     assert [more - held[0] for more in held] == pytest.approx([0.0, 2.0, 4.0, 8.0])
