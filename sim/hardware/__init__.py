@@ -8,7 +8,7 @@ factors on them) and `power`.
 from sim.hardware.cluster import Cluster, CommGroup, Node, load_cluster, load_node
 from sim.hardware.curves import KernelCurves
 from sim.hardware.device import CollectiveCurve, Device, Link, device_of, load_device, load_link
-from sim.hardware.power import clock_within, power_w, resting_w
+from sim.hardware.power import LOWEST_CLOCK, clock_within, lowest_cap_w, power_w, resting_w
 from sim.hardware.scales import Scales
 from sim.hardware.spec import (
     SCALED_RATES,
@@ -25,6 +25,7 @@ from sim.hardware.spec import (
 from sim.hardware.topology import build_graph
 
 __all__ = [
+    "LOWEST_CLOCK",
     "SCALED_RATES",
     "Cluster",
     "ClusterSpec",
@@ -50,6 +51,7 @@ __all__ = [
     "load_device",
     "load_link",
     "load_node",
+    "lowest_cap_w",
     "power_w",
     "resting_w",
 ]

@@ -24,25 +24,38 @@ CONTEXT_SHARE: Final = 0.05
 2605.23918)."""
 
 
+LOWEST_CLOCK: Final = 0.2
+"""Share of the highest clock down to which a power cap is followed (assumed): boards list clocks down to 0.15 of theirs
+(A100: 210 of 1,410 MHz), and close to resting power what a cap leaves to work is less than resting power is known."""
+
+
 def resting_w(device: Device) -> float:
     """Power [W] of a device that has a model loaded and no work."""
     return min(device.idle_w + CONTEXT_SHARE * device.peak_w, device.peak_w)
+
+
+def lowest_cap_w(device: Device) -> float:
+    """Power [W] that products at full rate draw at the lowest clock that a cap may set (`LOWEST_CLOCK`)."""
+    rest_w = resting_w(device)
+    return rest_w + (device.peak_w - rest_w) * LOWEST_CLOCK * VOLTAGE_FLOOR**2
 
 
 def clock_within(device: Device, cap_w: float | None) -> float:
     """Share of the device's clock at which products at full rate draw no more than a cap, 1 without or above the limit.
 
     Products at full rate draw the whole dynamic range at the highest clock (`COMPUTE_SHARE`), and `f V^2` of it at a
-    clock share f, where the voltage V falls with f down to its floor.
+    clock share f, where the voltage V falls with f down to its floor. Memory traffic does not follow the clock here:
+    under a low cap a kernel bound by memory draws more than it (H100 at 200 W: up to 460 W), where a board would slow
+    memory too, or throttle. So what a step draws can exceed the cap, and is not cut at it.
 
     Raises:
-        ValueError: if the cap is no more than a device without work draws.
+        ValueError: if the cap is below that of the lowest clock (`lowest_cap_w`).
     """
     if cap_w is None or cap_w >= device.peak_w:
         return 1.0
     rest_w = resting_w(device)
-    if cap_w <= rest_w:
-        raise ValueError(f"a cap of {cap_w} W, but {device.name} draws {rest_w} W without work")
+    if cap_w < (least_w := lowest_cap_w(device)):
+        raise ValueError(f"a cap of {cap_w} W, but caps on {device.name} are followed down to {least_w} W only")
     share = (cap_w - rest_w) / (device.peak_w - rest_w)
     together = share ** (1.0 / 3.0)
     return together if together >= VOLTAGE_FLOOR else share / VOLTAGE_FLOOR**2

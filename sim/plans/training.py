@@ -92,7 +92,8 @@ class TrainingPlanSpec(Spec):
         compiled: Whether a compiler fuses element-wise kernels.
         cuda_graphs: Whether the kernels of a layer are launched together, as one graph a pass.
         clock: GPU clock over the highest; 1.
-        power_cap: Power that a GPU may draw; its clock falls until products at full rate keep within.
+        power_cap: Power that a GPU may draw in products at full rate, which sets its clock; memory keeps its speed, so
+            a step with much traffic can draw more (`sim.hardware.power`).
     """
 
     dp: Count | None = None

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from math import ceil
 from typing import Any, Literal
 
 from sim.core import Reason
-from sim.hardware import Cluster, clock_within, resting_w
+from sim.hardware import LOWEST_CLOCK, Cluster, clock_within, lowest_cap_w, resting_w
 from sim.models import LayerGroup, ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec
 from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankDimension, Recompute, WideDtype
@@ -280,8 +281,7 @@ def _degree_reasons(
         if batch % unit:
             yield _batch_reason(batch, dp, spec.micro_batch or 1, whole=batch == workload.global_batch)
             break
-    if spec.power_cap is not None and spec.power_cap <= resting_w(cluster.device):
-        yield _power_reason(spec.power_cap, cluster)
+    yield from power_reasons(spec.power_cap, cluster)
     if spec.layers_per_stage is not None and sum(spec.layers_per_stage) != model.n_layers:
         yield Reason(
             "layers",
@@ -290,13 +290,16 @@ def _degree_reasons(
         )
 
 
-def _power_reason(cap_w: float, cluster: Cluster) -> Reason:
-    rest_w, most_w = resting_w(cluster.device), cluster.device.peak_w
-    return Reason(
+def power_reasons(cap_w: float | None, cluster: Cluster) -> Iterator[Reason]:
+    """Why no clock keeps within a power cap; nothing if one does."""
+    least_w, rest_w, most_w = lowest_cap_w(cluster.device), resting_w(cluster.device), cluster.device.peak_w
+    if cap_w is None or cap_w >= least_w:
+        return
+    yield Reason(
         "power",
-        f"power_cap {cap_w:.0f} W is no more than the {rest_w:.0f} W that a {cluster.device.name} draws without work; "
-        f"give more than that, up to {most_w:.0f} W",
-        {"power_cap": cap_w, "resting_w": rest_w, "peak_w": most_w},
+        f"power_cap {cap_w:.0f} W is below the {least_w:.0f} W that a {cluster.device.name} draws in products at "
+        f"{LOWEST_CLOCK:.0%} of its clock ({rest_w:.0f} W without work); give {ceil(least_w)} to {most_w:.0f} W",
+        {"power_cap": cap_w, "lowest_cap_w": least_w, "resting_w": rest_w, "peak_w": most_w},
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.core import data_names
-from sim.hardware import clock_within, load_device, power_w, resting_w
+from sim.hardware import LOWEST_CLOCK, clock_within, load_device, lowest_cap_w, power_w, resting_w
 from sim.hardware.power import COMPUTE_SHARE
 
 DEVICES = st.sampled_from(data_names("hardware_profiles/devices"))
@@ -80,12 +80,30 @@ def test_power_is_computed_for_whole_arrays() -> None:
     assert np.all(np.diff(grid, axis=1) >= 0)
 
 
-@given(DEVICES, st.floats(0.02, 1.0))
+@given(DEVICES, st.floats(0.073, 1.0))
 def test_a_cap_is_what_products_at_full_rate_draw_at_its_clock(name: str, share: float) -> None:
     """The best products reach 1 / `COMPUTE_SHARE` of the peak and draw the cap there, at any voltage."""
     device = load_device(name)
     cap_w = resting_w(device) + share * (device.peak_w - resting_w(device))
     clock = clock_within(device, cap_w)
-    assert 0.0 < clock <= 1.0
+    assert LOWEST_CLOCK <= clock <= 1.0
     assert watts(name, 1.0 / COMPUTE_SHARE, 0.0, clock) == pytest.approx(cap_w)
     assert clock_within(device, None) == clock_within(device, 2.0 * device.peak_w) == 1.0
+
+
+@given(DEVICES)
+def test_caps_are_followed_down_to_the_lowest_clock(name: str) -> None:
+    device = load_device(name)
+    least_w = lowest_cap_w(device)
+    assert resting_w(device) < least_w < device.peak_w
+    assert clock_within(device, least_w * (1.0 + 1e-9)) == pytest.approx(LOWEST_CLOCK)
+    with pytest.raises(ValueError, match=r"caps on .* followed down to"):
+        clock_within(device, least_w - 1.0)
+
+
+def test_a_cap_does_not_hold_what_memory_draws() -> None:
+    """H100 at 200 W: products keep within, a stream at full bandwidth draws more than twice as much."""
+    clock = clock_within(load_device("h100-sxm"), 200.0)
+    assert clock == pytest.approx(0.444, abs=0.002)
+    assert watts("h100-sxm", 1.0 / COMPUTE_SHARE, 0.0, clock) == pytest.approx(200.0)
+    assert 450.0 < watts("h100-sxm", 0.0, 1.0, clock) < 470.0

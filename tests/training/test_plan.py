@@ -27,7 +27,7 @@ from tests.training.builders import resolved, step_of
         ({"tp": 2, "overlap_tp": True}, {}, "sequence_parallel", ["tp 2", "set sp"]),
         ({"tp": 2, "sp": True, "overlap_tp": True}, {}, None, []),
         ({"overlap_tp": True}, {}, None, []),
-        ({"power_cap": 60.0}, {}, "power", ["60 W", "up to 400 W"]),
+        ({"power_cap": 60.0}, {}, "power", ["60 W", "20% of its clock", "to 400 W"]),
         ({"power_cap": 500.0}, {}, None, []),
         ({"cp": 2}, {"sequence": 1026}, "sequence", ["1026", "4 slices", "1024 or 1028"]),
         ({"cp": 2, "cp_zigzag": False}, {"sequence": 1026}, None, []),
