@@ -139,8 +139,8 @@ def recipe_of(precision: str, options: QuantisationSpec, *, fused_casts: bool = 
     """The recipe of this name; without `fused_casts` that of FP8 with known scales has passes of its own."""
     found = _nvfp4(options) if precision == "nvfp4" else _RECIPES[precision]
     if precision == "fp8" and not fused_casts:
-        inputs = {"inputs": Casts(0.0, 2.0), "unnormed_inputs": Casts(3.0, 2.0)}
-        found = replace(found, **inputs, gradients=Casts(4.0), weight_cast_bytes=4.0)
+        inputs, unnormed = Casts(0.0, 2.0), Casts(3.0, 2.0)
+        found = replace(found, inputs=inputs, unnormed_inputs=unnormed, gradients=Casts(4.0), weight_cast_bytes=4.0)
     return replace(
         found,
         activation_bytes=1.0 if options.activation_input_8bit else 2.0,
