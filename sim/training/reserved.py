@@ -46,9 +46,12 @@ def peak_reserved_bytes(step: TrainingStep) -> float:
     """What the framework's allocator has reserved at the peak on the fullest rank [B]; context and NCCL are beside it.
 
     The peak of what is allocated, and as much again as the replay of the rank's tensors takes on top of what they need.
+    No more than the device has if what is allocated fits: PyTorch gives cached segments back before it fails.
     """
-    found = replayed_memory(step)
-    return step.peak_memory.allocated_bytes + found.reserved_bytes - found.allocated_bytes
+    found, allocated = replayed_memory(step), step.peak_memory.allocated_bytes
+    available = available_bytes(step.device, step.engine)
+    reserved = allocated + found.reserved_bytes - found.allocated_bytes
+    return min(reserved, available) if allocated <= available else reserved
 
 
 def replayed_memory(step: TrainingStep) -> Reserved:

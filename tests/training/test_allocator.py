@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
+from sim.models import load_model
 from sim.training import peak_reserved_bytes
 from sim.training.allocator import MIB, CachingAllocator
+from sim.training.memory import available_bytes
 from sim.training.reserved import cut, replayed_memory
 from tests.training.builders import gpt, step_of
 
@@ -126,3 +129,13 @@ def test_the_tensors_of_a_rank_need_what_its_memory_says(plan: dict[str, object]
     assert found.allocated_bytes == pytest.approx(closed, rel=0.06)
     assert found.allocated_bytes < found.reserved_bytes < 1.5 * found.allocated_bytes
     assert closed < peak_reserved_bytes(step) < 1.5 * closed
+
+
+def test_what_fits_never_reserves_more_than_the_device_has() -> None:
+    """Tensors need 74.1 GiB; of the segments around them, 78.4, some go back, for the device has 78.1."""
+    given: dict[str, Any] = {"model": load_model("llama-3-8b"), "engine": "fsdp", "node": "dgx-h100", "sequence": 4096}
+    step = step_of({"zero": 3, "micro_batch": 3}, batch=24, **given)
+    available = available_bytes(step.device, step.engine)
+    found, allocated = replayed_memory(step), step.peak_memory.allocated_bytes
+    assert allocated < available < allocated + found.reserved_bytes - found.allocated_bytes
+    assert peak_reserved_bytes(step) == available
