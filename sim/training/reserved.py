@@ -130,7 +130,7 @@ class _Rank:
                 held.append(kept)
                 self._free(with_it)
             if one.stage == self.step.plan.stages - 1 and not self.step.spreads_vocabulary:
-                self._free(self._allocate(self._loss()))
+                self._free(self._allocate([*self._gathered(), *self._loss()]))
         elif one.kind in _BACKWARD:
             for number, layer in reversed(list(enumerate(groups))):
                 with_it = self._allocate([*layer.gathered, *layer.again, *layer.passing])
@@ -156,14 +156,18 @@ class _Rank:
             working = layer_working_bytes(step.model, group, shape, step.plan, step.engine)
             pieces = self._pieces(group)
             again = max(0.0, everything - kept)
-            buffers = step.memory[self.device].buffers_bytes if step.plan.zero == 3 else 0.0
             self._layers[group] = _Layer(
                 _spread(kept, pieces),
                 cut(max(0.0, working - again), max(pieces)),
                 _spread(again, pieces),
-                [buffers] if buffers else [],
+                self._gathered(),
             )
         return self._layers[group]
+
+    def _gathered(self) -> list[float]:
+        """What is gathered beside a layer, or beside the loss for the LM head, and the gradients of it (ZeRO-3) [B]."""
+        buffers = self.step.memory[self.device].buffers_bytes
+        return [buffers] if self.step.plan.zero == 3 and buffers else []
 
     def _pieces(self, group: LayerGroup) -> list[float]:
         """Sizes of the tensors that a layer has: the residual stream, heads, scores, and inside its block [B]."""
