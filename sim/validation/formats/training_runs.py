@@ -112,8 +112,10 @@ _MEGASCALE_WINDOW: Final = 512
 """Keys that its layers look back at; the source does not say."""
 
 _PACKED_KEYS: Final = 128
-"""Keys that a token of packed SQuAD prompts sees, as a window: half of some 250 tokens (v1.1: a context of 120 words in
-the mean, a question and an answer), each prompt attending to itself (NeMo's packed sequences)."""
+"""Keys that a token of packed SQuAD prompts sees, as a window (assumed): half of some 250 tokens (an order of
+magnitude: a context of about 120 words, a question and an answer), each prompt attending to itself (NeMo's packed
+sequences). One usable row has such prompts, T1047 of the fitting half: 12 % too slow with whole sequences, 1 % with
+this."""
 
 _CHUNK_LAYERS: Final = 2
 _LLAMA_3_CHUNKS: Final = 8
@@ -125,9 +127,12 @@ _HOST_OPTIMIZER: Final = "CPU AdamW offload"
 _OFFLOADS: Final = ("offload", "Infinity", "CPU", "NVMe", "pods")
 _BYTES: Final = {"peak_mem_GB": 1e9, "peak_mem_GiB": 2.0**30}
 _GIB_SOURCES: Final = ("Zero Bubble", "Vocabulary Parallelism")
-"""Sources that write GB for what their framework prints in GiB: one group's fork of Megatron-LM. Of the latter, one
-schedule's runs tell: from 32,000 to 256,000 rows of a vocabulary 3,072 wide peak memory grows by 11.62, which is the
-11.5 GiB that 18 bytes of states per parameter make; as GB it would be 16.9 bytes, less than there are."""
+"""Sources that write GB for what their framework prints in GiB: one group's fork of Megatron-LM. Of the latter, runs
+that keep the vocabulary on one stage tell: from 32,000 to 256,000 rows, 3,072 wide, peak memory grows by 11.62 (redis
+at 2k, T0940 and T0955), 11.63 (1F1B at 4k, T0959 and T0974) and 11.49 (redis at 4k, T0960 and T0975), which is the
+11.5 GiB that 18 bytes of states per parameter make; as GB it would be 16.7 to 16.9 bytes, less than there are. 1F1B
+at 2k grows by 19.55: its last figure (T0954) is 7.93 above that of redis, an anomaly also to the table, and no row of
+the comparison."""
 
 
 @MEASUREMENTS.register("training_runs")
@@ -140,6 +145,7 @@ class TrainingRuns(MeasurementFormat):
         "micro-batch 1 where not stated, or without stages a divisor of the batch up to 8; 2 layers per chunk",
         "gated feed-forward blocks where the width is not four times the model's; embeddings then not tied",
         "no recomputation where not stated; gradients in the engine profile's own format",
+        "packed SQuAD prompts attend to themselves, as a window of 128 keys: half of some 250 tokens (one usable row)",
         "FLOP rates are turned into seconds by the row's definition; utilisations are of the dense 16-bit peak",
     )
 
