@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sim.core import Spec
+from sim.core import PowerW, Spec
 from sim.plans.spec import Counts, Names, Shares, one_or_more
 from sim.plans.training import RANK_DIMENSIONS, ContextKind, RankOrder, Recompute, WideDtype, ZeroStage
 
@@ -21,6 +21,7 @@ def _orders(value: Any) -> Any:
 
 RankOrders = Annotated[tuple[RankOrder, ...], Field(min_length=1), BeforeValidator(_orders)]
 Switches = Annotated[tuple[bool, ...], *_LIST]
+Powers = Annotated[tuple[PowerW, ...], *_LIST]
 
 
 class TrainingSpace(Spec):
@@ -50,7 +51,9 @@ class TrainingSpace(Spec):
         overlap_p2p: Sends beside compute.
         overlap_tp: Tensor-parallel collectives beside compute.
         compiled: Fused kernels.
+        cuda_graphs: Whether the kernels of a layer are launched as one graph, of all plans.
         clock: GPU clock over the highest.
+        power_cap: Power that a GPU may draw in products at full rate, each of which sets a clock.
     """
 
     dp: Counts | None = None
@@ -73,7 +76,9 @@ class TrainingSpace(Spec):
     overlap_p2p: Switches | None = None
     overlap_tp: Switches | None = None
     compiled: Switches | None = None
+    cuda_graphs: bool | None = None
     clock: Shares | None = None
+    power_cap: Powers | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingSpace:

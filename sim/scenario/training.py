@@ -222,7 +222,7 @@ def _assumptions(things: TrainingThings, step: TrainingStep | None) -> list[str]
         notes.append("tokens choose experts uniformly and independently")
     if things.spec.workload.checkpoint is None:
         notes.append("no checkpoints are counted")
-    if things.spec.plan.power_cap is not None:
+    if things.spec.plan.power_cap is not None or things.spec.search.space.power_cap is not None:
         notes.append("a power cap sets the clock of products at full rate; memory keeps its speed and may draw more")
     if step is not None and step.plan.cp > 1:
         notes.append(_CONTEXT[step.plan.cp_kind])

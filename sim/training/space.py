@@ -14,6 +14,7 @@ Ranges of fields left open:
 - `schedule`: the engine's, without and with virtual stages; `vpp`: 1, and what divides a stage's layers evenly, or 2
   and 4 where the stages do not;
 - `zero`: 0 to 3; `recompute`: none, selective and full;
+- `clock`: the highest, within each `power_cap`;
 - all else: the engine's default.
 
 Values that a user lists are all tried, also where they cannot run, so that a search can say why. A choice of ranks that
@@ -33,13 +34,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from sim.core import Reason
-from sim.hardware import Cluster
+from sim.hardware import Cluster, clock_within
 from sim.models import ModelSpec, MoE
 from sim.plans import TrainingEngineSpec, TrainingPlanSpec, TrainingSpace
 from sim.plans.training import ContextKind, RankDimension
 from sim.training.blocks import Blocks, blocks_of, indivisible, indivisible_scan, unmodelled
 from sim.training.columns import CONTEXT_KINDS, ORDERS, RECOMPUTES, Columns, Layout, PlanTable
-from sim.training.plan import TrainingPlan, even_layers, resolve_training
+from sim.training.plan import TrainingPlan, even_layers, power_reasons, resolve_training
 from sim.training.ranks import distinct_orders
 from sim.training.schedules import SCHEDULES, counted
 from sim.training.spec import TrainingWorkload
@@ -149,7 +150,10 @@ class TrainingPlans:
     def listed(self) -> tuple[PlanTable | None, Rejected]:
         """The plans that could run if memory allows, None if there are none, and those that cannot."""
         rejected, rows = Rejected(), []
-        for degrees in self._degrees():
+        for cap_w in self.space.power_cap or ():
+            if reasons := [*power_reasons(cap_w, self.cluster)]:
+                rejected.add(f"power_cap {cap_w:.0f} W", reasons)
+        for degrees in self._degrees() if self._clocks else ():
             found = self._resolve(TrainingPlanSpec.model_construct(**degrees.fields))
             if isinstance(found, tuple):
                 rejected.add(_label(degrees), found)
@@ -365,8 +369,15 @@ class TrainingPlans:
             *(space.overlap_tp or (default.overlap_tp,), space.compiled or (default.compiled,)),
         ]
         sp = (False,) if kind.alone else (space.sp or (default.sp,))
-        rest = product(sp, wide, *switches, (default.cp_zigzag,), space.clock or (1.0,))
+        rest = product(sp, wide, *switches, (default.cp_zigzag,), self._clocks)
         return [(stage, *pair, *others) for (stage, pair), others in product(product(zero, again), [*rest])]
+
+    @cached_property
+    def _clocks(self) -> tuple[float, ...]:
+        """Clocks to try, each within each power cap that one keeps; none if there are only caps that none keeps."""
+        device, caps = self.cluster.device, self.space.power_cap or (None,)
+        within = [clock_within(device, cap_w) for cap_w in caps if not [*power_reasons(cap_w, self.cluster)]]
+        return tuple(dict.fromkeys(min(pair) for pair in product(self.space.clock or (1.0,), within)))
 
     def _table(self, rows: Sequence[_Row], rejected: Rejected) -> PlanTable:
         layouts = {row.layout: None for row in rows}
@@ -395,6 +406,7 @@ class TrainingPlans:
         columns = Columns._make(np.concatenate(column) for column in zip(*parts, strict=True))
         first = rows[0]
         given = {**first.degrees.fields, "vpp": first.layout.vpp, "micro_batch": first.micro_batch}
+        given["cuda_graphs"] = self.space.cuda_graphs
         template = self._resolve(TrainingPlanSpec.model_construct(**given))
         assert isinstance(template, TrainingPlan)
         return PlanTable(columns, tuple(layouts), tuple(schedules), template)

@@ -12,7 +12,16 @@ from sim.hardware import ClusterSpec, load_cluster
 from sim.models import load_model
 from sim.plans import TrainingPlanSpec, TrainingSpace, load_training_engine
 from sim.plans.training import RANK_DIMENSIONS
-from sim.training import SCHEDULES, PlanTable, TrainingPlan, TrainingPlans, TrainingWorkload, resolve_training
+from sim.training import (
+    SCHEDULES,
+    PlanTable,
+    TrainingPlan,
+    TrainingPlans,
+    TrainingStep,
+    TrainingWorkload,
+    resolve_training,
+)
+from sim.training.analytic import Screen
 
 
 def plans_of(space: dict[str, Any], *, model: str = "llama-3-8b", nodes: int = 1, batch: int = 24) -> TrainingPlans:
@@ -79,7 +88,7 @@ def test_every_plan_of_the_default_ranges_can_run(model: str, nodes: int, batch:
     table, rejected = plans.listed()
     assert table is not None
     seen = set()
-    names = [*TrainingSpace.model_fields, "layers_per_stage"]
+    names = [*(TrainingSpace.model_fields.keys() - {"power_cap"}), "layers_per_stage"]
     for row in range(0, len(table), 7):
         plan = table.plan(row)
         assert plan.n_gpus == plans.cluster.n_devices
@@ -203,3 +212,31 @@ def test_a_space_without_any_plan_says_why_in_numbers() -> None:
     assert "tp3" in label
     assert "8 GPUs" in reasons[0].message
     assert reasons[0].numbers["tp"] == 3
+
+
+def test_power_caps_are_clocks_and_a_cap_that_no_clock_keeps_is_refused() -> None:
+    """Each cap is what a run with it makes of it; none below the lowest, and without any other there are no plans."""
+    given: dict[str, Any] = {"tp": 8, "pp": 1, "zero": 1, "recompute": "none", "micro_batch": 1}
+    plans = plans_of({**given, "power_cap": ["500 W", 900.0, "100 W"]})
+    table, rejected = plans.listed()
+    assert table is not None
+    made = {table.plan(row) for row in range(len(table))}
+    assert {plan.clock for plan in made} == {1.0, resolved(plans, **given, power_cap=500.0).clock}
+    assert rejected.counts["power"] == 1
+    assert "100 W" in rejected.examples[0][1][0].message
+    both, _ = plans_of({**given, "clock": [0.5, 1.0], "power_cap": 500.0}).listed()
+    assert both is not None
+    assert sorted(both.columns.clock.tolist())[:1] == [0.5]
+    assert max(both.columns.clock) < 1.0
+    assert plans_of({**given, "power_cap": 100.0}).listed()[0] is None
+
+
+@pytest.mark.parametrize("graphs", [None, True, False])
+def test_all_plans_of_a_space_have_its_cuda_graphs(graphs: bool | None) -> None:
+    plans = plans_of({"tp": 8, "cuda_graphs": graphs})
+    table, _ = plans.listed()
+    assert table is not None
+    assert table.plan(0).cuda_graphs == bool(graphs)
+    estimate = Screen(plans.model, plans.workload, plans.engine, plans.cluster).estimate_table(table)
+    step = TrainingStep(plans.model, table.plan(0), workload=plans.workload, engine=plans.engine, cluster=plans.cluster)
+    assert estimate.step_s[0] == pytest.approx(step.step_s, rel=0.12)
