@@ -1,4 +1,8 @@
-"""Recursive halving and doubling: few steps and little data, for libraries that pair ranks (MPI, Gloo)."""
+"""Recursive halving and doubling: few steps and little data, for libraries that pair ranks (MPI, Gloo).
+
+NCCL does not offer it, so no simulation chooses it and no field of a scenario names it: it is there to be compared with
+those that are, from Python (`COLLECTIVES.get("halving_doubling")().bind(kind, group, engine)` returns its timer).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from sim.hardware import CommGroup
 
 @COLLECTIVES.register("halving_doubling")
 class HalvingDoubling:
-    """Reduce-scatter by halving the buffer with partners ever elsewhere, all-gather by doubling it again.
+    """Halves the buffer with partners ever elsewhere to reduce it, doubles it to gather; to be compared, never chosen.
 
     `log2 n` steps each way (Thakur, Rabenseifner & Gropp 2005). Partners in the same domain come first, with the large
     halves, so that of m ranks a domain each sends `(m-1)/m S` inside it and `(k-1)/(k m) S` over its rail to the k
