@@ -365,8 +365,8 @@ _TRAINING = (
         "bytes",
         "min",
         "What the fullest GPU of a training step shows as used: segments that the framework's caching allocator takes "
-        "for its tensors (`sim.training.allocator`), and memory outside it (context, communication buffers). Of the "
-        "plan that `run` simulates.",
+        "for its tensors (`sim.training.allocator`), and memory outside it (context, communication buffers). No more "
+        "than the device has where the tensors fit. Of the plan that `run` simulates.",
         short=("reserved",),
     ),
     Metric(
