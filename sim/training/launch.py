@@ -150,5 +150,3 @@ def _notes(plan: TrainingPlan, model: ModelSpec) -> Iterator[str]:
         yield "# the encoder on the first stage is not pretrain_gpt.py's: examples/multimodal has one"
     if plan.adapters is not None:
         yield f"# adapters of rank {plan.adapters.rank}: Megatron-LM has none, NeMo's LoRA takes the same layout"
-    if plan.clock < 1.0:
-        yield f"# at {plan.clock:.0%} of the highest clock (nvidia-smi --lock-gpu-clocks)"
