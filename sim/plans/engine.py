@@ -245,7 +245,7 @@ class EngineSpec(Spec):
             holds the longest; None if the context does not matter.
         prefix_caching: Whether requests with equal prefixes share KV blocks by default.
         async_scheduling: Whether the host prepares the next iteration while the device runs this one.
-        graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
+        graph_sizes: Batch sizes for which CUDA graphs are captured, in the unit of `graphs_of`.
         graphs_of: What the engine counts the sizes of its graphs in; a sequence has several tokens where drafts are
             verified.
         graphs_hold_prompts: Whether iterations with prompts run from these graphs too, attention apart (piecewise
@@ -328,6 +328,10 @@ class EngineSpec(Spec):
     errors_on: ErrorDomain | None = None
     refs: dict[str, str] = Field(default_factory=dict)
     note: str = ""
+
+    def graphs(self, width: int) -> tuple[int, ...]:
+        """Sizes [tokens] of the CUDA graphs that it captures by itself where a sequence has `width` tokens."""
+        return tuple(size * width for size in self.graph_sizes) if self.graphs_of == "sequences" else self.graph_sizes
 
     @field_validator("limits")
     @classmethod

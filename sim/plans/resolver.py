@@ -255,7 +255,7 @@ class Resolver:
             batch_fill=fields.get("batch_fill", 1.0),
             moe_backend=fields.get("moe_backend"),
             prompt_graphs=fields.get("prompt_graphs", False),
-            graph_sizes=fields.get("graph_sizes", self.engine.graph_sizes),
+            graph_sizes=fields.get("graph_sizes", self.engine.graphs(width)),
             max_model_len=length,
             max_model_len_given=asked is not None,
             kv_memory_frac=frac,

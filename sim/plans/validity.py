@@ -144,7 +144,7 @@ def graph_reasons(
     """
     if prompt_graphs and not engine.supports.prompt_graphs:
         yield Reason("engine", f"{engine.name} has no CUDA graphs of prompts to turn on: prompt_graphs must be false")
-    if not sizes or sizes == engine.graph_sizes:
+    if not sizes or sizes == engine.graphs(width):
         return
     in_sequences = engine.graphs_of == "sequences"
     most = rows * width if in_sequences else tokens

@@ -111,6 +111,8 @@ def test_an_engine_s_own_graphs_may_be_written_out(make_cluster, name: str) -> N
     found = require(plan, **things)
     again = require(PlanSpec(**{k: v for k, v in found.to_dict().items() if k != "prefill"}), **things)
     assert again.graph_sizes == found.graph_sizes
+    sequences = [8 * (1 if name == "vllm" else 3), 256 * (1 if name == "vllm" else 3)]
+    assert set(sequences) <= set(found.graph_sizes), "SGLang and TensorRT-LLM count sequences, of three tokens here"
 
 
 @pytest.mark.parametrize(

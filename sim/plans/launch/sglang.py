@@ -25,7 +25,7 @@ def sglang_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, 
     checkpoint = plan.weights_dtype != model.weights_dtype
     lines = heading(plan, f"SGLang {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint, role=role)
     words = ["python", "-m", "sglang.launch_server", *_arguments(plan, model)]
-    if plan.graph_sizes != engine.graph_sizes:
+    if plan.graph_sizes != engine.graphs(plan.step_tokens):
         words += ["--cuda-graph-bs", *(str(size // plan.step_tokens) for size in plan.graph_sizes)]
     if role != "both":
         words += ["--disaggregation-mode", role, "--disaggregation-transfer-backend", "nixl"]

@@ -64,7 +64,7 @@ def _options(plan: ResolvedPlan, engine: EngineSpec, role: Role) -> dict[str, ob
         options["speculative_config"] = _speculation(plan.speculation)
     if plan.moe_backend:
         options["moe_config"] = {"backend": _MOE_BACKENDS[plan.moe_backend]}
-    if plan.graph_sizes != engine.graph_sizes:
+    if plan.graph_sizes != engine.graphs(plan.step_tokens):
         options["cuda_graph_config"] = {"batch_sizes": [size // plan.step_tokens for size in plan.graph_sizes]}
     if plan.prompt_graphs:
         options["torch_compile_config"] = {"enable_piecewise_cuda_graph": True}
