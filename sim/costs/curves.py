@@ -40,15 +40,13 @@ class GemmSetup(NamedTuple):
 class MoeSetup(NamedTuple):
     """What `grouped_gemm_terms` needs for one weight format: curve, rate [FLOP/s], bytes a weight, unpacking rate.
 
-    `unpacked` says whether weights are unpacked to 16 bit before they are multiplied, `by_default` whether the curve is
-    that of the library which the engine takes by itself.
+    `by_default` says whether the curve is that of the library which the engine takes by itself.
     """
 
     curve: MoeCurve
     flops_per_s: float
     weight_bytes: float
     dequantise_ops_per_s: float
-    unpacked: bool
     by_default: bool
 
 
@@ -103,7 +101,7 @@ class Curves:
             curve = MoeCurve(**raw)
             unpack = self._unpack_rate("moe", precision.kernel, precision.weight_only)
             self._moe[weights_dtype] = MoeSetup(
-                curve, precision.flops_per_s, precision.weight_bytes, unpack, precision.weight_only, by_default
+                curve, precision.flops_per_s, precision.weight_bytes, unpack, by_default
             )
         return self._moe[weights_dtype]
 

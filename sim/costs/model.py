@@ -303,7 +303,7 @@ class CostModel:
 
     def expert_calls(self, op: GroupedGemm) -> float:
         """Calls from Python that launch the experts: several where Triton's own kernels unpack MXFP4."""
-        unpacked = op.weights_dtype == "mxfp4" and self._curves.moe(op.weights_dtype).unpacked
+        unpacked = op.weights_dtype == "mxfp4" and precision_of(self.device, op.weights_dtype).weight_only
         if not unpacked or self._moe_library not in ("", "triton"):
             return 1.0
         return TRITON_EXPERT_CALLS + float(op.experts < op.total_experts)

@@ -174,9 +174,8 @@ def _screen_shape(
     sustained = np.where(kept, rate, 0.0).max(axis=1) / moments.burst
 
     offered = moments.rate_per_s / replicas
-    rising = np.maximum.accumulate(
-        rate, axis=1
-    )  # a batch that needs the next larger graph may be slower than one before
+    # A batch that needs the next larger graph may be slower than one before.
+    rising = np.maximum.accumulate(rate, axis=1)
     at = np.array([np.interp(want, row, np.arange(_POINTS)) for want, row in zip(offered, rising, strict=True)])
     overload = np.maximum(1.0, offered / rate[:, -1])
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import Role
 from sim.plans.resolved import ResolvedPlan
 
@@ -103,3 +104,11 @@ def heading(
     if plan.placement.spans_nodes:
         notes.append(f"# each replica spans nodes: {spanning}")
     return notes
+
+
+def asked_graphs(plan: ResolvedPlan, engine: EngineSpec) -> list[int]:
+    """Sizes of the CUDA graphs that the engine is to capture, as it counts them; none where they are its own."""
+    if plan.graph_sizes == engine.graphs(plan.step_tokens):
+        return []
+    width = plan.step_tokens if engine.graphs_of == "sequences" else 1
+    return [size // width for size in plan.graph_sizes]

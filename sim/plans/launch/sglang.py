@@ -8,7 +8,7 @@ from typing import Final
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS, Role
-from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading, side_port
+from sim.plans.launch.common import SHOWN_REPLICAS, asked_graphs, commands, heading, side_port
 from sim.plans.resolved import ResolvedPlan
 from sim.plans.speculation import SpeculationSpec
 
@@ -25,8 +25,8 @@ def sglang_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, 
     checkpoint = plan.weights_dtype != model.weights_dtype
     lines = heading(plan, f"SGLang {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint, role=role)
     words = ["python", "-m", "sglang.launch_server", *_arguments(plan, model)]
-    if plan.graph_sizes != engine.graphs(plan.step_tokens):
-        words += ["--cuda-graph-bs", *(str(size // plan.step_tokens) for size in plan.graph_sizes)]
+    if graphs := asked_graphs(plan, engine):
+        words += ["--cuda-graph-bs", *map(str, graphs)]
     if role != "both":
         words += ["--disaggregation-mode", role, "--disaggregation-transfer-backend", "nixl"]
 

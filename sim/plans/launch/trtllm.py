@@ -8,7 +8,7 @@ from sim.core import to_yaml
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS, Role
-from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading
+from sim.plans.launch.common import SHOWN_REPLICAS, asked_graphs, commands, heading
 from sim.plans.resolved import ResolvedPlan
 from sim.plans.speculation import SpeculationSpec
 
@@ -64,8 +64,8 @@ def _options(plan: ResolvedPlan, engine: EngineSpec, role: Role) -> dict[str, ob
         options["speculative_config"] = _speculation(plan.speculation)
     if plan.moe_backend:
         options["moe_config"] = {"backend": _MOE_BACKENDS[plan.moe_backend]}
-    if plan.graph_sizes != engine.graphs(plan.step_tokens):
-        options["cuda_graph_config"] = {"batch_sizes": [size // plan.step_tokens for size in plan.graph_sizes]}
+    if graphs := asked_graphs(plan, engine):
+        options["cuda_graph_config"] = {"batch_sizes": graphs}
     if plan.prompt_graphs:
         options["torch_compile_config"] = {"enable_piecewise_cuda_graph": True}
     if plan.batch_wait:

@@ -9,7 +9,7 @@ from typing import Final
 from sim.models import ModelSpec
 from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS, Role
-from sim.plans.launch.common import SHOWN_REPLICAS, commands, heading, side_port
+from sim.plans.launch.common import SHOWN_REPLICAS, asked_graphs, commands, heading, side_port
 from sim.plans.resolved import ResolvedPlan
 
 _FIRST_PORT = 8000
@@ -38,8 +38,8 @@ def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, ro
     if plan.speculation is not None:
         drafts = {"method": plan.speculation.method, "num_speculative_tokens": plan.speculation.draft_tokens}
         arguments += ["--speculative-config", json.dumps(drafts)]
-    if plan.graph_sizes != engine.graph_sizes:
-        arguments += ["--compilation-config", json.dumps({"cudagraph_capture_sizes": plan.graph_sizes})]
+    if graphs := asked_graphs(plan, engine):
+        arguments += ["--compilation-config", json.dumps({"cudagraph_capture_sizes": graphs})]
     if role != "both":
         arguments += ["--kv-transfer-config", _KV_TRANSFER]
     lines = heading(
