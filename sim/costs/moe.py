@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import gammaincinv
 
 from sim.core import Array
 from sim.costs.gemm import DEQUANTISE_OPS_PER_WEIGHT, DEQUANTISE_TILE_ROWS
@@ -47,18 +48,26 @@ class MoeTerms(NamedTuple):
     overhead_s: Array
 
 
-def busiest_rank_pairs(tokens: Value, *, top_k: float, ep: float = 1.0) -> Array:
+def busiest_rank_pairs(tokens: Value, *, top_k: float, ep: float = 1.0, spread: float = 0.0) -> Array:
     """Expected (token, expert) pairs on the busiest of `ep` ranks, which all others wait for.
 
-    Mean `T k/ep`. Experts are taken to be placed so that ranks are picked alike (as expert-parallel load balancers do);
-    the load of a rank is then close to Poisson, and the largest of `ep` such loads is
-    about `mean (1 + cv sqrt(2 ln ep))` with `cv = 1/sqrt(mean)` (Gumbel approximation of a normal maximum), never
-    more than all pairs.
+    A rank's mean is `T k/ep`. Its load varies by chance, like Poisson counts, and as tokens pick ranks unequally:
+    variance `mean + spread mean^2`. It is taken as gamma distributed, and the largest of `ep` such loads as the
+    quantile `exp(-exp(-g)/ep)` with Euler's g, where the mean of a Gumbel law lies; never more than all pairs.
+
+    Args:
+        tokens: Tokens T, any shape.
+        top_k: Experts per token k.
+        ep: Ranks.
+        spread: Variance of how often a rank is picked over the square of its mean (`rank_spread`).
     """
     mean = np.asarray(tokens, dtype=np.float64) * (top_k / ep)
     if ep <= 1.0:
         return mean
-    return np.asarray(np.minimum(mean * ep, mean + np.sqrt(2.0 * np.log(ep) * mean)))
+    positive = np.where(mean > 0.0, mean, 1.0)
+    shape = 1.0 / (1.0 / positive + spread)
+    largest = positive / shape * gammaincinv(shape, np.exp(-np.exp(-np.euler_gamma) / ep))
+    return np.asarray(np.where(mean > 0.0, np.minimum(mean * ep, np.maximum(largest, mean)), 0.0))
 
 
 def grouped_gemm_terms(

@@ -39,7 +39,7 @@ from sim.models.operators import (
     Sampling,
     repeated,
 )
-from sim.models.routing import reached_ranks
+from sim.models.routing import rank_spread, reached_ranks
 from sim.models.shard import Shard, layers_of
 from sim.models.spec import FeedForward, LayerGroup, ModelSpec, MoE
 from sim.models.streams import mixer_streams
@@ -155,10 +155,10 @@ def _mixer(model: ModelSpec, shard: Shard, mixer: Mixer, tokens: Array) -> list[
 
     Neighbouring matrices of one kernel and input are multiplied at once.
     """
-    covered = model.linear_dtype("attention", shard.weights_dtype)
     columns: dict[tuple[str, float, str], float] = {}
     for matrix in matrices(mixer, model.hidden_size):
         k, n = matrix.on_rank(shard.tp)
+        covered = model.linear_dtype(matrix.part, shard.weights_dtype)
         key = (matrix.gemm, k, covered if matrix.quantised and not matrix.plain else model.dtype)
         columns[key] = columns.get(key, 0.0) + n
     operators: list[Operator] = [
@@ -235,6 +235,7 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
         gated=ffn.gated,
         weights_dtype=shard.weights_dtype,
         popularity=ffn.popularity_shape,
+        spread=0.0 if shard.balanced else rank_spread(ffn.experts / shard.ep, popularity=ffn.popularity_shape),
     )
     routed_path: list[Operator] = [
         Gemm(name="router", cause="moe", m=tokens, n=ffn.experts, k=hidden, weights_dtype=model.dtype),

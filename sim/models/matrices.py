@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from sim.models.mixers import GQA, MLA, CompressedAttention, GatedDelta, Indexer, Mamba2, Mixer
+from sim.models.spec import Part
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Matrix:
     heads: int = 1
     quantised: bool = True
     plain: bool = False
+
+    @property
+    def part(self) -> Part:
+        """Which part of the layer checkpoints tell apart it is: the output projection, or the rest of attention."""
+        return "output" if self.gemm == "o" else "attention"
 
     def on_rank(self, tp: int) -> tuple[float, float]:
         """Rows and columns on one of `tp` ranks."""

@@ -75,6 +75,7 @@ class GroupedGemm(_Common):
         gated: Whether there are two input projections.
         weights_dtype: Dtype of the weights.
         popularity: How unequally tokens pick experts; see `touched_experts`.
+        spread: How unequally they pick ranks; see `rank_spread`.
     """
 
     tokens: Value
@@ -86,6 +87,7 @@ class GroupedGemm(_Common):
     gated: bool
     weights_dtype: str
     popularity: float = EVEN
+    spread: float = 0.0
 
     @property
     def compute_dtype(self) -> str:

@@ -25,6 +25,8 @@ _KNOWN: Final = (
     "modelopt (FP8, MXFP8, NVFP4, W4A16_AWQ, MIXED_PRECISION)"
 )
 _ATTENTION: Final = re.compile(r"attn|attention|\.mixer\.(in|out|[qkvo])_proj")
+_INPUT: Final = re.compile(r"[qkv]\w*_proj")
+"""Projections of attention's input by name; a name without one covers the output too."""
 _SMALL: Final = re.compile(r"norm|indexer|bias")
 """Parts of attention that stay in 16 bit even where its projections do not."""
 
@@ -63,9 +65,12 @@ def quantised_format(quantization: Mapping[str, Any], *, file: str) -> Quantised
             hint="or remove the key and set plan.weights_dtype",
         )
     kept = [str(name) for key in _KEPT_KEYS for name in quantization.get(key) or ()]
-    if not any(_ATTENTION.search(name) and not _SMALL.search(name) for name in kept):
+    attention = [name for name in kept if _ATTENTION.search(name) and not _SMALL.search(name)]
+    if not attention:
         return Quantised(found, "linears")
-    return Quantised(found, "experts" if any("shared_expert" in name for name in kept) else "ffn")
+    if any("shared_expert" in name for name in kept):
+        return Quantised(found, "experts")
+    return Quantised(found, "ffn_and_output" if all(_INPUT.search(name) for name in attention) else "ffn")
 
 
 def _by_layer(layers: Mapping[str, Any], *, file: str) -> Quantised:

@@ -1,6 +1,8 @@
-"""Routing of tokens to experts: how many experts a batch touches, and how many ranks a token goes to."""
+"""Routing of tokens to experts: how many a batch touches, how unequal ranks are, how many ranks a token goes to."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 
@@ -8,6 +10,12 @@ from sim.core import Array
 
 EVEN = float("inf")
 """Popularity of experts that tokens pick equally often."""
+
+_TOGETHER: Final = 0.38
+"""Experts on one rank as independent draws over how many they are. Measured: of 32 ranks with 8 experts of DeepSeek-R1
+each the busiest gets 2.56 times the mean, averaged over layers and iterations (TensorRT-LLM,
+examples/wide_ep/ep_load_balancer), as of gamma laws of shape 3; 8 independent experts of shape 1 add up to 8.
+"""
 
 
 def touched_experts(tokens: float | Array, *, experts: float, top_k: float, popularity: float = EVEN) -> Array:
@@ -34,6 +42,19 @@ def touched_experts(tokens: float | Array, *, experts: float, top_k: float, popu
     later = np.maximum(count - 1.0, 0.0)
     first = -each * np.minimum(count, 1.0)
     return np.asarray(experts * -np.expm1(first - popularity * np.log1p(later * each / popularity)))
+
+
+def rank_spread(experts: float, *, popularity: float) -> float:
+    """Variance of how often tokens pick the experts of a rank, over the square of its mean.
+
+    A rank's load is taken to be gamma distributed like that of an expert, with the shapes of its experts added up as
+    far as they are independent (`_TOGETHER`).
+
+    Args:
+        experts: Experts of the rank.
+        popularity: Shape of the law of one expert.
+    """
+    return 0.0 if np.isinf(popularity) else 1.0 / (_TOGETHER * popularity * experts)
 
 
 def reached_ranks(ranks: float | Array, *, top_k: float) -> Array:

@@ -37,6 +37,7 @@ class Shard:
         all_to_all: Whether a token goes only to the data-parallel ranks that hold experts of its own; otherwise every
             rank gets all tokens.
         dispatch_dtype: Format in which tokens go to the experts of other ranks; None, the model's own.
+        balanced: Whether experts are placed and copied so that tokens pick ranks alike.
     """
 
     tp: int = 1
@@ -51,6 +52,7 @@ class Shard:
     kv_dtype: str = "bf16"
     all_to_all: bool = False
     dispatch_dtype: str | None = None
+    balanced: bool = False
 
 
 def stages(
@@ -65,6 +67,7 @@ def stages(
     kv_dtype: str = "bf16",
     all_to_all: bool = False,
     dispatch_dtype: str | None = None,
+    balanced: bool = False,
 ) -> tuple[Shard, ...]:
     """One rank's shard per pipeline stage, first to last.
 
@@ -90,6 +93,7 @@ def stages(
         kv_dtype=kv_dtype,
         all_to_all=all_to_all,
         dispatch_dtype=dispatch_dtype,
+        balanced=balanced,
     )
     shards, start = [], 0
     for i, count in enumerate(counts):
@@ -157,11 +161,11 @@ def weight_bytes(model: ModelSpec, shard: Shard) -> float:
 
 def _mixer_bytes(model: ModelSpec, mixer: Mixer, shard: Shard) -> float:
     """Weight bytes of one layer's attention or recurrence on one rank."""
-    linear = bytes_per_element(model.linear_dtype("attention", shard.weights_dtype))
     width = activation_bytes(model.dtype)
     total = width * small_parameters(mixer, model.hidden_size, shard.tp)
     for matrix in matrices(mixer, model.hidden_size):
         k, n = matrix.on_rank(shard.tp)
+        linear = bytes_per_element(model.linear_dtype(matrix.part, shard.weights_dtype))
         total += k * n * (linear if matrix.quantised else width)
     return total
 

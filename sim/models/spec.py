@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -73,7 +73,14 @@ class MoE(Spec):
         return self
 
 
-Coverage = Literal["linears", "ffn", "experts"]
+Coverage = Literal["linears", "ffn_and_output", "ffn", "experts"]
+Part = Literal["attention", "output", "ffn"]
+_COVERED: Final[dict[Coverage, tuple[Part, ...]]] = {
+    "linears": ("attention", "output", "ffn"),
+    "ffn_and_output": ("output", "ffn"),
+    "ffn": ("ffn",),
+    "experts": (),
+}
 TokenMixer = Annotated[Mixer, Field(discriminator="kind")]
 FeedForward: TypeAlias = Dense | MoE
 TokenBlock = Annotated[FeedForward, Field(discriminator="kind")]
@@ -169,7 +176,8 @@ class ModelSpec(Spec):
         dtype: Format of activations and of weights that are not quantised.
         weights_dtype: Format of the linear layers in the published checkpoint. Embeddings, norms, biases, routers and
             the LM head are never quantised.
-        quantized: Which linear layers `weights_dtype` covers: all, those of feed-forward blocks, or routed experts.
+        quantized: Which linear layers `weights_dtype` covers: all, those of feed-forward blocks with or without the
+            output projection of attention, or routed experts.
         other_dtype: Format of the linear layers that it does not cover; absent, `dtype`.
         checkpoints: Copies in other formats by the Hugging Face id they are found by.
         refs: Sources of the figures.
@@ -216,10 +224,10 @@ class ModelSpec(Spec):
         """Transformer layers."""
         return sum(group.count for group in self.layers)
 
-    def linear_dtype(self, part: Literal["attention", "ffn"], weights_dtype: str) -> str:
-        """Format of the linear layers of attention, or of dense blocks and shared experts, if experts and whatever
-        else is quantised have `weights_dtype`."""
-        covered = self.quantized == "linears" or (self.quantized == part == "ffn")
+    def linear_dtype(self, part: Part, weights_dtype: str) -> str:
+        """Format of the linear layers of attention, of its output projection, or of dense blocks and shared experts, if
+        experts and whatever else is quantised have `weights_dtype`."""
+        covered = part in _COVERED[self.quantized]
         return weights_dtype if covered else self.other_dtype or self.dtype
 
     @property

@@ -15,7 +15,7 @@ from sim.plans.placement import Placement
 from sim.plans.spec import MoeBackend, PlanSpec, PoolSpec
 from sim.plans.speculation import SpeculationSpec
 
-ShapeKey = tuple[int, int, int, int, int, str, str, int, int, str]
+ShapeKey = tuple[int, int, int, int, int, str, str, int, int, str, bool]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class PlanShape:
         draft_layers: Layers behind the model's that draft tokens for speculation; the shards hold them.
         step_tokens: Tokens of a sequence that an iteration computes; recurrent layers keep the state behind each.
         expert_exchange: How tokens get to the experts of other data-parallel ranks.
+        expert_balancer: Whether a load balancer keeps ranks with experts equally busy.
         compute_dtype: Format in which the device multiplies.
         shards: One rank's part of the model per stage.
         groups: Communication groups of one rank by name, per stage.
@@ -50,6 +51,7 @@ class PlanShape:
     draft_layers: int
     step_tokens: int
     expert_exchange: str
+    expert_balancer: bool
     compute_dtype: str
     shards: tuple[Shard, ...]
     groups: tuple[Mapping[str, CommGroup], ...]
@@ -60,7 +62,8 @@ class PlanShape:
     def key(self) -> ShapeKey:
         """What two plans must share to have the same shape."""
         ranks = (self.tp, self.pp, self.dp, self.ep, self.moe_tp)
-        return (*ranks, self.weights_dtype, self.kv_dtype, self.draft_layers, self.step_tokens, self.expert_exchange)
+        formats = (self.weights_dtype, self.kv_dtype)
+        return (*ranks, *formats, self.draft_layers, self.step_tokens, self.expert_exchange, self.expert_balancer)
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,11 @@ class ResolvedPlan:
     def expert_exchange(self) -> str:
         """How tokens get to the experts of other data-parallel ranks."""
         return self.shape.expert_exchange
+
+    @property
+    def expert_balancer(self) -> bool:
+        """Whether a load balancer keeps ranks with experts equally busy."""
+        return self.shape.expert_balancer
 
     @property
     def compute_dtype(self) -> str:

@@ -23,6 +23,7 @@ from sim.plans.spec import PlanSpec, PoolSpec, plan_label
 from sim.plans.speculation import SpeculationSpec, with_draft_layers
 from sim.plans.validity import (
     backend_reasons,
+    balancer_reasons,
     default_exchange,
     device_reasons,
     dtype_reasons,
@@ -132,7 +133,8 @@ class Resolver:
         exchange = fields.get("expert_exchange") or default_exchange(
             self.model, self.engine, self.cluster, dp=dp, tp=tp, moe_tp=moe_tp
         )
-        return (tp, pp, dp, ep, moe_tp, fields["weights_dtype"], fields["kv_dtype"], layers, states, exchange)
+        balanced = bool(fields.get("expert_balancer", False))
+        return (tp, pp, dp, ep, moe_tp, fields["weights_dtype"], fields["kv_dtype"], layers, states, exchange, balanced)
 
     def _shape(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
         found = self._shapes.get((cp, key))
@@ -141,7 +143,7 @@ class Resolver:
         return found
 
     def _build(self, key: ShapeKey, cp: int) -> PlanShape | tuple[Reason, ...]:
-        tp, pp, dp, ep, moe_tp, weights, kv, drafts, states, exchange = key
+        tp, pp, dp, ep, moe_tp, weights, kv, drafts, states, exchange, balanced = key
         model, engine, cluster = with_draft_layers(self.model, drafts), self.engine, self.cluster
         device = cluster.device
         reasons = [
@@ -149,6 +151,7 @@ class Resolver:
             *parallel_reasons(model, engine, dp=dp, tp=tp, pp=pp, cp=cp, ep=ep, moe_tp=moe_tp),
             *dtype_reasons(model, engine, device, weights=weights, kv=kv, tp=tp, moe_tp=moe_tp),
             *exchange_reasons(engine, exchange, dp=dp, ep=ep, moe_tp=moe_tp),
+            *balancer_reasons(balanced, ep=ep),
         ]
         if reasons:
             return _distinct(reasons)
@@ -163,6 +166,7 @@ class Resolver:
             kv_dtype=kv,
             all_to_all=exchange == "all_to_all",
             dispatch_dtype=engine.expert_exchange.sent_as(weights, all_to_all=exchange == "all_to_all"),
+            balanced=balanced,
         )
         placement = place(cluster, tp=tp, dp=dp, pp=pp)
         placeable = placement.max_replicas > 0 and (placement.compact or cluster.node.nic is not None)

@@ -52,6 +52,8 @@ class PoolSpec(Spec):
             (`batch_wait_max_tokens_ratio` of TensorRT-LLM).
         expert_exchange: How tokens get to the experts of other data-parallel ranks: every rank gets all tokens
             (`all_gather`), or each goes only where its experts are (`all_to_all`).
+        expert_balancer: Whether a load balancer places and copies experts so that ranks get as many tokens each; false
+            (EPLB: `--enable-eplb` of vLLM, SGLang; `moe_config.load_balancer` of TensorRT-LLM). Copies take no memory.
         moe_backend: Library of the experts' kernels; the engine's choice (`moe_config.backend` of TensorRT-LLM,
             `--moe-runner-backend` of SGLang, `VLLM_MXFP4_USE_MARLIN` of vLLM).
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false
@@ -77,6 +79,7 @@ class PoolSpec(Spec):
     batch_wait: Annotated[int, Field(ge=0)] | None = None
     batch_fill: Share | None = None
     expert_exchange: Exchange | None = None
+    expert_balancer: bool | None = None
     moe_backend: MoeBackend | None = None
     prompt_graphs: bool | None = None
     graph_sizes: tuple[Count, ...] | None = None
@@ -159,6 +162,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"batch wait {given['batch_wait']}")
     if "expert_exchange" in given:
         parts.append(f"experts by {given['expert_exchange'].replace('_', '-')}")
+    if given.get("expert_balancer"):
+        parts.append("experts balanced")
     if "moe_backend" in given:
         parts.append(f"experts of {given['moe_backend']}")
     if given.get("prompt_graphs"):

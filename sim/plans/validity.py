@@ -79,6 +79,12 @@ def exchange_reasons(engine: EngineSpec, exchange: str, *, dp: int, ep: int, moe
         )
 
 
+def balancer_reasons(balanced: bool, *, ep: int) -> Iterator[Reason]:
+    """Why no load balancer can place experts."""
+    if balanced and ep == 1:
+        yield Reason("experts", "one rank has all experts: expert_balancer needs ep of 2 or more", {"ep": ep})
+
+
 def default_exchange(
     model: ModelSpec, engine: EngineSpec, cluster: Cluster, *, dp: int, tp: int, moe_tp: int
 ) -> Literal["all_gather", "all_to_all"]:

@@ -139,7 +139,7 @@ def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
         notes.append("pipeline lanes carry even shares of the sequences; a full pipeline is paced by its slowest stage")
     if things.model.is_moe:
         notes.append(
-            "tokens choose experts independently, some more often than others (a gamma law, see `popularity`); ranks "
-            "that share the experts are chosen alike, as a load balancer makes them"
+            "tokens choose experts independently, some more often than others (a gamma law, see `popularity`), and so "
+            "ranks that share the experts, unless `expert_balancer` keeps them alike"
         )
     return notes

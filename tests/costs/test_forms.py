@@ -211,6 +211,26 @@ def test_busiest_rank_equals_a_random_draw() -> None:
     assert float(busiest_rank_pairs(1000, top_k=2, ep=8)) == pytest.approx(np.mean(loads), rel=0.05)
 
 
+@pytest.mark.parametrize(("ep", "spread"), [(4, 0.1), (8, 0.3), (32, 0.3)])
+@pytest.mark.parametrize(("tokens", "within"), [(8, 0.12), (64, 0.06), (4096, 0.05)])
+def test_busiest_of_unequal_ranks_equals_a_random_draw(ep: int, spread: float, tokens: int, within: float) -> None:
+    """Ranks picked by a gamma law, counts by chance; where a rank gets a pair or so, its law is no gamma law."""
+    draw = np.random.default_rng(2)
+    wanted = draw.gamma(1 / spread, spread, size=(4000, ep))
+    loads = draw.poisson(tokens * 4 / ep * wanted).max(axis=1)
+    found = float(busiest_rank_pairs(tokens, top_k=4, ep=ep, spread=spread))
+    assert found == pytest.approx(loads.mean(), rel=within)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(1, 64), st.floats(0, 2))
+def test_the_busiest_rank_has_its_share_at_least_and_all_at_most(
+    tokens: int, more: int, ep: float, spread: float
+) -> None:
+    few, many = (float(busiest_rank_pairs(each, top_k=2, ep=ep, spread=spread)) for each in (tokens, tokens + more))
+    assert tokens * 2 / ep * (1 - 1e-9) <= few <= tokens * 2 * (1 + 1e-9)
+    assert few <= many * (1 + 1e-9)
+
+
 @given(st.integers(1, 20000), st.integers(0, 20000))
 def test_experts_never_get_faster_with_more_tokens(tokens: int, more: int) -> None:
     times = []

@@ -362,7 +362,13 @@ def test_unknown_keys_are_listed() -> None:
     [
         ({"quant_method": "fp8"}, "fp8", "linears"),
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8_block", "linears"),
-        ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["model.layers.0.self_attn.q_proj"]}, "fp8", "ffn"),
+        ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["model.layers.0.self_attn.o_proj"]}, "fp8", "ffn"),
+        ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["model.layers.0.self_attn"]}, "fp8", "ffn"),
+        (
+            {"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": ["lm_head", "*self_attn.q_a_proj*"]},
+            "nvfp4",
+            "ffn_and_output",
+        ),
         ({"quant_method": "awq", "bits": 4}, "int4", "linears"),
         ({"quant_method": "gptq", "bits": 8}, "int8", "linears"),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8", "linears"),

@@ -117,3 +117,19 @@ def test_wide_expert_parallelism_exchanges_all_to_all_where_the_engine_does() ->
     found = resolve(refused, model=model, engine=load_engine("sglang"), cluster=cluster)
     assert isinstance(found, Infeasible)
     assert any("data-parallel ranks with experts of their own" in reason.message for reason in found.reasons)
+
+
+def test_a_balancer_of_experts_needs_ranks_to_balance() -> None:
+    """It makes the busiest rank, and so the iteration, no slower; one rank has nothing to balance."""
+    things = {
+        "model": load_model("qwen3-30b-a3b"),
+        "engine": load_engine("vllm"),
+        "cluster": load_cluster("dgx-h100-1"),
+    }
+    found = resolve(PlanSpec(tp=4, ep=4, expert_balancer=True), **things)
+    assert isinstance(found, ResolvedPlan)
+    assert found.expert_balancer
+    assert "experts balanced" in found.label
+    refused = resolve(PlanSpec(tp=4, expert_balancer=True), **things)
+    assert isinstance(refused, Infeasible)
+    assert any("expert_balancer needs ep of 2 or more" in reason.message for reason in refused.reasons)

@@ -125,6 +125,20 @@ def test_kernels_of_the_experts_are_asked_for(make_cluster, name: str, words: st
     assert words not in command({"tp": 2}, "qwen3-30b-a3b", load_engine(name), cluster)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("vllm", "--enable-eplb"),
+        ("sglang", "--enable-eplb"),
+        ("trtllm", "moe_config:\n  load_balancer:\n    num_slots: 128\n    layer_updates_per_iter: 2"),
+    ],
+)
+def test_a_balancer_of_experts_is_asked_for(make_cluster, name: str, words: str) -> None:
+    fields, engine = {"tp": 2, "ep": 2}, load_engine(name)
+    assert words in command({**fields, "expert_balancer": True}, "qwen3-30b-a3b", engine, make_cluster())
+    assert words not in command(fields, "qwen3-30b-a3b", engine, make_cluster())
+
+
 def test_tensorrt_llm_can_be_told_to_take_triton_s_experts(make_cluster) -> None:
     """As the public script for gpt-oss on H200 does."""
     fields = {"tp": 2, "moe_backend": "triton"}

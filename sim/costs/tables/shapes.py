@@ -145,6 +145,7 @@ def _expert_rows(op: GroupedGemm, rows: Columns, layout: Layout) -> Operator:
         hidden=hidden,
         intermediate=intermediate,
         popularity=_TABLE_POPULARITY,
+        spread=0.0,
     )
 
 

@@ -51,6 +51,8 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         arguments += ["--ep-size", str(plan.ep)]
     if plan.expert_exchange == "all_to_all":
         arguments += ["--moe-a2a-backend", "deepep"]
+    if plan.expert_balancer:
+        arguments.append("--enable-eplb")
     if plan.moe_backend:
         arguments += ["--moe-runner-backend", _MOE_BACKENDS[plan.moe_backend]]
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sim.core import to_yaml
-from sim.models import ModelSpec
+from sim.models import ModelSpec, MoE
 from sim.plans.engine import EngineSpec
 from sim.plans.launch.base import LAUNCHERS, Role
 from sim.plans.launch.common import SHOWN_REPLICAS, asked_graphs, commands, heading
@@ -13,6 +13,8 @@ from sim.plans.resolved import ResolvedPlan
 from sim.plans.speculation import SpeculationSpec
 
 _FIRST_PORT: Final = 8000
+_BALANCED_LAYERS: Final = 2
+"""Layers whose experts move in an iteration, as in TensorRT-LLM's example of its load balancer."""
 _OPTIONS: Final = "trtllm-options.yaml"
 _KV_DTYPES: Final = {"fp8": "fp8"}
 _MOE_BACKENDS: Final = {"cutlass": "CUTLASS", "deepgemm": "DEEPGEMM", "trtllm-gen": "TRTLLM", "triton": "TRITON"}
@@ -24,7 +26,7 @@ def trtllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, 
     checkpoint = plan.weights_dtype != model.weights_dtype
     lines = heading(plan, f"TensorRT-LLM {engine.version}", first_port=_FIRST_PORT, checkpoint=checkpoint, role=role)
     options = _OPTIONS if role == "both" else f"{role}-{_OPTIONS}"
-    lines += [f"cat > {options} <<'END'", to_yaml(_options(plan, engine, role)).rstrip(), "END"]
+    lines += [f"cat > {options} <<'END'", to_yaml(_options(plan, model, engine, role)).rstrip(), "END"]
     lines += commands(plan, ["trtllm-serve", *_arguments(plan, model, options)], first_port=_FIRST_PORT, role=role)
     if plan.replicas > SHOWN_REPLICAS:
         lines.append(f"# and so on up to replica {plan.replicas}, on the devices and ports that follow")
@@ -48,7 +50,7 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec, options: str) -> list[str]:
     ]
 
 
-def _options(plan: ResolvedPlan, engine: EngineSpec, role: Role) -> dict[str, object]:
+def _options(plan: ResolvedPlan, model: ModelSpec, engine: EngineSpec, role: Role) -> dict[str, object]:
     options: dict[str, object] = {
         "enable_chunked_prefill": plan.chunked_prefill,
         "kv_cache_config": {
@@ -62,8 +64,11 @@ def _options(plan: ResolvedPlan, engine: EngineSpec, role: Role) -> dict[str, ob
         options["cache_transceiver_config"] = {"backend": "DEFAULT"}
     if plan.speculation is not None:
         options["speculative_config"] = _speculation(plan.speculation)
-    if plan.moe_backend:
-        options["moe_config"] = {"backend": _MOE_BACKENDS[plan.moe_backend]}
+    experts: dict[str, object] = {"backend": _MOE_BACKENDS[plan.moe_backend]} if plan.moe_backend else {}
+    if plan.expert_balancer:
+        experts["load_balancer"] = {"num_slots": _most_experts(model), "layer_updates_per_iter": _BALANCED_LAYERS}
+    if experts:
+        options["moe_config"] = experts
     if graphs := asked_graphs(plan, engine):
         options["cuda_graph_config"] = {"batch_sizes": graphs}
     if plan.prompt_graphs:
@@ -77,6 +82,10 @@ def _options(plan: ResolvedPlan, engine: EngineSpec, role: Role) -> dict[str, ob
         wait = {"enable_balance": True, "timeout_iters": plan.balance_wait, "batching_wait_iters": 0}
         options["attention_dp_config"] = wait
     return {"enable_attention_dp": True, **options}
+
+
+def _most_experts(model: ModelSpec) -> int:
+    return max(group.ffn.experts for group in model.layers if isinstance(group.ffn, MoE))
 
 
 def _speculation(speculation: SpeculationSpec) -> dict[str, object]:

@@ -82,6 +82,8 @@ def _parallel_arguments(plan: ResolvedPlan) -> list[str]:
         arguments.append("--enable-expert-parallel")
     if plan.expert_exchange == "all_to_all":
         arguments += ["--all2all-backend", "deepep_low_latency"]
+    if plan.expert_balancer:
+        arguments.append("--enable-eplb")
     if plan.placement.spans_nodes:
         arguments += ["--distributed-executor-backend", "ray"]
         if plan.dp > 1:
