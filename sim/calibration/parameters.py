@@ -15,6 +15,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "host_step_s": "host time per iteration",
     "host_per_sequence_s": "host time per sequence of an iteration",
     "step_gap_s": "time per iteration in which the device waits although host work is overlapped",
+    "kernel_gap_s": "time from one kernel of a forward pass to the next beyond that of kernels repeated by themselves",
     "host_call_s": "host time per call of a forward pass without CUDA graphs",
     "frontend_s": "front-end time that requests spend side by side",
     "frontend_request_s": "serial front-end work per request",
@@ -31,6 +32,7 @@ _FIRST_GUESSES: Final[Mapping[str, float]] = {
     "host_step_s": 1.5e-3,  # scheduling, inputs and outputs of a step in Python: 0.5 to 5 ms
     "host_per_sequence_s": 10e-6,  # some hundred lines of Python per sequence
     "step_gap_s": 0.3e-3,  # launch of a graph, input tensors, tokens gathered: 0.1 to 1 ms
+    "kernel_gap_s": 0.5e-6,  # cold instructions and operands, launches that do not overlap: 0.2 to 2 us
     "host_call_s": 50e-6,  # two or three operators of PyTorch at 5 to 10 us, or kernels of Triton at 20 to 50 us
     "frontend_s": 12e-3,  # chat completion over HTTP and hand-over between processes: 5 to 30 ms
     "frontend_request_s": 2e-3,  # validation, template and queues of one request in Python

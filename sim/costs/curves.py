@@ -40,7 +40,8 @@ class GemmSetup(NamedTuple):
 class MoeSetup(NamedTuple):
     """What `grouped_gemm_terms` needs for one weight format: curve, rate [FLOP/s], bytes a weight, unpacking rate.
 
-    `by_default` says whether the curve is that of the library which the engine takes by itself.
+    `library` is that of the kernels, empty where it is not known; `by_default` says whether the curve is that of the
+    library which the engine takes by itself.
     """
 
     curve: MoeCurve
@@ -48,6 +49,7 @@ class MoeSetup(NamedTuple):
     weight_bytes: float
     dequantise_ops_per_s: float
     by_default: bool
+    library: str
 
 
 class Curves:
@@ -100,8 +102,9 @@ class Curves:
             by_default = raw == self._device.kernels.get("moe", precision.kernel, self._engine)
             curve = MoeCurve(**raw)
             unpack = self._unpack_rate("moe", precision.kernel, precision.weight_only)
+            library = self._moe_library or self._device.kernels.library("moe", precision.kernel, self._engine)
             self._moe[weights_dtype] = MoeSetup(
-                curve, precision.flops_per_s, precision.weight_bytes, unpack, by_default
+                curve, precision.flops_per_s, precision.weight_bytes, unpack, by_default, library
             )
         return self._moe[weights_dtype]
 

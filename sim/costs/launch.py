@@ -6,7 +6,7 @@ host enqueues every kernel, and an operator cannot take less than that; the two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from sim.core import Array
 from sim.costs.numeric import Value
 from sim.costs.recurrent import SCAN_LAUNCHES
-from sim.models import Elementwise, Gemm, GroupedGemm, Operator, PrefillAttention, StateScan
+from sim.models import DecodeAttention, Elementwise, Gemm, GroupedGemm, Operator, PrefillAttention, StateScan
 
 EAGER_LAUNCH_S = 6.0e-6
 """Host time to dispatch one kernel from PyTorch without CUDA graphs (assumed; published traces show 4-10 us)."""
@@ -26,12 +26,22 @@ _INSIDE_ATTENTION: Final = frozenset({"rope", "cache_write"})
 _BEHIND_REDUCTION: Final = "reduced_norm"
 """Operator that is part of the all-reduce before it."""
 
-_SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
+SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
 """Formats whose activations get their scales from a call of its own before the GEMM; others are fused with a norm."""
 
 
-_LATENT_PROMPT_CALLS: Final = 4.0
-"""Further calls of latent attention over a prompt: expanded keys are split, copied and joined with their positions."""
+_WITHIN_LATENT_ATTENTION: Final = frozenset({"qkv_down", "latent_norm", "q", "q_up", "k_up", "v_up"})
+"""Operators that latent attention calls itself."""
+
+
+_LATENT_PROMPT_CALLS: Final = 3.0
+"""Further calls of latent attention over a prompt: the latent is joined with its position, keys are copied behind
+theirs, and queries, keys and values are joined (`MLA.forward_context_default`)."""
+
+
+_LATENT_DECODE_CALLS: Final = 5.0
+"""Calls of latent attention for what decodes beside prompts, a path of its own: two products with absorbed matrices,
+attention, and both results copied into one (`MLA.forward_generation`)."""
 
 
 TRITON_EXPERT_CALLS: Final = 6.0
@@ -43,27 +53,63 @@ models with such experts.
 """
 
 
-def host_calls(operators: Iterable[Operator], expert_calls: Callable[[GroupedGemm], float] = lambda op: 1.0) -> float:
-    """Calls from Python that a forward pass without CUDA graphs is made of.
+EXPERT_KERNELS: Final[Mapping[str, float]] = {"trtllm-gen": 4.0, "deepgemm": 12.0}
+"""Kernels of experts by library: of TensorRT-LLM's generated ones a sort, two products and a reduction; around
+DeepGEMM's padded products permutation, maps, copies and scales are kernels of their own (`fused_moe_deepgemm.py`)."""
+
+
+OTHER_EXPERT_KERNELS: Final = 7.0
+"""Kernels of experts of other libraries: two or three that sort and gather, two products, activation, reduction."""
+
+
+def host_calls(
+    operators: Iterable[Operator],
+    expert_calls: Callable[[GroupedGemm], float] = lambda op: 1.0,
+    *,
+    from_graphs: bool = False,
+) -> float:
+    """Calls from Python that a forward pass over prompts is made of.
 
     As TensorRT-LLM's PyTorch backend makes them (`tensorrt_llm/_torch/modules`, `models`): one per operator, but
     position and cache are the attention's own, the norm after an all-reduce is fused with it, and scales per block of
     activations take one more. Shared experts take no events, since only CUDA graphs have a stream for them
     (`multi_stream_utils.py` there, `deepseek_v2.py` of SGLang). A scan of recurrent states is as many as it has
     kernels, a grouped GEMM one unless `expert_calls` says otherwise.
+
+    Args:
+        operators: Operators of the pass.
+        expert_calls: Calls of a grouped GEMM.
+        from_graphs: Whether CUDA graphs hold what lies between the attention of one layer and the next. Each is one
+            launch then, but attention stays eager: of grouped queries its kernel, of latent ones all but the output
+            projection (`compilation/piecewise_optimizer.py` and `MLA.forward_impl` of TensorRT-LLM).
     """
     calls = 0.0
     for op in operators:
-        fused = isinstance(op, Elementwise) and (op.name in _INSIDE_ATTENTION or op.name == _BEHIND_REDUCTION)
-        scaled = isinstance(op, Gemm) and op.weights_dtype in _SCALED_ON_THE_FLY
-        calls += op.count * (1.0 + scaled) * (not fused)
-        if isinstance(op, GroupedGemm):
-            calls += op.count * (expert_calls(op) - 1.0)
-        if isinstance(op, PrefillAttention) and op.kind == "mla":
-            calls += op.count * _LATENT_PROMPT_CALLS
-        if isinstance(op, StateScan):
-            calls += op.count * (SCAN_LAUNCHES - 1)
+        if not from_graphs or _stays_eager(op):
+            calls += op.count * _calls(op, expert_calls)
+        if from_graphs and isinstance(op, PrefillAttention | StateScan):
+            calls += op.count
     return calls
+
+
+def _calls(op: Operator, expert_calls: Callable[[GroupedGemm], float]) -> float:
+    """Calls for one execution of an operator."""
+    if isinstance(op, Elementwise):
+        return float(op.name not in _INSIDE_ATTENTION and op.name != _BEHIND_REDUCTION)
+    if isinstance(op, Gemm):
+        return 1.0 + (op.weights_dtype in SCALED_ON_THE_FLY)
+    if isinstance(op, GroupedGemm):
+        return expert_calls(op)
+    if isinstance(op, StateScan):
+        return SCAN_LAUNCHES
+    if isinstance(op, DecodeAttention):
+        return _LATENT_DECODE_CALLS * (op.kind == "mla")
+    return 1.0 + _LATENT_PROMPT_CALLS * (isinstance(op, PrefillAttention) and op.kind == "mla")
+
+
+def _stays_eager(op: Operator) -> bool:
+    """Whether an operator is launched by itself where graphs hold all but attention."""
+    return isinstance(op, PrefillAttention | DecodeAttention | StateScan) or op.name in _WITHIN_LATENT_ATTENTION
 
 
 def eager_time_s(device_s: Value, *, launches: Value, launch_s: float = EAGER_LAUNCH_S) -> Array:

@@ -32,7 +32,13 @@ from sim.costs.curves import Curves, cache_kernel
 from sim.costs.elementwise import stream_time_s
 from sim.costs.fusion import NO_FUSION, Fusion, side_by_side_share
 from sim.costs.gemm import gemm_terms, gemm_time_s
-from sim.costs.launch import TRITON_EXPERT_CALLS, eager_time_s
+from sim.costs.launch import (
+    EXPERT_KERNELS,
+    OTHER_EXPERT_KERNELS,
+    SCALED_ON_THE_FLY,
+    TRITON_EXPERT_CALLS,
+    eager_time_s,
+)
 from sim.costs.moe import busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s
 from sim.costs.numeric import Value, p_norm, where_positive
 from sim.costs.precision import precision_of
@@ -172,6 +178,16 @@ class CostModel:
             known = causes.get(cause)
             causes[cause] = time_s if known is None else np.asarray(known + time_s)
         return causes
+
+    def launches(self, operators: Iterable[Operator]) -> float:
+        """Kernels that follow each other in a pass over the operators; those of a second stream run beside them."""
+        found = 0.0
+        for op in operators:
+            if op.stream == "side" and self.fusion.side_stream:
+                continue
+            form = self._forms[type(op)](op)
+            found += op.count * form.launches * bool(np.any(form.cost.time_s > 0.0))
+        return found
 
     def _times(self, operators: Iterable[Operator]) -> Iterator[tuple[str, Array]]:
         """Cause and time [s] of each operator; of a block of two streams each takes its share of the block's time."""
@@ -325,7 +341,13 @@ class CostModel:
         time_s = gemm_time_s(op.m, terms, setup.curve)
         cost = OpCost(time_s, terms.compute_s, terms.memory_s + terms.quantise_s, _NONE, terms.overhead_s)
         cold = self._cold(op.bytes(), terms.memory_s, terms.overhead_s)
-        return _Form(cost, self._roofline_s(op, setup.flops_per_s), cold_read_s=cold[0], cold_fixed_s=cold[1])
+        return _Form(
+            cost,
+            self._roofline_s(op, setup.flops_per_s),
+            launches=1.0 + (op.weights_dtype in SCALED_ON_THE_FLY),
+            cold_read_s=cold[0],
+            cold_fixed_s=cold[1],
+        )
 
     def _grouped_gemm(self, op: GroupedGemm) -> _Form:
         setup = self._curves.moe(op.weights_dtype)
@@ -347,7 +369,8 @@ class CostModel:
         floor_s = op.bytes() / self.device.memory_bytes_per_s
         time_s = np.maximum(grouped_gemm_time_s(pairs, terms, setup.curve), floor_s)
         cost = OpCost(time_s, terms.compute_s, terms.memory_s + terms.gather_s, _NONE, terms.overhead_s)
-        return _Form(cost, self._roofline_s(op, setup.flops_per_s), launches=4.0)
+        kernels = EXPERT_KERNELS.get(setup.library, OTHER_EXPERT_KERNELS)
+        return _Form(cost, self._roofline_s(op, setup.flops_per_s), launches=kernels)
 
     def _decode_attention(self, op: DecodeAttention) -> _Form:
         curve: DecodeCurve = self._curves.decode(op.kv_dtype, op.kind)

@@ -72,12 +72,17 @@ class KernelCurves:
         """Whether the curve that `get` takes is known to be of the library asked for, not just the engine's choice."""
         return _find(self.name, kernel, dtype, engine, library).of_library
 
+    def library(self, kernel: str, dtype: str, engine: str) -> str:
+        """Library that the engine takes by itself, empty where that is not known."""
+        return _find(self.name, kernel, dtype, engine, "").default_library
+
 
 class _Found(NamedTuple):
     label: str
     params: Mapping[str, float]
     error: tuple[float, float] | None
     of_library: bool
+    default_library: str
 
 
 @lru_cache(maxsize=4096)
@@ -91,7 +96,9 @@ def _find(family: str, kernel: str, dtype: str, engine: str, library: str) -> _F
             if matches:
                 curve = min(matches, key=lambda c: _distance(c, engine, library))
                 label = _label(family, file, curve, dtype, engine, library, spec)
-                return _Found(label, _numbers(curve, file), _error(curve), _is_of(curve, library))
+                return _Found(
+                    label, _numbers(curve, file), _error(curve), _is_of(curve, library), curve.default_library
+                )
     raise InputError(
         f"no efficiency curve for {kernel} in {dtype}",
         hint=f"add one to {family.removesuffix('.yaml')}.yaml or generic.yaml",

@@ -260,6 +260,8 @@ class EngineSpec(Spec):
         host_per_sequence_s: Host time per sequence of an iteration.
         step_gap_s: With `async_scheduling`, time between two iterations in which the device waits nevertheless: for the
             launch of the graph, for input tensors, for results that the next batch is made from.
+        kernel_gap_s: Time from one kernel of a forward pass to the next beyond what kernels take that are repeated by
+            themselves, as in tables: for launches that do not overlap, for instructions and operands out of cache.
         host_call_s: Host time per call of a forward pass without CUDA graphs, as those with prompts are; absent, the
             host is never behind the device there.
         draft_host: Its work with speculative decoding where that is not beside the device whatever `async_scheduling`
@@ -313,6 +315,7 @@ class EngineSpec(Spec):
     host_step_s: Sourced[TimeS]
     host_per_sequence_s: Sourced[TimeS]
     step_gap_s: Sourced[TimeS] | None = None
+    kernel_gap_s: Sourced[TimeS] | None = None
     host_call_s: Sourced[TimeS] | None = None
     draft_host: DraftHost | None = None
     frontend_s: Sourced[TimeS]

@@ -256,7 +256,7 @@ class PlanRunner:
         )
 
     def _timing(self, plan: ResolvedPlan) -> EngineTiming:
-        """Host times of the plan's engines; a prompt that runs from graphs takes no calls."""
+        """Host times of the plan's engines."""
         engine = self.things.engine
         speculation = plan.speculation
         drafting = engine.draft_host if speculation is not None else None
@@ -269,7 +269,9 @@ class PlanRunner:
             graph_sizes=plan.graph_sizes,
             graphs_hold_prompts=engine.graphs_hold_prompts,
             step_gap_s=_seconds(engine.step_gap_s),
-            host_call_s=0.0 if plan.prompt_graphs else _seconds(engine.host_call_s),
+            kernel_gap_s=_seconds(engine.kernel_gap_s),
+            host_call_s=_seconds(engine.host_call_s),
+            prompt_graphs=plan.prompt_graphs,
         )
 
     def _prefill_pool(self, plan: ResolvedPlan) -> PrefillPool | None:

@@ -305,20 +305,29 @@ class CompiledCost:
             lanes = self._lanes(requests)
             groups = lanes * self._dp
             rows, fresh = -(-requests // groups), prompts // groups
-            calls = self._prompt_calls if prompts and self._timing.host_call_s else 0.0
-            known = self._timing.host(float(rows), prompts=float(fresh), lanes=lanes, calls=calls)
+            calls = self._prompt_calls[fresh < rows] if prompts and self._timing.host_call_s else 0.0
+            kernels = self._kernels[lanes == self._pp] if self._timing.kernel_gap_s else 0.0
+            known = self._timing.host(float(rows), prompts=float(fresh), lanes=lanes, calls=calls, kernels=kernels)
             self._hosts[requests, prompts] = known
         return known
 
     @cached_property
-    def _prompt_calls(self) -> float:
-        """Calls that launch an iteration with prompts, by the host of the busiest stage."""
+    def _kernels(self) -> tuple[float, float]:
+        """Kernels of a cycle that follow each other while a lane is empty, and when all are full."""
         stages, one = self._stages, np.array([1.0])
+        drafts = sum(stage.costs.launches(self._drafts.operators(stages.model, stage, one)) for stage in stages.items)
+        return stages.kernels(False) + drafts, stages.kernels(True) + drafts
+
+    @cached_property
+    def _prompt_calls(self) -> tuple[float, float]:
+        """Calls that launch an iteration of prompts alone and of ones beside decodes, by the busiest stage's host."""
+        stages, one, graphs = self._stages, np.array([1.0]), self._timing.prompt_graphs
         drafts = [
-            host_calls(self._drafts.operators(stages.model, stage, one), stage.costs.expert_calls)
+            host_calls(self._drafts.operators(stages.model, stage, one), stage.costs.expert_calls, from_graphs=graphs)
             for stage in stages.items
         ]
-        return stages.prompt_calls() + max(drafts)
+        alone, beside = (stages.prompt_calls(from_graphs=graphs, beside_decodes=mixed) for mixed in (False, True))
+        return alone + max(drafts), beside + max(drafts)
 
     def decode_row(self, attention_class: int, sequences: int, *, prompts: bool = False) -> DecodeRow:
         """Attention time of a class over all layers of a cycle, by attended tokens of the whole engine.

@@ -24,6 +24,7 @@ from sim.models import (
     Shard,
     View,
     attention_classes,
+    decode_operators,
     prefill_operators,
     sequence_operators,
     token_operators,
@@ -61,7 +62,9 @@ class EngineTiming:
         host_verify_s: Further host time per sequence that decodes, whose drafts are verified [s].
         overlapped: Whether host work runs during the device's previous iteration.
         step_gap_s: Time per iteration in which the device waits although host work is overlapped [s].
-        host_call_s: Host time per call of a forward pass without CUDA graphs, as those with prompts are [s].
+        kernel_gap_s: Time from one kernel to the next beyond that of kernels repeated by themselves [s].
+        host_call_s: Host time per call of a forward pass that is not one CUDA graph, as those with prompts are [s].
+        prompt_graphs: Whether CUDA graphs hold such a pass but for attention.
         graph_sizes: Token counts for which CUDA graphs exist; smaller batches are padded up to the next one.
         graphs_hold_prompts: Whether iterations with prompts run from these graphs too.
     """
@@ -72,21 +75,25 @@ class EngineTiming:
     graph_sizes: tuple[int, ...] = ()
     graphs_hold_prompts: bool = False
     step_gap_s: float = 0.0
+    kernel_gap_s: float = 0.0
     host_call_s: float = 0.0
+    prompt_graphs: bool = False
     host_verify_s: float = 0.0
 
-    def host(self, rows: Value, *, prompts: float = 0.0, lanes: int = 1, calls: float = 0.0) -> tuple[Value, Value]:
-        """Time that the host adds to a cycle, and the least that it lets a cycle take [s].
+    def host(
+        self, rows: Value, *, prompts: float = 0.0, lanes: int = 1, calls: float = 0.0, kernels: float = 0.0
+    ) -> tuple[Value, Value]:
+        """Time that launches and the host add to a cycle, and the least that the host lets a cycle take [s].
 
         One scheduler serves the `lanes` of a rank in turn, each with `rows` sequences, `prompts` of which do not decode
         yet. `calls` are those that launch a cycle without CUDA graphs: the device works while they are made, but is not
-        done before them.
+        done before them. `kernels` follow each other on the device.
         """
         host_s = lanes * (self.host_step_s + self.host_per_sequence_s * rows + self.host_verify_s * (rows - prompts))
         least_s = host_s + self.host_call_s * calls
         if self.overlapped:
-            return 0.0 * host_s + lanes * self.step_gap_s, least_s
-        return host_s, least_s
+            return 0.0 * host_s + (lanes * self.step_gap_s + self.kernel_gap_s * kernels), least_s
+        return host_s + self.kernel_gap_s * kernels, least_s
 
     def padded(self, counts: Array) -> Array:
         """Token counts as the device computes them: padded to the next captured graph where there is one."""
@@ -129,16 +136,28 @@ class Stages:
             layers += weight * sum(c.layers for c in attention_classes(self.model, stage.shard) if c.key == cls.key)
         return layers / cls.layers
 
-    def prompt_calls(self) -> float:
-        """Calls that the host of the busiest stage makes for an iteration without CUDA graphs; see `host_calls`."""
+    def prompt_calls(self, *, from_graphs: bool, beside_decodes: bool) -> float:
+        """Calls that the host of the busiest stage makes for an iteration with prompts; see `host_calls`."""
         one, none = np.array([1.0]), np.array([0.0])
         found = []
         for stage in self.items:
             operators = [*self.token_operators(stage, one), *self.row_operators(stage, one)]
             for cls in attention_classes(self.model, stage.shard):
                 operators += prefill_operators(self.model, stage.shard, one, none, cls)
-            found.append(host_calls(operators, stage.costs.expert_calls))
+                if beside_decodes:
+                    operators += decode_operators(self.model, stage.shard, one, one, cls)
+            found.append(host_calls(operators, stage.costs.expert_calls, from_graphs=from_graphs))
         return max(found)
+
+    def kernels(self, full: bool) -> float:
+        """Kernels that a cycle of decoding sequences launches one after the other, see `weighted`."""
+        one, found = np.array([1.0]), 0.0
+        for weight, stage in self.weighted(full):
+            operators = [*self.token_operators(stage, one), *self.row_operators(stage, one)]
+            for cls in attention_classes(self.model, stage.shard):
+                operators += decode_operators(self.model, stage.shard, one, one, cls)
+            found += weight * stage.costs.launches(operators)
+        return found
 
     def token_operators(self, stage: StageCosts, tokens: Array) -> list[Operator]:
         """Operators of a stage that depend on the tokens of an iteration."""

@@ -52,15 +52,20 @@ class SteadyCurves:
         self._row_s = rows_s
         self._timing = timing
         self._own_s = rows_s + self._decode_attention_s()
-        calls = self._stages.prompt_calls() if timing.host_call_s else 0.0
+        calls = (
+            self._stages.prompt_calls(from_graphs=timing.prompt_graphs, beside_decodes=False)
+            if timing.host_call_s
+            else 0.0
+        )
         self._launch_s = timing.host_call_s * calls
-        self._alone_s = timing.host(1.0, prompts=1.0, calls=calls)
+        self._kernels = self._stages.kernels(True) if timing.kernel_gap_s else 0.0
+        self._alone_s = timing.host(1.0, prompts=1.0, calls=calls, kernels=self._kernels)
         self.idle_w, self.busy_w = self._power()
 
     def decode_s(self, batch: Array) -> Array:
         """Time [s] of a cycle in which every group decodes `batch` sequences, any shape, padded to a graph."""
         batch = np.asarray(batch, dtype=np.float64)
-        added_s, least_s = self._timing.host(batch, lanes=len(self._stages))
+        added_s, least_s = self._timing.host(batch, lanes=len(self._stages), kernels=self._kernels)
         own_s = np.interp(batch, self._batches, self._own_s)
         return np.asarray(np.maximum(self._cycle_s(batch) + own_s + added_s, least_s))
 

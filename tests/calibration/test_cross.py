@@ -133,7 +133,7 @@ def test_a_model_left_out_does_not_reach_the_fit_that_predicts_it() -> None:
         return float(data["model"]["metrics"]["ttft_s"]["median_abs_error_frac"])
 
     alone = replace(dataset(spoilt=spoilt), rows=tuple(one for one in rows() if one.groups["model"] != spoilt))
-    assert errors(found(spoilt)) > errors(found())
+    assert errors(found(spoilt)) != pytest.approx(errors(found()), rel=0.1)
     own = cross_validate(dataset(spoilt=spoilt), by=["model"], names=NAMES)
     assert own["model"]["by_engine"]["vllm"]["rows"] == len(rows())
     without = fitted(response(), [one.groups["model"] != spoilt for one in rows()])

@@ -123,7 +123,7 @@ def test_bad_input_says_what_is_missing(tmp_path: Path, plansim: Command) -> Non
 
 def test_a_scenario_runs_on_the_calibrated_device(tmp_path: Path, plansim: Command) -> None:
     header = "id,model,node,tp,concurrency,input_tokens,output_tokens,requests,ttft_s,tpot_s\n"
-    lines = [f"r{i},qwen2.5-0.5b,dgx-h100,1,{1 + i % 3},{100 + 50 * i},12,8,0.080,0.0075\n" for i in range(6)]
+    lines = [f"r{i},llama-3.2-1b,dgx-h100,1,{1 + i % 3},{100 + 50 * i},12,8,0.080,0.0075\n" for i in range(6)]
     table = tmp_path / "mine.csv"
     table.write_text(header + "".join(lines))
     arguments = ("calibrate", DEVICE, "--rows", table, "--parameter", "launch", "--name", "mine", "--out", tmp_path)
@@ -132,7 +132,7 @@ def test_a_scenario_runs_on_the_calibrated_device(tmp_path: Path, plansim: Comma
     assert done.document["device"] == DEVICE
     node = tmp_path / "node.yaml"
     node.write_text("name: node\nextends: dgx-h100\ndevice: mine.yaml\n")
-    changes = ["model=qwen2.5-0.5b", "plan.tp=1", "workload.requests=5"]
+    changes = ["model=llama-3.2-1b", "plan.tp=1", "workload.requests=5"]
     slow, plain = (
         run(load("llama3-8b-small-gpus", overrides=[*changes, f"cluster={{node: {one}}}"])).metrics["tpot_s"]["mean"]
         for one in (node, "dgx-h100")

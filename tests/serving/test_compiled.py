@@ -104,9 +104,11 @@ def test_the_host_serves_every_lane_in_turn(each: Case, sequences: int) -> None:
     plan, engine = each.plan, each.runner.things.engine
     host_s = plan.pp * (engine.host_step_s.value + engine.host_per_sequence_s.value * sequences)
     assert engine.async_scheduling
-    assert engine.step_gap_s is not None
-    gap_s = plan.pp * engine.step_gap_s.value
-    assert each.cost.host(sequences * plan.dp * plan.pp) == pytest.approx((gap_s, host_s))
+    assert engine.kernel_gap_s is not None
+    waits_s = engine.kernel_gap_s.value * each.cost._stages.kernels(True)
+    assert each.cost.host(sequences * plan.dp * plan.pp) == pytest.approx((waits_s, host_s))
+    per_cycle = each.cost.retimed(replace(each.cost.timing, step_gap_s=1e-3, kernel_gap_s=0.0))
+    assert per_cycle.host(sequences * plan.dp * plan.pp) == pytest.approx((plan.pp * 1e-3, host_s))
 
 
 def test_prompts_wait_for_the_host_to_make_every_call(each: Case) -> None:
