@@ -103,6 +103,7 @@ def test_windows_cut_the_context() -> None:
     [
         ("h100-sxm", "vllm", "gemm", "fp8_block", "bound by the host"),
         ("l40s", "trtllm", "prefill_attention", "fp8", "broken"),
+        ("b200-sxm", "trtllm", "gemm", "nvfp4", "one kernel"),
         ("h100-sxm", "vllm", "moe", "fp8", "a sixth of what those of an older version did"),
         ("h100-sxm", "vllm", "mla_prefill", "bf16", "no context_mla_perf of vllm"),
         ("h200-sxm", "sglang", "mla_prefill", "bf16", "kernel for latents"),

@@ -55,6 +55,7 @@ _SYSTEMS: Final = {
 }
 _ABSORBED: Final = "its rows are of the kernel for latents, whose keys are wider than those of the engine's prompts"
 _UNTUNED: Final = "its rows move weights at 0.4 to 0.7 TB/s, a sixth of what those of an older version did"
+_ONE_KERNEL: Final = "its rows are of one kernel, which walks K at a third of the rate of others that the engine tries"
 _UNUSABLE: Final = {
     ("mla_prefill", "bf16", "sglang", "h100_sxm"): _ABSORBED,
     ("mla_prefill", "fp8", "sglang", "h100_sxm"): _ABSORBED,
@@ -63,6 +64,8 @@ _UNUSABLE: Final = {
     ("moe", "fp8", "vllm", "h100_sxm"): _UNTUNED,
     ("moe", "fp8", "vllm", "h200_sxm"): _UNTUNED,
     ("gemm", "fp8_block", "vllm", ""): "its rows are bound by the host, not by the kernel",
+    ("gemm", "nvfp4", "trtllm", "b200_sxm"): _ONE_KERNEL,
+    ("gemm", "nvfp4", "trtllm", "gb200"): _ONE_KERNEL,
     ("prefill_attention", "fp8", "trtllm", "l40s"): "its rows are broken",
 }
 _GEMM_DTYPES: Final = {"bf16": "bfloat16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "nvfp4"} | {
