@@ -140,6 +140,10 @@ rank has all of attention, experts divided; `dep`: all of attention, experts who
 for long prompts: its recipes changed between runs of the table."""
 
 
+_BALANCED_RANKS: Final = 32
+"""Fewest ranks between which recipes balance experts."""
+
+
 class _Recipe(NamedTuple):
     """A recipe: its engines, and the sequences that a decode rank takes for so many users."""
 
@@ -185,7 +189,7 @@ def disaggregated_plan(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     decode = {**_ranks(recipe.decode), "max_num_seqs": recipe.sequences[chosen]}
     first = {**_ranks(recipe.prefill), "max_num_batched_tokens": recipe.budget}
     for pool in (decode, first):
-        pool.update(_exchange(line, pool))
+        pool.update({**_exchange(line, pool), **_balancer(line, pool), **_library(line, pool)})
         if engine == "sglang":
             pool["kv_memory_frac"] = _static_share(line, pool, prompts=pool is first)
     if engine == "sglang" and decode["dp"] == 1 and line.text("system") == "gb200":
@@ -239,3 +243,20 @@ def _exchange(line: Line, pool: dict[str, Any]) -> dict[str, Any]:
     engine, fp8 = line.text("backend"), line.text("precision") == "fp8"
     asked = engine == "vllm" or (engine == "sglang" and (fp8 or pool["dp"] > 8))
     return {"expert_exchange": "all_to_all"} if asked else {}
+
+
+def _balancer(line: Line, pool: dict[str, Any]) -> dict[str, Any]:
+    """Load balancers of experts, which recipes for GB200 have for 32 ranks (`eplb256` in their names), not fewer."""
+    return {"expert_balancer": True} if line.text("system") == "gb200" and pool["ep"] >= _BALANCED_RANKS else {}
+
+
+def _library(line: Line, pool: dict[str, Any]) -> dict[str, Any]:
+    """Library of the experts (`moe_config.backend`) that TensorRT-LLM's FP8 recipes for Blackwell choose.
+
+    `TRTLLM` in all engines on B200 and, on GB200, where attention is divided; `DEEPGEMM`, its own choice, elsewhere.
+    """
+    if line.text("backend") != "trtllm" or line.text("precision") != "fp8":
+        return {}
+    system = line.text("system")
+    generated = system == "b200_sxm" or (system == "gb200" and pool["dp"] == 1)
+    return {"moe_backend": "trtllm-gen"} if generated else {}

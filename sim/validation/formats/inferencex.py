@@ -31,7 +31,7 @@ _ACCEPTANCE: Final = (0.85, 0.63, 0.63)
 and GSM8K (nebius/MTP-DeepSeek-V3-0324, model card, original module). Taken for Qwen3.5's module too (assumed)."""
 
 _RANKS_RECORDED: Final = "2025-11-15"
-"""First day on which the DeepSeek scripts of TensorRT-LLM were told how attention and experts are divided, which rows
+"""First day on which the DeepSeek scripts for B200 and H200 were told how attention and experts are divided, which rows
 then record; before, they chose it themselves and rows say 1."""
 
 _MOST_USERS: Final = {
@@ -110,19 +110,29 @@ def _sglang(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     """`dsr1_fp8_b200`, `dsr1_fp4_b200`, `dsr1_fp8_h200`, `qwen3.5_{bf16,fp8,fp4}_b200` and `qwen3.5_fp8_h200`.
 
     The scripts with multi-token prediction of the FP8 runs on B200 ran on the same version as those without. Where both
-    have a row's ranks and users it is taken to be without.
+    have a row's ranks and users it is taken to be without. Experts are whole where rows do not tell: the FP4 script of
+    2025 has `--enable-ep-moe`. That of Qwen3.5 on H200 never passes the ranks of experts that its rows have.
     """
     deepseek, precision = line.text("arch") in DEEPSEEK, line.text("precision")
     if line.text("system") != "b200_sxm":
         own = {"max_num_batched_tokens": 32768, "kv_memory_frac": 0.82}
-        return own if deepseek else {"kv_dtype": "fp8", "max_num_batched_tokens": 16384, "kv_memory_frac": 0.8}
+        qwen = {
+            "kv_dtype": "fp8",
+            "max_num_batched_tokens": 16384,
+            "kv_memory_frac": 0.8,
+            "ep": 1,
+            "moe_tp": plan["tp"],
+        }
+        return own if deepseek else qwen
     users = line.whole("concurrency") or 0
     few = users < _MANY_IN_FLIGHT and (deepseek or precision != "fp4")
+    whole = deepseek and precision == "fp4" and line.text("measured_on") < _RANKS_RECORDED
     return {
         "kv_dtype": "bf16" if precision == "bf16" else "fp8",
         "max_num_batched_tokens": 16384 if deepseek and precision == "fp4" else 32768,
         "kv_memory_frac": 0.85 if precision == "fp4" else 0.82,
         "queue_interval": 10 if few else 30,
+        **({"ep": plan["tp"], "moe_tp": 1} if whole else {}),
         **_sglang_drafts(line, plan, users),
     }
 
