@@ -16,7 +16,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "host_per_sequence_s": "host time per sequence of an iteration",
     "step_gap_s": "time per iteration in which the device waits although host work is overlapped",
     "kernel_gap_s": "time from one kernel of a forward pass to the next beyond that of kernels repeated by themselves",
-    "host_call_s": "host time per call of a forward pass without CUDA graphs",
+    "host_call_s": "host time per call of a forward pass with prompts, as far as no CUDA graph holds it",
     "frontend_s": "front-end time that requests spend side by side",
     "frontend_request_s": "serial front-end work per request",
     "frontend_token_s": "serial front-end work per prompt token",

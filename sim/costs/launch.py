@@ -14,7 +14,16 @@ import numpy as np
 from sim.core import Array
 from sim.costs.numeric import Value
 from sim.costs.recurrent import SCAN_LAUNCHES
-from sim.models import DecodeAttention, Elementwise, Gemm, GroupedGemm, Operator, PrefillAttention, StateScan
+from sim.models import (
+    DecodeAttention,
+    Elementwise,
+    Gemm,
+    GroupedGemm,
+    Operator,
+    PrefillAttention,
+    StateScan,
+    StateUpdate,
+)
 
 EAGER_LAUNCH_S = 6.0e-6
 """Host time to dispatch one kernel from PyTorch without CUDA graphs (assumed; published traces show 4-10 us)."""
@@ -30,7 +39,9 @@ SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
 """Formats whose activations get their scales from a call of its own before the GEMM; others are fused with a norm."""
 
 
-_WITHIN_LATENT_ATTENTION: Final = frozenset({"qkv_down", "latent_norm", "q", "q_up", "k_up", "v_up"})
+_WITHIN_LATENT_ATTENTION: Final = frozenset(
+    {"qkv_down", "latent_norm", "q", "q_up", "k_up", "v_up", "index_q", "index_k", "index_write"}
+)
 """Operators that latent attention calls itself."""
 
 
@@ -87,7 +98,7 @@ def host_calls(
     for op in operators:
         if not from_graphs or _stays_eager(op):
             calls += op.count * _calls(op, expert_calls)
-        if from_graphs and isinstance(op, PrefillAttention | StateScan):
+        if from_graphs and _ends_graph(op):
             calls += op.count
     return calls
 
@@ -109,7 +120,15 @@ def _calls(op: Operator, expert_calls: Callable[[GroupedGemm], float]) -> float:
 
 def _stays_eager(op: Operator) -> bool:
     """Whether an operator is launched by itself where graphs hold all but attention."""
-    return isinstance(op, PrefillAttention | DecodeAttention | StateScan) or op.name in _WITHIN_LATENT_ATTENTION
+    return (
+        isinstance(op, PrefillAttention | DecodeAttention | StateScan | StateUpdate)
+        or op.name in _WITHIN_LATENT_ATTENTION
+    )
+
+
+def _ends_graph(op: Operator) -> bool:
+    """Whether an operator lies between two graphs; an indexer's scores are part of the attention they choose for."""
+    return isinstance(op, StateScan) or (isinstance(op, PrefillAttention) and op.kind != "indexer")
 
 
 def eager_time_s(device_s: Value, *, launches: Value, launch_s: float = EAGER_LAUNCH_S) -> Array:

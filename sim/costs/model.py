@@ -352,7 +352,7 @@ class CostModel:
     def _grouped_gemm(self, op: GroupedGemm) -> _Form:
         setup = self._curves.moe(op.weights_dtype)
         ep = op.total_experts / op.experts
-        pairs = busiest_rank_pairs(op.tokens, top_k=op.top_k, ep=ep, spread=op.spread)
+        pairs = busiest_rank_pairs(op.tokens, top_k=op.top_k, ep=ep, spread=op.spread, experts=op.experts)
         touched = replace(op, tokens=pairs * (ep / op.top_k)).touched()
         terms = grouped_gemm_terms(
             pairs,

@@ -48,18 +48,22 @@ class MoeTerms(NamedTuple):
     overhead_s: Array
 
 
-def busiest_rank_pairs(tokens: Value, *, top_k: float, ep: float = 1.0, spread: float = 0.0) -> Array:
+def busiest_rank_pairs(
+    tokens: Value, *, top_k: float, ep: float = 1.0, spread: float = 0.0, experts: float = np.inf
+) -> Array:
     """Expected (token, expert) pairs on the busiest of `ep` ranks, which all others wait for.
 
     A rank's mean is `T k/ep`. Its load varies by chance, like Poisson counts, and as tokens pick ranks unequally:
     variance `mean + spread mean^2`. It is taken as gamma distributed, and the largest of `ep` such loads as the
-    quantile `exp(-exp(-g)/ep)` with Euler's g, where the mean of a Gumbel law lies; never more than all pairs.
+    quantile `exp(-exp(-g)/ep)` with Euler's g, where the mean of a Gumbel law lies; never more than tokens can pick
+    of one rank.
 
     Args:
         tokens: Tokens T, any shape.
         top_k: Experts per token k.
         ep: Ranks.
         spread: Variance of how often a rank is picked over the square of its mean (`rank_spread`).
+        experts: Experts of a rank; a token picks each once at most.
     """
     mean = np.asarray(tokens, dtype=np.float64) * (top_k / ep)
     if ep <= 1.0:
@@ -67,7 +71,8 @@ def busiest_rank_pairs(tokens: Value, *, top_k: float, ep: float = 1.0, spread: 
     positive = np.where(mean > 0.0, mean, 1.0)
     shape = 1.0 / (1.0 / positive + spread)
     largest = positive / shape * gammaincinv(shape, np.exp(-np.exp(-np.euler_gamma) / ep))
-    return np.asarray(np.where(mean > 0.0, np.minimum(mean * ep, np.maximum(largest, mean)), 0.0))
+    most = np.asarray(tokens, dtype=np.float64) * min(top_k, experts)
+    return np.asarray(np.where(mean > 0.0, np.minimum(most, np.maximum(largest, mean)), 0.0))
 
 
 def grouped_gemm_terms(

@@ -25,7 +25,7 @@ _KNOWN: Final = (
     "modelopt (FP8, MXFP8, NVFP4, W4A16_AWQ, MIXED_PRECISION)"
 )
 _ATTENTION: Final = re.compile(r"attn|attention|\.mixer\.(in|out|[qkvo])_proj")
-_INPUT: Final = re.compile(r"[qkv]\w*_proj")
+_INPUT: Final = re.compile(r"[qkv]\w*_proj|qkv|query|key|value|c_attn|in_proj|\(q\|")
 """Projections of attention's input by name; a name without one covers the output too."""
 _SMALL: Final = re.compile(r"norm|indexer|bias")
 """Parts of attention that stay in 16 bit even where its projections do not."""

@@ -262,7 +262,7 @@ class EngineSpec(Spec):
             launch of the graph, for input tensors, for results that the next batch is made from.
         kernel_gap_s: Time from one kernel of a forward pass to the next beyond what kernels take that are repeated by
             themselves, as in tables: for launches that do not overlap, for instructions and operands out of cache.
-        host_call_s: Host time per call of a forward pass without CUDA graphs, as those with prompts are; absent, the
+        host_call_s: Host time per call of a forward pass with prompts, as far as no CUDA graph holds it; absent, the
             host is never behind the device there.
         draft_host: Its work with speculative decoding where that is not beside the device whatever `async_scheduling`
             says; absent, iterations with drafts are scheduled like others.

@@ -53,7 +53,8 @@ class PoolSpec(Spec):
         expert_exchange: How tokens get to the experts of other data-parallel ranks: every rank gets all tokens
             (`all_gather`), or each goes only where its experts are (`all_to_all`).
         expert_balancer: Whether a load balancer places and copies experts so that ranks get as many tokens each; false
-            (EPLB: `--enable-eplb` of vLLM, SGLang; `moe_config.load_balancer` of TensorRT-LLM). Copies take no memory.
+            (EPLB: `--enable-eplb` of vLLM, SGLang; `moe_config.load_balancer` of TensorRT-LLM). Balance is
+            taken as perfect and copies as free: TensorRT-LLM reports 1.1 times the mean with an eighth more slots.
         moe_backend: Library of the experts' kernels; the engine's choice (`moe_config.backend` of TensorRT-LLM,
             `--moe-runner-backend` of SGLang, `VLLM_MXFP4_USE_MARLIN` of vLLM).
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false

@@ -304,8 +304,10 @@ class CompiledCost:
         if known is None:
             lanes = self._lanes(requests)
             groups = lanes * self._dp
-            rows, fresh = -(-requests // groups), prompts // groups
-            calls = self._prompt_calls[fresh < rows] if prompts and self._timing.host_call_s else 0.0
+            rows = -(-requests // groups)
+            fresh = rows if prompts == requests else prompts // groups
+            mixed = prompts < requests and rows > 1
+            calls = self._prompt_calls[mixed] if prompts and self._timing.host_call_s else 0.0
             kernels = self._kernels[lanes == self._pp] if self._timing.kernel_gap_s else 0.0
             known = self._timing.host(float(rows), prompts=float(fresh), lanes=lanes, calls=calls, kernels=kernels)
             self._hosts[requests, prompts] = known

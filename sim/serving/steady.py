@@ -52,14 +52,15 @@ class SteadyCurves:
         self._row_s = rows_s
         self._timing = timing
         self._own_s = rows_s + self._decode_attention_s()
-        calls = (
-            self._stages.prompt_calls(from_graphs=timing.prompt_graphs, beside_decodes=False)
+        alone, beside = (
+            self._stages.prompt_calls(from_graphs=timing.prompt_graphs, beside_decodes=mixed)
             if timing.host_call_s
             else 0.0
+            for mixed in (False, True)
         )
-        self._launch_s = timing.host_call_s * calls
+        self._launch_s = timing.host_call_s * beside
         self._kernels = self._stages.kernels(True) if timing.kernel_gap_s else 0.0
-        self._alone_s = timing.host(1.0, prompts=1.0, calls=calls, kernels=self._kernels)
+        self._alone_s = timing.host(1.0, prompts=1.0, calls=alone, kernels=self._kernels)
         self.idle_w, self.busy_w = self._power()
 
     def decode_s(self, batch: Array) -> Array:

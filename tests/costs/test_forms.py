@@ -222,13 +222,15 @@ def test_busiest_of_unequal_ranks_equals_a_random_draw(ep: int, spread: float, t
     assert found == pytest.approx(loads.mean(), rel=within)
 
 
-@given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(1, 64), st.floats(0, 2))
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.floats(1, 64, exclude_min=True), st.floats(0, 2))
 def test_the_busiest_rank_has_its_share_at_least_and_all_at_most(
     tokens: int, more: int, ep: float, spread: float
 ) -> None:
     few, many = (float(busiest_rank_pairs(each, top_k=2, ep=ep, spread=spread)) for each in (tokens, tokens + more))
     assert tokens * 2 / ep * (1 - 1e-9) <= few <= tokens * 2 * (1 + 1e-9)
     assert few <= many * (1 + 1e-9)
+    each_once = float(busiest_rank_pairs(tokens, top_k=2, ep=ep, spread=spread, experts=1))
+    assert each_once == pytest.approx(min(few, tokens))
 
 
 @given(st.integers(1, 20000), st.integers(0, 20000))

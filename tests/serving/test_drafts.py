@@ -130,6 +130,24 @@ def test_the_host_launches_prompts_call_by_call() -> None:
     assert runner("vllm").things.engine.host_call_s is None
 
 
+@pytest.mark.parametrize("prompts", [1, 3, 4, 5, 8])
+def test_data_parallel_ranks_with_prompts_alone_make_no_calls_for_decodes(prompts: int) -> None:
+    """However prompts fall on four ranks; beside decodes a rank that has both makes more."""
+    each = runner()
+    cost = each.compiled(resolved_plan(each, **{**LIMITS, "tp": 1, "dp": 4}))
+    assert each.things.engine.host_call_s is not None
+
+    def calls_s(requests: int) -> float:
+        return cost.host(requests, prompts)[1] - cost.host(requests)[1]
+
+    alone, beside = (
+        each.things.engine.host_call_s.value * cost._stages.prompt_calls(from_graphs=False, beside_decodes=mixed)
+        for mixed in (False, True)
+    )
+    assert calls_s(prompts) == pytest.approx(alone)
+    assert calls_s(prompts + 8) == pytest.approx(beside)
+
+
 @pytest.mark.parametrize(("engine", "of_a_layer"), [("trtllm", 8), ("vllm", 10)])
 def test_an_iteration_waits_between_all_its_kernels(engine: str, of_a_layer: int) -> None:
     """Of a dense layer two norms or all-reduces, four products, attention and activation; drafts add theirs.

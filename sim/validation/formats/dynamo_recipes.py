@@ -140,8 +140,8 @@ rank has all of attention, experts divided; `dep`: all of attention, experts who
 for long prompts: its recipes changed between runs of the table."""
 
 
-_BALANCED_RANKS: Final = 32
-"""Fewest ranks between which recipes balance experts."""
+_BALANCED: Final = (16, 256)
+"""Ranks, and sequences of each at least, of decode engines whose recipes balance experts (`eplb256` in their names)."""
 
 
 class _Recipe(NamedTuple):
@@ -246,8 +246,11 @@ def _exchange(line: Line, pool: dict[str, Any]) -> dict[str, Any]:
 
 
 def _balancer(line: Line, pool: dict[str, Any]) -> dict[str, Any]:
-    """Load balancers of experts, which recipes for GB200 have for 32 ranks (`eplb256` in their names), not fewer."""
-    return {"expert_balancer": True} if line.text("system") == "gb200" and pool["ep"] >= _BALANCED_RANKS else {}
+    """Load balancers of experts, which TensorRT-LLM's FP4 recipes for GB200 have for many sequences on 16 ranks."""
+    recipes = (line.text("backend"), line.text("system"), line.text("precision")) == ("trtllm", "gb200", "fp4")
+    ranks, sequences = _BALANCED
+    balanced = recipes and pool["ep"] == ranks and pool.get("max_num_seqs", 0) >= sequences
+    return {"expert_balancer": True} if balanced else {}
 
 
 def _library(line: Line, pool: dict[str, Any]) -> dict[str, Any]:
