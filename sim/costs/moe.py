@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaincinv
 
 from sim.core import Array
 from sim.costs.gemm import DEQUANTISE_OPS_PER_WEIGHT, DEQUANTISE_TILE_ROWS
@@ -65,14 +64,16 @@ def busiest_rank_pairs(
         spread: Variance of how often a rank is picked over the square of its mean (`rank_spread`).
         experts: Experts of a rank; a token picks each once at most.
     """
-    mean = np.asarray(tokens, dtype=np.float64) * (top_k / ep)
+    tokens = np.asarray(tokens, dtype=np.float64)
+    mean = tokens * (top_k / ep)
     if ep <= 1.0:
-        return mean
+        return np.asarray(mean)
+    from scipy.special import gammaincinv  # takes 0.1 s, and most plans have one rank of experts
+
     positive = np.where(mean > 0.0, mean, 1.0)
     shape = 1.0 / (1.0 / positive + spread)
     largest = positive / shape * gammaincinv(shape, np.exp(-np.exp(-np.euler_gamma) / ep))
-    most = np.asarray(tokens, dtype=np.float64) * min(top_k, experts)
-    return np.asarray(np.where(mean > 0.0, np.minimum(most, np.maximum(largest, mean)), 0.0))
+    return np.asarray(np.where(mean > 0.0, np.minimum(tokens * min(top_k, experts), np.maximum(largest, mean)), 0.0))
 
 
 def grouped_gemm_terms(
