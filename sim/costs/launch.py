@@ -35,7 +35,7 @@ _INSIDE_ATTENTION: Final = frozenset({"rope", "cache_write"})
 _BEHIND_REDUCTION: Final = "reduced_norm"
 """Operator that is part of the all-reduce before it."""
 
-SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
+_SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
 """Formats whose activations get their scales from a call of its own before the GEMM; others are fused with a norm."""
 
 
@@ -64,13 +64,23 @@ models with such experts.
 """
 
 
-EXPERT_KERNELS: Final[Mapping[str, float]] = {"trtllm-gen": 4.0, "deepgemm": 12.0}
+_EXPERT_KERNELS: Final[Mapping[str, float]] = {"trtllm-gen": 4.0, "deepgemm": 12.0}
 """Kernels of experts by library: of TensorRT-LLM's generated ones a sort, two products and a reduction; around
 DeepGEMM's padded products permutation, maps, copies and scales are kernels of their own (`fused_moe_deepgemm.py`)."""
 
 
-OTHER_EXPERT_KERNELS: Final = 7.0
+_OTHER_EXPERT_KERNELS: Final = 7.0
 """Kernels of experts of other libraries: two or three that sort and gather, two products, activation, reduction."""
+
+
+def expert_launches(library: str) -> float:
+    """Kernels of experts of a library, empty where it is not known."""
+    return _EXPERT_KERNELS.get(library, _OTHER_EXPERT_KERNELS)
+
+
+def gemm_launches(op: Gemm) -> float:
+    """Kernels, each a call, of one product: one, or two where its activations are scaled first."""
+    return 1.0 + (op.weights_dtype in _SCALED_ON_THE_FLY)
 
 
 def host_calls(
@@ -108,7 +118,7 @@ def _calls(op: Operator, expert_calls: Callable[[GroupedGemm], float]) -> float:
     if isinstance(op, Elementwise):
         return float(op.name not in _INSIDE_ATTENTION and op.name != _BEHIND_REDUCTION)
     if isinstance(op, Gemm):
-        return 1.0 + (op.weights_dtype in SCALED_ON_THE_FLY)
+        return gemm_launches(op)
     if isinstance(op, GroupedGemm):
         return expert_calls(op)
     if isinstance(op, StateScan):

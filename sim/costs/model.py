@@ -32,13 +32,7 @@ from sim.costs.curves import Curves, cache_kernel
 from sim.costs.elementwise import stream_time_s
 from sim.costs.fusion import NO_FUSION, Fusion, side_by_side_share
 from sim.costs.gemm import gemm_terms, gemm_time_s
-from sim.costs.launch import (
-    EXPERT_KERNELS,
-    OTHER_EXPERT_KERNELS,
-    SCALED_ON_THE_FLY,
-    TRITON_EXPERT_CALLS,
-    eager_time_s,
-)
+from sim.costs.launch import TRITON_EXPERT_CALLS, eager_time_s, expert_launches, gemm_launches
 from sim.costs.moe import busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s
 from sim.costs.numeric import Value, p_norm, where_positive
 from sim.costs.precision import precision_of
@@ -344,7 +338,7 @@ class CostModel:
         return _Form(
             cost,
             self._roofline_s(op, setup.flops_per_s),
-            launches=1.0 + (op.weights_dtype in SCALED_ON_THE_FLY),
+            launches=gemm_launches(op),
             cold_read_s=cold[0],
             cold_fixed_s=cold[1],
         )
@@ -369,8 +363,7 @@ class CostModel:
         floor_s = op.bytes() / self.device.memory_bytes_per_s
         time_s = np.maximum(grouped_gemm_time_s(pairs, terms, setup.curve), floor_s)
         cost = OpCost(time_s, terms.compute_s, terms.memory_s + terms.gather_s, _NONE, terms.overhead_s)
-        kernels = EXPERT_KERNELS.get(setup.library, OTHER_EXPERT_KERNELS)
-        return _Form(cost, self._roofline_s(op, setup.flops_per_s), launches=kernels)
+        return _Form(cost, self._roofline_s(op, setup.flops_per_s), launches=expert_launches(setup.library))
 
     def _decode_attention(self, op: DecodeAttention) -> _Form:
         curve: DecodeCurve = self._curves.decode(op.kv_dtype, op.kind)
