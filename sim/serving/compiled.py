@@ -318,7 +318,8 @@ class CompiledCost:
         """Kernels of a cycle that follow each other while a lane is empty, and when all are full."""
         stages, one = self._stages, np.array([1.0])
         drafts = sum(stage.costs.launches(self._drafts.operators(stages.model, stage, one)) for stage in stages.items)
-        return stages.kernels(False) + drafts, stages.kernels(True) + drafts
+        empty, full = stages.kernels()
+        return empty + drafts, full + drafts
 
     @cached_property
     def _prompt_calls(self) -> tuple[float, float]:
@@ -328,7 +329,7 @@ class CompiledCost:
             host_calls(self._drafts.operators(stages.model, stage, one), stage.costs.expert_calls, from_graphs=graphs)
             for stage in stages.items
         ]
-        alone, beside = (stages.prompt_calls(from_graphs=graphs, beside_decodes=mixed) for mixed in (False, True))
+        alone, beside = stages.prompt_calls(from_graphs=graphs)
         return alone + max(drafts), beside + max(drafts)
 
     def decode_row(self, attention_class: int, sequences: int, *, prompts: bool = False) -> DecodeRow:

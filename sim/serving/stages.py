@@ -136,27 +136,45 @@ class Stages:
             layers += weight * sum(c.layers for c in attention_classes(self.model, stage.shard) if c.key == cls.key)
         return layers / cls.layers
 
-    def prompt_calls(self, *, from_graphs: bool, beside_decodes: bool) -> float:
-        """Calls that the host of the busiest stage makes for an iteration with prompts; see `host_calls`."""
-        one, none = np.array([1.0]), np.array([0.0])
-        found = []
-        for stage in self.items:
-            operators = [*self.token_operators(stage, one), *self.row_operators(stage, one)]
-            for cls in attention_classes(self.model, stage.shard):
-                operators += prefill_operators(self.model, stage.shard, one, none, cls)
-                if beside_decodes:
-                    operators += decode_operators(self.model, stage.shard, one, one, cls)
-            found.append(host_calls(operators, stage.costs.expert_calls, from_graphs=from_graphs))
-        return max(found)
+    def prompt_calls(self, *, from_graphs: bool) -> tuple[float, float]:
+        """Calls that the host of the busiest stage makes for an iteration of prompts, and of prompts beside decodes.
 
-    def kernels(self, full: bool) -> float:
-        """Kernels that a cycle of decoding sequences launches one after the other, see `weighted`."""
-        one, found = np.array([1.0]), 0.0
-        for weight, stage in self.weighted(full):
-            operators = [*self.token_operators(stage, one), *self.row_operators(stage, one)]
+        See `host_calls`.
+        """
+        one, none = np.array([1.0]), np.array([0.0])
+        alone, beside = [], []
+        for stage in self.items:
+            prompts = [*self.token_operators(stage, one), *self.row_operators(stage, one)]
             for cls in attention_classes(self.model, stage.shard):
-                operators += decode_operators(self.model, stage.shard, one, one, cls)
-            found += weight * stage.costs.launches(operators)
+                prompts += prefill_operators(self.model, stage.shard, one, none, cls)
+            calls, further = (
+                host_calls(operators, stage.costs.expert_calls, from_graphs=from_graphs)
+                for operators in (prompts, self._decodes(stage))
+            )
+            alone.append(calls)
+            beside.append(calls + further)
+        return max(alone), max(beside)
+
+    def kernels(self) -> tuple[float, float]:
+        """Kernels of a cycle of decoding sequences, one after the other: while a lane is empty, and when all are full.
+
+        See `weighted`.
+        """
+        one = np.array([1.0])
+        launches = {
+            id(stage): stage.costs.launches(
+                [*self.token_operators(stage, one), *self.row_operators(stage, one), *self._decodes(stage)]
+            )
+            for stage in self.items
+        }
+        empty, full = (sum(n * launches[id(stage)] for n, stage in self.weighted(lanes)) for lanes in (False, True))
+        return empty, full
+
+    def _decodes(self, stage: StageCosts) -> list[Operator]:
+        """Attention of one sequence that decodes, over all classes of the stage."""
+        one, found = np.array([1.0]), list[Operator]()
+        for cls in attention_classes(self.model, stage.shard):
+            found += decode_operators(self.model, stage.shard, one, one, cls)
         return found
 
     def token_operators(self, stage: StageCosts, tokens: Array) -> list[Operator]:

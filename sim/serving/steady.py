@@ -52,14 +52,10 @@ class SteadyCurves:
         self._row_s = rows_s
         self._timing = timing
         self._own_s = rows_s + self._decode_attention_s()
-        alone, beside = (
-            self._stages.prompt_calls(from_graphs=timing.prompt_graphs, beside_decodes=mixed)
-            if timing.host_call_s
-            else 0.0
-            for mixed in (False, True)
-        )
+        prompt_calls = self._stages.prompt_calls(from_graphs=timing.prompt_graphs) if timing.host_call_s else (0.0, 0.0)
+        alone, beside = prompt_calls
         self._launch_s = timing.host_call_s * beside
-        self._kernels = self._stages.kernels(True) if timing.kernel_gap_s else 0.0
+        self._kernels = self._stages.kernels()[True] if timing.kernel_gap_s else 0.0
         self._alone_s = timing.host(1.0, prompts=1.0, calls=alone, kernels=self._kernels)
         self.idle_w, self.busy_w = self._power()
 

@@ -105,7 +105,7 @@ def test_the_host_serves_every_lane_in_turn(each: Case, sequences: int) -> None:
     host_s = plan.pp * (engine.host_step_s.value + engine.host_per_sequence_s.value * sequences)
     assert engine.async_scheduling
     assert engine.kernel_gap_s is not None
-    waits_s = engine.kernel_gap_s.value * each.cost._stages.kernels(True)
+    waits_s = engine.kernel_gap_s.value * each.cost._stages.kernels()[True]
     assert each.cost.host(sequences * plan.dp * plan.pp) == pytest.approx((waits_s, host_s))
     per_cycle = each.cost.retimed(replace(each.cost.timing, step_gap_s=1e-3, kernel_gap_s=0.0))
     assert per_cycle.host(sequences * plan.dp * plan.pp) == pytest.approx((plan.pp * 1e-3, host_s))
