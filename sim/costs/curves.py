@@ -68,6 +68,7 @@ class Curves:
         self._engine = engine
         self._sources = sources
         self._gemm: dict[str, GemmSetup] = {}
+        self._headwise: dict[str, GemmSetup] = {}
         self._moe: dict[str, MoeSetup] = {}
         self._decode: dict[tuple[str, AttentionKind], DecodeCurve] = {}
         self._prefill: dict[tuple[str, AttentionKind], PrefillCurve] = {}
@@ -93,6 +94,15 @@ class Curves:
             unpack = self._unpack_rate("gemm", precision.kernel, precision.weight_only)
             self._gemm[weights_dtype] = GemmSetup(curve, precision.flops_per_s, unpack)
         return self._gemm[weights_dtype]
+
+    def headwise(self, weights_dtype: str) -> GemmSetup:
+        """Curve and rates of one small product per head, with weights of this format."""
+        if weights_dtype not in self._headwise:
+            precision = precision_of(self._device, weights_dtype)
+            raw = self._read("headwise_gemm", precision.kernel)
+            curve = GemmCurve(t0_s=raw["t0_s"], e=raw["e"], f=raw["f"], p=raw["p"], tau_s=0.0, c=raw["c"])
+            self._headwise[weights_dtype] = GemmSetup(curve, precision.flops_per_s, INFINITE)
+        return self._headwise[weights_dtype]
 
     def moe(self, weights_dtype: str) -> MoeSetup:
         """Curve and rates of the experts' grouped GEMM with weights of this format."""

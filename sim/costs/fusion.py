@@ -27,6 +27,10 @@ class Fusion:
             decodes unpacked beside prompts and blocks unequal (`mixed_rows` and `tail` of its curves).
         copies_states: Whether the recurrent state behind the last draft that holds is copied to where the next step
             looks for it; otherwise that step reads it where it is.
+        one_qk_norm: Whether queries and keys are normed in one kernel.
+        absorbed_fp8: Whether absorbed projections of latent attention stay in the FP8 blocks of their checkpoint, for
+            which inputs are quantised and results copied in kernels of their own; otherwise engines turn them back
+            into the format of the model.
     """
 
     within_attention: frozenset[str] = frozenset()
@@ -35,6 +39,8 @@ class Fusion:
     side_tokens: float = math.inf
     one_attention: bool = False
     copies_states: bool = False
+    one_qk_norm: bool = False
+    absorbed_fp8: bool = False
 
 
 NO_FUSION = Fusion()

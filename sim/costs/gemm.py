@@ -100,3 +100,39 @@ def gemm_time_s(m: Value, terms: GemmTerms, curve: GemmCurve) -> Array:
     """Time [s] of one GEMM from its parts; zero where `m` is zero."""
     joined = p_norm(terms.compute_s, terms.memory_s, curve.p)
     return where_positive(m, terms.overhead_s + terms.quantise_s + joined)
+
+
+def headwise_gemm_time_s(
+    m: Value,
+    n: float,
+    k: float,
+    *,
+    heads: float,
+    ends_bytes: float,
+    weight_bytes: float,
+    flops_per_s: float,
+    bytes_per_s: float,
+    curve: GemmCurve,
+) -> Array:
+    """Time [s] of one `(m, k) x (k, n)` product per head in one kernel, each with weights and inputs of its own.
+
+    The G8 form without its walk over k, which is short: `t = t0 + c h m k/B + || 2 h m n k/(eP), h bytes/(fB) ||_p`.
+    Fitted to the tables of absorbed projections in NVIDIA AIConfigurator core 0.12.0 (`mla_bmm`, 1 to 128 heads).
+
+    Args:
+        m: Rows (tokens).
+        n: Columns of a head's weights.
+        k: Their inner size.
+        heads: Heads.
+        ends_bytes: Bytes of an element of inputs and results [B].
+        weight_bytes: Bytes of a weight [B].
+        flops_per_s: Dense peak of the dtype the products are computed in [FLOP/s].
+        bytes_per_s: Memory bandwidth [B/s].
+        curve: Fitted parameters.
+    """
+    rows = heads * np.asarray(m, dtype=np.float64)
+    moved_bytes = heads * k * n * weight_bytes + ends_bytes * rows * (k + n)
+    terms = gemm_terms(
+        rows, n, k, moved_bytes=moved_bytes, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s, curve=curve
+    )
+    return gemm_time_s(m, terms, curve)

@@ -15,6 +15,7 @@ from sim.core import Array
 from sim.costs.numeric import Value
 from sim.costs.recurrent import SCAN_LAUNCHES
 from sim.models import (
+    AbsorbedProducts,
     DecodeAttention,
     Elementwise,
     Gemm,
@@ -78,9 +79,19 @@ def expert_launches(library: str) -> float:
     return _EXPERT_KERNELS.get(library, _OTHER_EXPERT_KERNELS)
 
 
+QUANTISED_PRODUCT_LAUNCHES: Final = 4.0
+"""Further kernels of the two absorbed products in FP8 blocks: inputs are quantised before each, results copied to where
+they belong after (`fp8_block_scaling_bmm_out` of TensorRT-LLM on Hopper)."""
+
+
+def scaled_on_the_fly(dtype: str) -> bool:
+    """Whether activations get their scales from a kernel of its own before a product with weights of this format."""
+    return dtype in _SCALED_ON_THE_FLY
+
+
 def gemm_launches(op: Gemm) -> float:
     """Kernels, each a call, of one product: one, or two where its activations are scaled first."""
-    return 1.0 + (op.weights_dtype in _SCALED_ON_THE_FLY)
+    return 1.0 + scaled_on_the_fly(op.weights_dtype)
 
 
 def host_calls(
@@ -123,6 +134,8 @@ def _calls(op: Operator, expert_calls: Callable[[GroupedGemm], float]) -> float:
         return expert_calls(op)
     if isinstance(op, StateScan):
         return SCAN_LAUNCHES
+    if isinstance(op, AbsorbedProducts):
+        return 0.0
     if isinstance(op, DecodeAttention):
         return _LATENT_DECODE_CALLS * (op.kind == "mla")
     return 1.0 + _LATENT_PROMPT_CALLS * (isinstance(op, PrefillAttention) and op.kind == "mla")

@@ -31,8 +31,15 @@ from sim.costs.cost import OpCost
 from sim.costs.curves import Curves, cache_kernel
 from sim.costs.elementwise import stream_time_s
 from sim.costs.fusion import NO_FUSION, Fusion, side_by_side_share
-from sim.costs.gemm import gemm_terms, gemm_time_s
-from sim.costs.launch import TRITON_EXPERT_CALLS, eager_time_s, expert_launches, gemm_launches
+from sim.costs.gemm import gemm_terms, gemm_time_s, headwise_gemm_time_s
+from sim.costs.launch import (
+    QUANTISED_PRODUCT_LAUNCHES,
+    TRITON_EXPERT_CALLS,
+    eager_time_s,
+    expert_launches,
+    gemm_launches,
+    scaled_on_the_fly,
+)
 from sim.costs.moe import busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s
 from sim.costs.numeric import Value, p_norm, where_positive
 from sim.costs.precision import precision_of
@@ -42,6 +49,7 @@ from sim.costs.tables.shapes import kernel_of
 from sim.costs.usage import Use, merged
 from sim.hardware import CommGroup, Device
 from sim.models import (
+    AbsorbedProducts,
     Collective,
     DecodeAttention,
     Elementwise,
@@ -125,6 +133,7 @@ class CostModel:
             Gemm: self._gemm,
             GroupedGemm: self._grouped_gemm,
             DecodeAttention: self._decode_attention,
+            AbsorbedProducts: self._absorbed_products,
             PrefillAttention: self._prefill_attention,
             StateUpdate: self._state_update,
             StateScan: self._state_scan,
@@ -391,7 +400,32 @@ class CostModel:
         cost = OpCost(time_s, compute_s, terms.memory_s, _NONE, terms.overhead_s)
         cold = self._cold(moved_bytes, terms.memory_s, terms.overhead_s)
         floor_s = self._roofline_s(op, self._attention_rate(op))
-        return _Form(cost, floor_s, cold_read_s=cold[0], cold_fixed_s=cold[1])
+        launches = 1.0 + (op.kind == "mla" and "rope" in self.fusion.within_attention)
+        return _Form(cost, floor_s, launches=launches, cold_read_s=cold[0], cold_fixed_s=cold[1])
+
+    def _absorbed_products(self, op: AbsorbedProducts) -> _Form:
+        """Both products head by head, less what they are charged as products of all heads at once."""
+        in_fp8 = self.fusion.absorbed_fp8 and scaled_on_the_fly(op.weights_dtype)
+        setup = self._curves.headwise(op.weights_dtype if in_fp8 else op.dtype)
+        alone_s = sum(
+            headwise_gemm_time_s(
+                op.tokens,
+                n,
+                k,
+                heads=op.heads,
+                ends_bytes=activation_bytes(op.dtype),
+                weight_bytes=bytes_per_element(op.weights_dtype if in_fp8 else op.dtype),
+                flops_per_s=setup.flops_per_s,
+                bytes_per_s=self.device.memory_bytes_per_s,
+                curve=setup.curve,
+            )
+            for k, n in ((op.nope_dim, op.kv_rank), (op.kv_rank, op.v_dim))
+        )
+        charged_s = sum(self.cost(one).time_s for one in op.together())
+        memory_s = op.bytes() / self.device.memory_bytes_per_s
+        time_s = where_positive(op.tokens, np.maximum(alone_s - charged_s, memory_s))
+        launches = QUANTISED_PRODUCT_LAUNCHES if in_fp8 else 0.0
+        return _Form(OpCost(time_s, _NONE, memory_s, _NONE, np.asarray(time_s - memory_s)), memory_s, launches=launches)
 
     def _prefill_attention(self, op: PrefillAttention) -> _Form:
         curve = replace(self._curves.prefill(op.kv_dtype, op.kind), t0_s=self.prefill_curve(op)[0])
@@ -431,6 +465,8 @@ class CostModel:
             return _Form(OpCost(_NONE, _NONE, _NONE, _NONE, _NONE), _NONE)
         if op.name in self.fusion.without_launch:
             curve = replace(curve, launches=0.0)
+        if op.name == "qk_norm" and self.fusion.one_qk_norm:
+            curve = replace(curve, launches=curve.launches / 2.0)
         if isinstance(op, Sampling) and self.sorts_logits:
             curve = curve.sorting()
         moved = op.bytes()

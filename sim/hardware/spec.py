@@ -121,6 +121,7 @@ class CurveSpec(Spec):
 
     kernel: Literal[
         "gemm",
+        "headwise_gemm",
         "decode_attention",
         "prefill_attention",
         "moe",

@@ -32,6 +32,7 @@ from sim.models.mixers import (
     Mixer,
 )
 from sim.models.operators import (
+    AbsorbedProducts,
     AttentionKind,
     Collective,
     DecodeAttention,
@@ -71,6 +72,7 @@ __all__ = [
     "FORMATS",
     "GQA",
     "MLA",
+    "AbsorbedProducts",
     "AttentionClass",
     "AttentionKind",
     "Checkpoint",

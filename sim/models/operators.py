@@ -172,6 +172,59 @@ class DecodeAttention(_Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AbsorbedProducts(_Common):
+    """Decodes under latent attention, multiplied by the absorbed projections head by head; one layer, one rank.
+
+    Queries go from a head's own width to that of the latent, results from there to a head's values: one small product
+    per head, whose wide side is written and read again. The same weights expand keys and values of prompts, all heads
+    at once; that `Gemm` counts the FLOPs and weights of all tokens, this is what decodes take beyond it.
+
+    Attributes:
+        tokens: Tokens that decode.
+        heads: Query heads of the rank.
+        kv_rank: Width of the latent without position.
+        nope_dim: Width of a head's query without position.
+        v_dim: Width of a head's values.
+        weights_dtype: Format of the projections in the checkpoint.
+        dtype: Format of the model, and of the projections that engines keep in it.
+    """
+
+    tokens: Value
+    heads: float
+    kv_rank: float
+    nope_dim: float
+    v_dim: float
+    weights_dtype: str
+    dtype: str
+
+    @property
+    def compute_dtype(self) -> str:
+        """Dtype of the multiplication."""
+        return compute_dtype(self.dtype)
+
+    def together(self) -> tuple[Gemm, Gemm]:
+        """The products of all heads at once, as operators that depend on the tokens of an iteration count them."""
+        k_up = Gemm(
+            name="k_up",
+            cause=self.cause,
+            m=self.tokens,
+            n=self.heads * self.nope_dim,
+            k=self.kv_rank,
+            weights_dtype=self.dtype,
+        )
+        return k_up, replace(k_up, name="v_up", n=self.heads * self.v_dim)
+
+    def flops(self) -> Array:
+        """None beyond those of the products of all heads at once."""
+        return np.zeros_like(np.asarray(self.tokens, dtype=np.float64))
+
+    def bytes(self) -> Array:
+        """The wide sides: one latent per head in place of one for all, written by the first, read by the second [B]."""
+        width = activation_bytes(self.dtype)
+        return np.asarray(2.0 * width * self.kv_rank * (self.heads - 1.0) * np.asarray(self.tokens, dtype=np.float64))
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrefillAttention(_Common):
     """Causal attention of a prompt chunk over itself and its cached prefix; one layer, one rank.
 
@@ -444,6 +497,7 @@ Operator: TypeAlias = (
     Gemm
     | GroupedGemm
     | DecodeAttention
+    | AbsorbedProducts
     | PrefillAttention
     | StateUpdate
     | StateScan

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from sim.core import Spec
-from sim.models.mixers import FormatName, Mixer
+from sim.models.mixers import GQA, FormatName, Mixer
 from sim.models.routing import EVEN
 
 _POPULARITY = 1.0
@@ -234,6 +234,12 @@ class ModelSpec(Spec):
     def is_moe(self) -> bool:
         """Whether any layer has experts."""
         return any(isinstance(group.ffn, MoE) for group in self.layers)
+
+    @property
+    def is_dense_with_qk_norm(self) -> bool:
+        """Whether no layer has experts, and queries and keys of any are normed."""
+        normed = any(isinstance(group.attention, GQA) and group.attention.qk_norm for group in self.layers)
+        return normed and not self.is_moe
 
     def norms_of(self, group: LayerGroup) -> int:
         """Norms of the residual width in one layer of the group."""

@@ -202,13 +202,16 @@ class PlanRunner:
         spec = self.things.engine.fusion
         if spec is None:
             return NO_FUSION
+        apart = spec.norms_apart_with_qk_norm and self.things.model.is_dense_with_qk_norm
         return Fusion(
             frozenset(spec.within_attention),
-            frozenset(spec.within_all_reduce),
+            frozenset() if apart else frozenset(spec.within_all_reduce),
             side_stream=spec.shared_experts_beside,
             side_tokens=spec.shared_experts_tokens or math.inf,
             one_attention=spec.one_attention,
             copies_states=spec.copies_states,
+            one_qk_norm=spec.one_qk_norm,
+            absorbed_fp8=self.things.cluster.device.name.startswith(spec.absorbed_fp8_on),
         )
 
     @cached_property

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from sim.core import Array
 from sim.models import (
+    AbsorbedProducts,
     DecodeAttention,
     Gemm,
     ModelSpec,
@@ -76,6 +77,8 @@ class Drafts:
         match op:
             case DecodeAttention():
                 return replace(op, q_heads=op.q_heads * self.width)
+            case AbsorbedProducts():
+                return replace(op, tokens=op.tokens * self.width)
             case StateUpdate():
                 return replace(op, tokens=self.width)
             case _:

@@ -74,7 +74,7 @@ class KernelErrors:
 
 
 @dataclass(frozen=True)
-class _Refitted(KernelCurves):
+class Refitted(KernelCurves):
     """Curves of a family with some parameters replaced."""
 
     params: Mapping[str, float] | None = None
@@ -217,7 +217,7 @@ def _refitted(device: Device, sample: _Sample) -> Device:
 
     def at(logs: Array) -> Device:
         params = dict(zip(names, np.exp(logs).tolist(), strict=True))
-        return replace(device, kernels=_Refitted(device.kernels.name, params))
+        return replace(device, kernels=Refitted(device.kernels.name, params))
 
     def residuals(logs: Array) -> Array:
         return np.log(sample.times_s(at(logs)) / sample.rows.time_s)

@@ -11,6 +11,7 @@ from sim.costs import CostModel, Fusion, OpCost, side_by_side_share
 from sim.hardware import load_cluster, load_device
 from sim.hardware.spec import ClusterSpec
 from sim.models import Elementwise, Gemm, Operator, load_model, sequence_operators, stages, token_operators
+from sim.testing.scenarios import plan_runner, resolved_plan, small_scenario
 
 DEVICE = load_device("h100-sxm")
 BESIDE = Fusion(side_stream=True)
@@ -92,6 +93,37 @@ def test_work_within_other_kernels_costs_no_launch() -> None:
     assert saved_s >= 2 * model.n_layers * stream_s
     saved_s = total_s(Fusion()) - total_s(Fusion(without_launch=frozenset({"reduced_norm"})))
     assert saved_s == pytest.approx(2 * model.n_layers * stream_s, rel=1e-3)
+
+
+def test_queries_and_keys_normed_in_one_kernel_save_its_launch_alone() -> None:
+    model = load_model("qwen3-32b")
+    norms = [op for op in token_operators(model, stages(model)[0], np.asarray(4096.0)) if op.name == "qk_norm"]
+    apart, one = (CostModel(DEVICE, fusion=Fusion(one_qk_norm=on)) for on in (False, True))
+    curve = DEVICE.kernels.get("elementwise", "bf16", "vllm")
+    saved_s = float(apart.total_s(norms) - one.total_s(norms))
+    assert saved_s == pytest.approx(model.n_layers * curve["t0_s"])
+    assert apart.launches(norms) == 2 * one.launches(norms)
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "apart"),
+    [
+        ("trtllm", "qwen3-32b", True),
+        ("trtllm", "qwen3-235b-a22b", False),
+        ("trtllm", "llama-3.1-8b", False),
+        ("vllm", "qwen3-32b", False),
+    ],
+)
+def test_only_dense_models_with_normed_queries_keep_norms_out_of_all_reduces(
+    engine: str, model: str, apart: bool
+) -> None:
+    """As TensorRT-LLM's `modeling_qwen3.py` has it; its experts' twin fuses them."""
+    runner = plan_runner(small_scenario({"engine": engine, "model": model, "cluster": {"node": "dgx-h100"}}))
+    plan = resolved_plan(runner, tp=8, kv_dtype="bf16")
+    (stage,) = runner._stages(plan)
+    tokens = np.asarray(8.0)
+    norms = [op for op in token_operators(runner.things.model, stage.shard, tokens) if op.name == "reduced_norm"]
+    assert (stage.costs.launches(norms) > 0.0) is apart
 
 
 def test_norms_follow_an_all_reduce_only_where_ranks_share_a_layer() -> None:

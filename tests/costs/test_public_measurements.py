@@ -99,8 +99,9 @@ def test_h100_gemm_table(record_property: pytest.RecordProperty) -> None:
     """GEMM table of BLIS (m, k, n, us), labelled bf16.
 
     Most rows beat the bf16 roofline (up to 1.27 times the dense peak), so they cannot be bf16 and law 8 flags them.
-    They agree with the fp8 form at a fitted 0.64 of the fp8 peak once its quantisation pass, which such a benchmark
-    leaves out, is taken off: 4 % median error is asserted as 8 %.
+    They agree with the fp8 form once its quantisation pass, which such a benchmark leaves out, is taken off: to 10 % in
+    the median, asserted as 13 %, of which 9 % are bias. Prompts are 12 % slower there, at 0.64 of the fp8 peak: its
+    kernels are older than vLLM 0.24's, to which the curve is fitted.
     """
     m, k, n, measured = np.array([row[:4] for row in h100_rows("h100_gemm.csv")], dtype=np.float64).T
     chip = h100()
@@ -113,8 +114,8 @@ def test_h100_gemm_table(record_property: pytest.RecordProperty) -> None:
         times[index] = float(CostModel(chip, groups={}).cost(gemm).time_s) - quantise_s
     error, ratio = errors(times, measured)
     record_property("median_error", error)
-    assert error < 0.08
-    assert ratio == pytest.approx(1.0, abs=0.08)
+    assert error < 0.13
+    assert ratio == pytest.approx(1.0, abs=0.11)
 
 
 def test_h100_decode_attention_table(record_property: pytest.RecordProperty) -> None:

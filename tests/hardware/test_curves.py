@@ -23,6 +23,7 @@ FORMATS = ("bf16", "fp16", "fp8", "fp8_block", "int8", "int4", "mxfp4", "nvfp4")
 GB = 1e9
 PARAMS = {
     "gemm": {"t0_s", "e", "f", "p", "tau_s", "k_sat", "c"},
+    "headwise_gemm": {"t0_s", "e", "f", "p", "c"},
     "moe": {"t0_s", "e", "f", "p", "c", "m_0"},
     "decode_attention": {"t0_s", "f", "p", "tau_s", "lam_s", "a", "e"},
     "mla_decode": {"t0_s", "f", "p", "tau_s", "lam_s", "a", "e"},

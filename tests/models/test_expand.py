@@ -7,8 +7,10 @@ import pytest
 
 from sim.core import data_names
 from sim.models import (
+    AbsorbedProducts,
     AttentionClass,
     Collective,
+    DecodeAttention,
     Gemm,
     GroupedGemm,
     ModelSpec,
@@ -198,8 +200,12 @@ def test_latent_attention_decodes_absorbed_and_prefills_expanded() -> None:
     (shard,) = stages(model, tp=8)
     (cls,) = _attention(model, shard)
     assert cls.kv_bytes_per_token == 70_272
-    (decode,) = decode_operators(model, shard, np.asarray(2.0), np.asarray(200.0), cls)
-    assert (decode.q_heads, decode.kv_heads, decode.head_dim, decode.v_dim, decode.kind) == (16, 1, 576, 512, "mla")  # type: ignore[union-attr]
+    absorbed, decode = decode_operators(model, shard, np.asarray(2.0), np.asarray(200.0), cls)
+    assert isinstance(decode, DecodeAttention)
+    assert (decode.q_heads, decode.kv_heads, decode.head_dim, decode.v_dim, decode.kind) == (16, 1, 576, 512, "mla")
+    assert isinstance(absorbed, AbsorbedProducts)
+    assert [op.n * op.k for op in absorbed.together()] == [16 * 128 * 512] * 2, "the weights that prompts expand with"
+    assert absorbed.count == decode.count == 61
     (prefill,) = prefill_operators(model, shard, np.asarray(8.0), np.asarray(0.0), cls)
     assert (prefill.q_heads, prefill.kv_heads, prefill.head_dim, prefill.v_dim) == (16, 16, 192, 128)
 

@@ -103,6 +103,12 @@ _SENT_BYTES: Final = {"nvfp4": 0.5 + 1.0 / 16.0, "fp8": 1.0 + 4.0 / 128.0, "bf16
 _FEW_TOKENS: Final = 1024
 """Tokens of a rank up to which DeepEP's low-latency kernels were timed; for more, engines take the others."""
 
+_NOPE: Final = 128.0
+_LATENT: Final = 512.0
+"""Widths of a head's query without position, which its values share, and of the latent, in DeepSeek-V3."""
+
+_HEADWISE_DTYPES: Final = {"bf16": "bfloat16", "fp8_block": "fp8"}
+
 _HALF_BYTES: Final = 2.0
 _PACKING_BYTES: Final = 4.0
 """Bytes moved to quantise an element to NVFP4: fitted to TensorRT-LLM's rows, B200 and GB200 alike."""
@@ -122,6 +128,7 @@ class AiconfiguratorTables:
         self._bytes_per_s = device.memory_bytes_per_s
         self._readers: dict[str, Callable[[str], KernelRows | str]] = {
             "gemm": self._gemm,
+            "headwise_gemm": self._headwise,
             "moe": self._experts,
             "decode_attention": lambda dtype: self._attention("generation", dtype),
             "prefill_attention": lambda dtype: self._attention("context", dtype),
@@ -156,6 +163,19 @@ class AiconfiguratorTables:
             time_s = time_s - timed_with[dtype](columns["m"], columns["k"])
             table = f"{table}, less the quantisation of activations in its timed region"
         return clean_rows(columns, time_s, table)
+
+    def _headwise(self, dtype: str) -> KernelRows | str:
+        """Absorbed projections of DeepSeek-V3: queries into the latent's width before attention, out of it behind."""
+        if dtype not in _HEADWISE_DTYPES:
+            return f"{DISTRIBUTION} has no absorbed projections in {dtype}"
+        names = ("num_tokens", "num_heads", "op_name")
+        found = self._read("mla_bmm", "mla_bmm_perf", names, [("bmm_dtype", "==", _HEADWISE_DTYPES[dtype])])
+        if isinstance(found, str):
+            return found
+        read, time_s, table = found
+        before = read["op_name"] == "mla_gen_pre"
+        k, n = np.where(before, _NOPE, _LATENT), np.where(before, _LATENT, _NOPE)
+        return clean_rows({"m": read["num_tokens"], "heads": read["num_heads"], "n": n, "k": k}, time_s, table)
 
     def _scaling_s(self, m: Array, k: Array) -> Array:
         """Time [s] to scale and convert activations of shape `(m, k)` to FP8, from the tables of those two kernels."""

@@ -14,6 +14,7 @@ from sim.hardware import Device
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "gemm": ("m", "n", "k"),
+    "headwise_gemm": ("m", "heads", "n", "k"),
     "moe": ("tokens", "hidden", "intermediate", "experts", "top_k"),
     "decode_attention": ("sequences", "context", "q_heads", "kv_heads", "head_dim", "window"),
     "prefill_attention": ("chunk", "q_heads", "kv_heads", "head_dim", "window"),
