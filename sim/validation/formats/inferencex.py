@@ -82,7 +82,8 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
         return _trtllm_deepseek(line, plan)
     if engine == "trtllm" and model == GPT_OSS:
         wait = {"balance_wait": 50} if plan["dp"] > 1 else {}
-        return {"kv_dtype": "fp8", "max_num_batched_tokens": 20000, "kv_memory_frac": 0.85, **wait}
+        kv_dtype = "bf16" if line.text("system") in _HOPPER else "fp8"  # `dtype: auto` in gptoss_fp4_h200_trt
+        return {"kv_dtype": kv_dtype, "max_num_batched_tokens": 20000, "kv_memory_frac": 0.85, **wait}
     if engine == "trtllm" and model == LLAMA_70B:
         return _trtllm_llama(line, plan)
     return {}
