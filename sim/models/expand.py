@@ -153,13 +153,14 @@ def _reduce(name: str, buffer_bytes: Array) -> Collective:
 def _mixer(model: ModelSpec, shard: Shard, mixer: Mixer, tokens: Array) -> list[Operator]:
     """Everything in an attention or recurrent block but the attention or the state itself.
 
-    Neighbouring matrices of one kernel and input are multiplied at once.
+    Neighbouring matrices of one kernel and input are multiplied at once, if the engine joins them.
     """
     columns: dict[tuple[str, float, str], float] = {}
     for matrix in matrices(mixer, model.hidden_size):
         k, n = matrix.on_rank(shard.tp)
         covered = model.linear_dtype(matrix.part, shard.weights_dtype)
-        key = (matrix.gemm, k, covered if matrix.quantised and not matrix.plain else model.dtype)
+        name = (shard.inputs_apart and matrix.alone) or matrix.gemm
+        key = (name, k, covered if matrix.quantised and not matrix.plain else model.dtype)
         columns[key] = columns.get(key, 0.0) + n
     operators: list[Operator] = [
         Gemm(name=name, cause="attention_gemm", m=tokens, n=n, k=k, weights_dtype=dtype)

@@ -5,7 +5,7 @@ Parameter counts, weight bytes and the GEMMs of an iteration are all read off th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from sim.models.mixers import GQA, MLA, CompressedAttention, GatedDelta, Indexer, Mamba2, Mixer
@@ -25,6 +25,7 @@ class Matrix:
         heads: Heads that the columns belong to, where they are divided by head.
         quantised: Whether a quantised checkpoint covers it.
         plain: Whether engines multiply it in the model's own format although the checkpoint covers it.
+        alone: Name of its kernel in engines that multiply each input of a recurrent layer by itself; empty, as `gemm`.
     """
 
     gemm: str
@@ -34,6 +35,7 @@ class Matrix:
     heads: int = 1
     quantised: bool = True
     plain: bool = False
+    alone: str = ""
 
     @property
     def part(self) -> Part:
@@ -134,13 +136,15 @@ def _gated_delta(a: GatedDelta, hidden: int) -> tuple[Matrix, ...]:
     keys, values = a.key_heads * a.key_dim, a.value_heads * a.value_dim
     qkv = (Matrix("qkv", hidden, 2 * keys), Matrix("qkv", hidden, values))
     out = Matrix("o", values, hidden, "rows")
+    gate, decay = Matrix("qkv", hidden, values), Matrix("decay", hidden, a.value_heads, quantised=False)
     if a.decay_rank is None:
-        gates = (Matrix("qkv", hidden, values), Matrix("decay", hidden, 2 * a.value_heads, quantised=False))
-        return (*qkv, *gates, out)
+        if a.inputs_joined:
+            return (*qkv, gate, decay, decay, out)
+        return (*qkv, replace(gate, alone="gate"), decay, replace(decay, alone="rate"), out)
     return (
         *qkv,
-        Matrix("qkv", hidden, values),
-        Matrix("decay", hidden, a.value_heads, quantised=False),
+        gate,
+        decay,
         Matrix("decay_down", hidden, a.decay_rank, "none", quantised=False),
         Matrix("decay_up", a.decay_rank, keys, quantised=False),
         out,

@@ -168,6 +168,8 @@ class GatedDelta(Spec):
         state_dtype: Format of the state.
         decay_rank: Width between the two factors of a decay per key dimension (Kimi Delta Attention, arXiv
             2510.26692); absent, there is one decay per head.
+        inputs_joined: Whether checkpoints join the projections of its inputs to two matrices (Qwen3-Next), which every
+            engine multiplies at once, or hold each by itself (Qwen 3.5).
     """
 
     kind: Literal["gated_delta"] = "gated_delta"
@@ -178,6 +180,7 @@ class GatedDelta(Spec):
     conv_kernel: int = Field(default=4, gt=0)
     state_dtype: FormatName = "fp32"
     decay_rank: int | None = Field(default=None, gt=0)
+    inputs_joined: bool = False
 
     @model_validator(mode="after")
     def _grouped(self) -> GatedDelta:

@@ -38,6 +38,8 @@ class Shard:
             rank gets all tokens.
         dispatch_dtype: Format in which tokens go to the experts of other ranks; None, the model's own.
         balanced: Whether experts are placed and copied so that tokens pick ranks alike.
+        inputs_apart: Whether gates and decays of a recurrent layer are products of their own, if its checkpoints have
+            them so.
     """
 
     tp: int = 1
@@ -53,6 +55,7 @@ class Shard:
     all_to_all: bool = False
     dispatch_dtype: str | None = None
     balanced: bool = False
+    inputs_apart: bool = False
 
 
 def stages(
@@ -68,6 +71,7 @@ def stages(
     all_to_all: bool = False,
     dispatch_dtype: str | None = None,
     balanced: bool = False,
+    inputs_apart: bool = False,
 ) -> tuple[Shard, ...]:
     """One rank's shard per pipeline stage, first to last.
 
@@ -94,6 +98,7 @@ def stages(
         all_to_all=all_to_all,
         dispatch_dtype=dispatch_dtype,
         balanced=balanced,
+        inputs_apart=inputs_apart,
     )
     shards, start = [], 0
     for i, count in enumerate(counts):

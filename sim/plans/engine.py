@@ -124,6 +124,8 @@ class FusionSpec(Spec):
         shared_experts_tokens: Most tokens of an iteration with which they do; absent, any number.
         one_attention: Whether attention of prompts and decodes of an iteration is one launch of FlashAttention.
         copies_states: Whether a recurrent state is copied back behind the last draft that holds.
+        recurrent_inputs_apart: Whether projections of a recurrent layer's gates and decays are products of their own
+            where checkpoints have them so.
         norms_apart_with_qk_norm: Whether dense models that norm queries and keys keep their norms out of all-reduces.
         one_qk_norm: Whether queries and keys are normed in one kernel.
         absorbed_fp8_on: Devices, by the beginnings of their names, on which the absorbed projections of latent
@@ -138,6 +140,7 @@ class FusionSpec(Spec):
     shared_experts_tokens: int | None = Field(default=None, ge=1)
     one_attention: bool = False
     copies_states: bool = False
+    recurrent_inputs_apart: bool = False
     norms_apart_with_qk_norm: bool = False
     one_qk_norm: bool = False
     absorbed_fp8_on: tuple[str, ...] = ()

@@ -167,6 +167,7 @@ class Resolver:
             all_to_all=exchange == "all_to_all",
             dispatch_dtype=engine.expert_exchange.sent_as(weights, all_to_all=exchange == "all_to_all"),
             balanced=balanced,
+            inputs_apart=engine.fusion is not None and engine.fusion.recurrent_inputs_apart,
         )
         placement = place(cluster, tp=tp, dp=dp, pp=pp)
         placeable = placement.max_replicas > 0 and (placement.compact or cluster.node.nic is not None)

@@ -132,3 +132,13 @@ def test_norms_follow_an_all_reduce_only_where_ranks_share_a_layer() -> None:
         counts = {op.name: op.count for op in token_operators(model, stages(model, tp=tp)[0], np.asarray(1.0))}
         assert counts.get("reduced_norm", 0.0) == reduced
         assert counts.get("reduced_norm", 0.0) + counts["add_norm"] == 4.0 * model.n_layers
+
+
+@pytest.mark.parametrize(("engine", "apart"), [("sglang", True), ("sglang-0.5.10", False), ("vllm", False)])
+def test_sglang_joined_the_inputs_of_recurrent_layers_in_the_spring_of_2026(engine: str, apart: bool) -> None:
+    scenario = {"engine": engine, "model": "qwen3.5-35b-a3b", "cluster": {"node": "dgx-h100"}}
+    runner = plan_runner(small_scenario(scenario))
+    (stage,) = runner._stages(resolved_plan(runner, tp=1, kv_dtype="bf16"))
+    names = {op.name for op in token_operators(runner.things.model, stage.shard, np.asarray(8.0))}
+    assert {"qkv", "decay"} <= names
+    assert {"gate", "rate"} & names == ({"gate", "rate"} if apart else set())

@@ -2,10 +2,23 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sim.core import InputError
-from sim.models import GQA, CompressedAttention, GatedDelta, Mamba2, ModelSpec, MoE, from_config, load_model
+from sim.models import (
+    GQA,
+    CompressedAttention,
+    GatedDelta,
+    Gemm,
+    Mamba2,
+    ModelSpec,
+    MoE,
+    from_config,
+    load_model,
+    stages,
+    token_operators,
+)
 
 QWEN = {
     "model_type": "qwen3_5_moe",
@@ -177,3 +190,26 @@ def test_refusals(config: dict[str, Any], change: dict[str, Any], words: str) ->
     with pytest.raises(InputError) as caught:
         from_config({**config, **change})
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "apart"),
+    [("qwen3_5_moe", {"qkv", "gate", "decay", "rate"}), ("qwen3_next", {"qkv", "decay"})],
+)
+def test_inputs_of_linear_attention_are_multiplied_apart_where_checkpoints_hold_them_so(
+    model_type: str, apart: set[str]
+) -> None:
+    """The columns are the same, divided over more products; full attention of the other layers has its own."""
+    model = from_config({**QWEN["text_config"], "model_type": model_type, "tie_word_embeddings": False})
+    tokens = np.asarray(16.0)
+
+    def products(*, inputs_apart: bool) -> list[Gemm]:
+        (shard,) = stages(model, inputs_apart=inputs_apart)
+        found = [op for op in token_operators(model, shard, tokens) if isinstance(op, Gemm)]
+        return [op for op in found if op.cause == "attention_gemm" and op.name != "o"]
+
+    joined, split = products(inputs_apart=False), products(inputs_apart=True)
+    assert {op.name for op in joined} == {"qkv", "decay"}
+    assert {op.name for op in split} == apart
+    assert sum(op.count for op in split) - sum(op.count for op in joined) == 30 * (len(apart) - 2)
+    assert sum(op.count * op.n for op in split) == sum(op.count * op.n for op in joined)

@@ -16,13 +16,19 @@ def qwen3_5(config: ConfigReader) -> Parts:
 
 
 @ARCHITECTURES.register("qwen3_5_moe")
-@ARCHITECTURES.register("qwen3_next")
 def qwen3_5_moe(config: ConfigReader) -> Parts:
     """Experts beside a gated shared expert; multi-token-prediction layers are left out."""
     return Parts(layers=mixed(config, _mixers(config), routed_experts(config, shared_gate=True)))
 
 
-def _mixers(config: ConfigReader) -> list[Mixer]:
+@ARCHITECTURES.register("qwen3_next")
+def qwen3_next(config: ConfigReader) -> Parts:
+    """As Qwen 3.5 with experts, but its checkpoints join the inputs of linear attention."""
+    mixers = _mixers(config, inputs_joined=True)
+    return Parts(layers=mixed(config, mixers, routed_experts(config, shared_gate=True)))
+
+
+def _mixers(config: ConfigReader, *, inputs_joined: bool = False) -> list[Mixer]:
     config.refuse("attention_bias")
     count, every = config.integer("layers"), config.integer("full_attention_interval", 4)
     full = grouped_query(config, qk_norm=True, output_gate=config.flag("attn_output_gate", True))
@@ -33,6 +39,7 @@ def _mixers(config: ConfigReader) -> list[Mixer]:
         value_dim=config.integer("linear_value_head_dim"),
         conv_kernel=config.integer("linear_conv_kernel_dim", 4),
         state_dtype=config.get("state_dtype") or "float32",
+        inputs_joined=inputs_joined,
     )
     default = ["full_attention" if (i + 1) % every == 0 else "linear_attention" for i in range(count)]
     types = config.sequence("layer_types", length=count) or default

@@ -52,6 +52,7 @@ _NODES: Final = {
 _ENGINES: Final = ("sglang", "trtllm", "vllm")
 _PROFILES: Final = {
     "vllm 0.12.": "vllm-0.12",
+    "sglang nightly-dev-202604": "sglang-0.5.10",
     "trtllm 1.0.": "trtllm-1.0",
     "trtllm 1.1.0rc": "trtllm-1.1",
     "trtllm 0.5.": "trtllm-1.1",
