@@ -13,7 +13,7 @@ import numpy as np
 from sim.core import Array
 from sim.models.cache import kv_heads_per_rank, recurrent_state_bytes, state_elements
 from sim.models.matrices import conv_channels
-from sim.models.mixers import GQA, MLA, CompressedAttention, GatedDelta, Indexer, Mamba2, Mixer
+from sim.models.mixers import GQA, MLA, CompressedAttention, GatedDelta, Indexer, Mamba2
 from sim.models.operators import (
     AbsorbedProducts,
     AttentionKind,
@@ -61,9 +61,10 @@ def decode_operators(
             )
         ]
     q_heads, kv_heads, width, values = _decode_shape(cls, shard)
-    absorbed = _absorbed(model, shard, mixer, sequences, cls.layers) if view.kind == "mla" else []
-    return [
-        *absorbed,
+    operators: list[Operator] = []
+    if isinstance(mixer, MLA) and view.kind == "mla":
+        operators.append(_absorbed(model, shard, mixer, sequences, cls.layers))
+    operators.append(
         DecodeAttention(
             name=f"decode_attention_{view.label}",
             cause="decode_attention",
@@ -78,28 +79,25 @@ def decode_operators(
             kind=_attention_kind(cls),
             own_keys=_has_own_keys(cls),
             count=cls.layers,
-        ),
-    ]
-
-
-def _absorbed(model: ModelSpec, shard: Shard, mixer: Mixer, sequences: Array, layers: float) -> list[AbsorbedProducts]:
-    """What absorbed projections take for decodes beyond what they take for as many tokens of prompts."""
-    if not isinstance(mixer, MLA):
-        return []
-    return [
-        AbsorbedProducts(
-            name="absorbed_products",
-            cause="decode_attention",
-            tokens=sequences,
-            heads=mixer.heads / shard.tp,
-            kv_rank=float(mixer.kv_rank),
-            nope_dim=float(mixer.nope_dim),
-            v_dim=float(mixer.v_dim),
-            weights_dtype=model.linear_dtype("attention", shard.weights_dtype),
-            dtype=model.dtype,
-            count=layers,
         )
-    ]
+    )
+    return operators
+
+
+def _absorbed(model: ModelSpec, shard: Shard, mixer: MLA, sequences: Array, layers: float) -> AbsorbedProducts:
+    """What absorbed projections take for decodes beyond what they take for as many tokens of prompts."""
+    return AbsorbedProducts(
+        name="absorbed_products",
+        cause="decode_attention",
+        tokens=sequences,
+        heads=mixer.heads / shard.tp,
+        kv_rank=float(mixer.kv_rank),
+        nope_dim=float(mixer.nope_dim),
+        v_dim=float(mixer.v_dim),
+        weights_dtype=model.linear_dtype("attention", shard.weights_dtype),
+        dtype=model.dtype,
+        count=layers,
+    )
 
 
 def _attention_kind(cls: AttentionClass) -> AttentionKind:

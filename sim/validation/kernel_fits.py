@@ -23,7 +23,7 @@ from sim.costs import TABLES, CostModel, MeasuredKernels
 from sim.costs.curves import Curves
 from sim.costs.gemm import headwise_gemm_time_s
 from sim.costs.tables import KernelRows
-from sim.hardware import Device, load_device
+from sim.hardware import load_device
 from sim.models import (
     GQA,
     DecodeAttention,
@@ -75,6 +75,7 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "a": (0.05, 2.0),
 }
 
+Params = Mapping[str, float]
 Shape = tuple[float, ...]
 Layers = Mapping[str, frozenset[Shape]]
 
@@ -143,10 +144,9 @@ def fit_headwise(device: str, engine: str, dtype: str) -> FittedKernel | str:
     if not isinstance(rows, KernelRows):
         return rows
     curves, columns = Curves(on, engine, {}), rows.columns
-    shipped = curves.headwise(dtype)
-    free = [one for one in ("t0_s", "e", "f", "p", "c") if getattr(shipped.curve, one) > 0.0]
+    setup, shipped = curves.headwise(dtype), on.kernels.get("headwise_gemm", dtype, engine)
 
-    def errors(logs: Array, kept: Array) -> Array:
+    def errors(params: Params, kept: Array) -> Array:
         predicted_s = headwise_gemm_time_s(
             columns["m"][kept],
             columns["n"][kept],
@@ -154,28 +154,21 @@ def fit_headwise(device: str, engine: str, dtype: str) -> FittedKernel | str:
             heads=columns["heads"][kept],
             ends_bytes=activation_bytes("bf16"),
             weight_bytes=bytes_per_element(dtype),
-            flops_per_s=shipped.flops_per_s,
+            flops_per_s=setup.flops_per_s,
             bytes_per_s=on.memory_bytes_per_s,
-            curve=replace(shipped.curve, **dict(zip(free, np.exp(logs).tolist(), strict=True))),
+            curve=replace(setup.curve, **params),
         )
         return np.asarray(predicted_s / rows.time_s[kept] - 1.0)
 
-    start = np.log([getattr(shipped.curve, one) for one in free])
-    low, high = (np.log([_BOUNDS[one][end] for one in free]) for end in (0, 1))
-
-    def fitted(kept: Array) -> Array:
-        first = np.clip(start, low + 1e-3, high - 1e-3)
-        found = least_squares(
-            lambda logs: np.log1p(errors(logs, kept)), first, bounds=(low, high), loss="soft_l1", f_scale=_SOFT
-        )
-        return np.asarray(found.x)
+    def fitted(kept: Array) -> Params:
+        return _fitted(shipped, lambda params: errors(params, kept))
 
     every, even = np.ones(len(rows), dtype=bool), np.searchsorted(np.unique(columns["m"]), columns["m"]) % 2 == 0
     best = fitted(every)
     apart = [errors(fitted(half), ~half) for half in (even, ~even)]
     return FittedKernel(
-        dict(zip(free, np.exp(best).tolist(), strict=True)),
-        _summary(errors(start, every)),
+        best,
+        _summary(errors(shipped, every)),
         _summary(errors(best, every)),
         _summary(np.concatenate(apart)),
     )
@@ -242,34 +235,18 @@ def _fit(
     curves = CostModel(device, engine=engine)
     tables = CostModel(device, engine=engine, measured=MeasuredKernels({kernel: source}, curves.price))
 
+    shipped = device.kernels.get(kernel, dtype, engine)
+
     @cache
     def measured_s(shape: Shape) -> Array:
-        op = operator(shape)
-        return np.broadcast_to(tables.cost(op).time_s, _points(op))
+        return tables.cost(operator(shape)).time_s
 
-    def errors(at: Device, shapes: list[Shape]) -> Array:
-        costs = CostModel(at, engine=engine)
+    def errors(params: Params, shapes: list[Shape]) -> Array:
+        costs = CostModel(replace(device, kernels=Refitted(device.kernels.name, params)), engine=engine)
         return np.concatenate([costs.cost(operator(one)).time_s / measured_s(one) - 1.0 for one in shapes])
 
-    shipped = device.kernels.get(kernel, dtype, engine)
-    free = [one for one in _BOUNDS if shipped.get(one, 0.0) > 0.0]
-    low, high = (np.log([_BOUNDS[one][end] for one in free]) for end in (0, 1))
-    start = np.clip(np.log([min(shipped[one], 1e6) for one in free]), low + 1e-3, high - 1e-3)
-
-    def fitted(shapes: list[Shape]) -> Device:
-        def at(logs: Array) -> Device:
-            params = dict(zip(free, np.exp(logs).tolist(), strict=True))
-            return replace(device, kernels=Refitted(device.kernels.name, params))
-
-        found = least_squares(
-            lambda logs: np.log1p(errors(at(logs), shapes)),
-            start,
-            bounds=(low, high),
-            loss="soft_l1",
-            f_scale=_SOFT,
-            max_nfev=120,
-        )
-        return at(found.x)
+    def fitted(shapes: list[Shape]) -> Params:
+        return _fitted(shipped, lambda params: errors(params, shapes))
 
     names = sorted(layers)
     halves = [frozenset[Shape]().union(*(layers[one] for one in names[half::2])) for half in (0, 1)]
@@ -277,15 +254,31 @@ def _fit(
     best = fitted(every)
     apart = [errors(fitted(sorted(one)), sorted(other - one)) for one, other in (halves, halves[::-1])]
     return FittedKernel(
-        {one: best.kernels.get(kernel, dtype, engine)[one] for one in free},
-        _summary(errors(device, every)),
+        best,
+        _summary(errors(shipped, every)),
         _summary(errors(best, every)),
         _summary(np.concatenate(apart)),
     )
 
 
-def _points(op: Operator) -> tuple[int, ...]:
-    return np.shape(op.m) if isinstance(op, Gemm) else np.shape(op.sequences) if isinstance(op, DecodeAttention) else ()
+def _fitted(shipped: Params, errors: Callable[[Params], Array]) -> Params:
+    """Parameters of least error, robustly, in their logarithms; only those that `shipped` has above zero."""
+    free = [one for one in _BOUNDS if shipped.get(one, 0.0) > 0.0]
+    low, high = (np.log([_BOUNDS[one][end] for one in free]) for end in (0, 1))
+    start = np.clip(np.log([shipped[one] for one in free]), low + 1e-3, high - 1e-3)
+
+    def params(logs: Array) -> Params:
+        return dict(zip(free, np.exp(logs).tolist(), strict=True))
+
+    found = least_squares(
+        lambda logs: np.log1p(errors(params(logs))),
+        start,
+        bounds=(low, high),
+        loss="soft_l1",
+        f_scale=_SOFT,
+        max_nfev=120,
+    )
+    return params(found.x)
 
 
 def _summary(errors: Array) -> tuple[float, float]:

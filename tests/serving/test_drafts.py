@@ -9,7 +9,7 @@ from sim.costs import CostModel, Fusion, host_calls
 from sim.models import StateUpdate, attention_classes, load_model, prefill_operators, stages, token_operators
 from sim.plans import SpeculationSpec, with_draft_layers
 from sim.scenario import PlanRunner
-from sim.serving import Chunk, drafts_of
+from sim.serving import Chunk, CompiledCost, drafts_of
 from sim.testing.scenarios import plan_runner, resolved_plan, small_scenario
 
 MODEL, CLUSTER = "deepseek-v2-lite", "dgx-h200-1"
@@ -24,6 +24,10 @@ def costs(**speculation: object):
     each = runner()
     plan = resolved_plan(each, **LIMITS, speculation=speculation) if speculation else resolved_plan(each, **LIMITS)
     return each, plan, each.compiled(plan)
+
+
+def without_gaps(cost: CompiledCost) -> CompiledCost:
+    return cost.retimed(replace(cost.timing, kernel_gap_s=0.0))
 
 
 def test_more_drafts_cost_more_whatever_becomes_of_them() -> None:
@@ -83,25 +87,17 @@ def test_the_device_waits_for_the_host_where_drafts_are_not_scheduled_ahead() ->
     plan = resolved_plan(each, **LIMITS, speculation={"draft_tokens": 2, "acceptance": 0.5})
     step_s = engine.host_step_s.value + 2 * engine.draft_host.per_draft_s.value
     rows_s = 8 * (engine.host_per_sequence_s.value + 3 * engine.draft_host.per_token_s.value)
-    without_waits = replace(each.compiled(plan).timing, kernel_gap_s=0.0)
-    assert each.compiled(plan).retimed(without_waits).host(8) == pytest.approx((step_s + rows_s, step_s + rows_s))
+    drafting = without_gaps(each.compiled(plan))
+    assert drafting.host(8) == pytest.approx((step_s + rows_s, step_s + rows_s))
     beside_a_prompt_s = step_s + rows_s + engine.host_per_sequence_s.value
-    assert each.compiled(plan).retimed(without_waits).host(9, 1)[0] == pytest.approx(beside_a_prompt_s), (
-        "prompts have no drafts to verify"
-    )
+    assert drafting.host(9, 1)[0] == pytest.approx(beside_a_prompt_s), "prompts have no drafts to verify"
     ngrams = resolved_plan(each, **LIMITS, speculation={"draft_tokens": 2, "acceptance": 0.5, "method": "ngram"})
     no_passes_s = step_s - 2 * engine.draft_host.per_draft_s.value
-    without_waits = replace(each.compiled(ngrams).timing, kernel_gap_s=0.0)
-    assert each.compiled(ngrams).retimed(without_waits).host(8) == pytest.approx(
-        (no_passes_s + rows_s, no_passes_s + rows_s)
-    )
+    assert without_gaps(each.compiled(ngrams)).host(8) == pytest.approx((no_passes_s + rows_s, no_passes_s + rows_s))
     plain = each.compiled(resolved_plan(each, **LIMITS))
     assert plain.host(8)[0] < plain.host(8)[1], "without drafts the host works beside the device"
-    drafted, ahead = (
-        cost.retimed(replace(cost.timing, kernel_gap_s=0.0)).host(8)
-        for cost in (costs(draft_tokens=2, acceptance=0.5)[2], costs()[2])
-    )
-    assert drafted == ahead
+    drafted, ahead = costs(draft_tokens=2, acceptance=0.5)[2], costs()[2]
+    assert without_gaps(drafted).host(8) == without_gaps(ahead).host(8)
 
 
 def test_a_run_keeps_its_books_with_drafts() -> None:
