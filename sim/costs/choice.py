@@ -66,7 +66,7 @@ class CostsSpec(Spec):
 
 
 def measured_kernels(
-    costs: str | CostsSpec, device: Device, *, engine: str, base: Path = Path()
+    costs: str | CostsSpec, device: Device, *, engine: str, version: str = "", base: Path = Path()
 ) -> MeasuredKernels | None:
     """Measured tables for a device and family of engines as `costs` asks for; None if all costs are analytic.
 
@@ -74,6 +74,7 @@ def measured_kernels(
         costs: The choice; text stands for all kernels.
         device: The device at its highest clock, as it was measured.
         engine: Family of the software stack.
+        version: Its version, as far as known.
         base: Folder from which paths start.
 
     Raises:
@@ -85,9 +86,9 @@ def measured_kernels(
         return None
     rates = (device.memory_bytes_per_s, tuple(sorted(device.flops.items())))
     files = tuple(_stamp(base / name) for name in sorted(set(chosen.values())) if name.endswith(_PROFILE_SUFFIX))
-    key = (device.name, engine, rates, files, *sorted(chosen.items()))
+    key = (device.name, engine, version, rates, files, *sorted(chosen.items()))
     if key not in _KNOWN:
-        opened = {name: _opened(name, device, engine, base) for name in dict.fromkeys(chosen.values())}
+        opened = {name: _opened(name, device, engine, version, base) for name in dict.fromkeys(chosen.values())}
         anchor = CostModel(device, engine=engine)
         _KNOWN[key] = MeasuredKernels({kernel: opened[name] for kernel, name in chosen.items()}, anchor.price)
     return _KNOWN[key]
@@ -103,12 +104,13 @@ def _stamp(path: Path) -> tuple[str, int]:
     return str(path.resolve()), path.stat().st_mtime_ns if path.is_file() else 0
 
 
-def _opened(name: str, device: Device, engine: str, base: Path) -> TableSource:
+def _opened(name: str, device: Device, engine: str, version: str, base: Path) -> TableSource:
     if name.endswith(_PROFILE_SUFFIX):
-        return TABLES.get(_PROFILE)(device=device, engine=engine, path=str(base / Path(name).expanduser()))
+        path = str(base / Path(name).expanduser())
+        return TABLES.get(_PROFILE)(device=device, engine=engine, version=version, path=path)
     known = [ANALYTIC, *(one for one in TABLES.names() if one != _PROFILE)]
     if name not in known:
         raise InputError(
             f"unknown source of costs {name!r}{did_you_mean(name, known)}", allowed=[*known, "the path of a .csv file"]
         )
-    return TABLES.get(name)(device=device, engine=engine, path="")
+    return TABLES.get(name)(device=device, engine=engine, version=version, path="")

@@ -36,11 +36,17 @@ class OpCost:
 
     def scaled(self, factor: Value) -> OpCost:
         """Time and parts times `factor`."""
-        parts = (self.time_s, self.compute_s, self.memory_s, self.network_s, self.overhead_s)
-        return OpCost(*(np.asarray(part * factor) for part in parts))
+        return OpCost(*(np.asarray(part * factor) for part in self._parts()))
+
+    def where(self, kept: NDArray[np.bool_], other: OpCost) -> OpCost:
+        """These times where `kept`, those of the other elsewhere."""
+        pairs = zip(self._parts(), other._parts(), strict=True)
+        return OpCost(*(np.where(kept, own, others) for own, others in pairs))
+
+    def _parts(self) -> tuple[Array, ...]:
+        return self.time_s, self.compute_s, self.memory_s, self.network_s, self.overhead_s
 
     def bound(self) -> NDArray[np.str_]:
         """The largest part of each point, one of `BOUNDS`."""
-        parts = (self.compute_s, self.memory_s, self.network_s, self.overhead_s)
-        stacked = np.stack(np.broadcast_arrays(*parts))
+        stacked = np.stack(np.broadcast_arrays(*self._parts()[1:]))
         return np.asarray(np.asarray(BOUNDS)[np.argmax(stacked, axis=0)])

@@ -19,8 +19,9 @@ class Fusion:
     Attributes:
         within_attention: Names of streaming operators that the attention kernel does as well; they cost nothing more,
             since its time was measured with them.
-        without_launch: Names of streaming operators that the kernel before them does as well: what they move counts,
-            a launch of their own does not.
+        norm_bytes: Largest buffer [B] of an all-reduce that does the norm behind it as well: what that moves counts, a
+            launch of its own does not.
+        norm_kernel: Family of engines whose kernel such an all-reduce is; empty, the engine's own.
         side_stream: Whether operators on a side stream run beside those of the main one.
         side_tokens: Most tokens with which they do; an engine computes more one after the other.
         one_attention: Whether attention of prompts and decodes is one launch of FlashAttention, whose version 2 leaves
@@ -34,7 +35,8 @@ class Fusion:
     """
 
     within_attention: frozenset[str] = frozenset()
-    without_launch: frozenset[str] = frozenset()
+    norm_bytes: float = 0.0
+    norm_kernel: str = ""
     side_stream: bool = False
     side_tokens: float = math.inf
     one_attention: bool = False

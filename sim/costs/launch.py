@@ -33,7 +33,7 @@ EAGER_LAUNCH_S = 6.0e-6
 _INSIDE_ATTENTION: Final = frozenset({"rope", "cache_write"})
 """Operators that are part of the call of the attention kernel."""
 
-_BEHIND_REDUCTION: Final = "reduced_norm"
+BEHIND_REDUCTION: Final = "reduced_norm"
 """Operator that is part of the all-reduce before it."""
 
 _SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
@@ -127,7 +127,7 @@ def host_calls(
 def _calls(op: Operator, expert_calls: Callable[[GroupedGemm], float]) -> float:
     """Calls for one execution of an operator."""
     if isinstance(op, Elementwise):
-        return float(op.name not in _INSIDE_ATTENTION and op.name != _BEHIND_REDUCTION)
+        return float(op.name not in _INSIDE_ATTENTION and op.name != BEHIND_REDUCTION)
     if isinstance(op, Gemm):
         return gemm_launches(op)
     if isinstance(op, GroupedGemm):

@@ -29,10 +29,11 @@ from sim.costs.attention import (
 from sim.costs.collectives import BoundCollective, bind_collective
 from sim.costs.cost import OpCost
 from sim.costs.curves import Curves, cache_kernel
-from sim.costs.elementwise import stream_time_s
+from sim.costs.elementwise import StreamCurve, stream_time_s
 from sim.costs.fusion import NO_FUSION, Fusion, side_by_side_share
 from sim.costs.gemm import gemm_terms, gemm_time_s, headwise_gemm_time_s
 from sim.costs.launch import (
+    BEHIND_REDUCTION,
     QUANTISED_PRODUCT_LAUNCHES,
     TRITON_EXPERT_CALLS,
     eager_time_s,
@@ -49,6 +50,7 @@ from sim.costs.tables.shapes import kernel_of
 from sim.costs.usage import Use, merged
 from sim.hardware import CommGroup, Device
 from sim.models import (
+    NORM_PASSES,
     AbsorbedProducts,
     Collective,
     DecodeAttention,
@@ -99,6 +101,7 @@ class CostModel:
         groups: Communication groups by name (`tp`, `ep`, `dp`, `pp`).
         eager_launch_s: Host time per kernel without CUDA graphs [s]; None with graphs.
         measured: Measured tables for some kernels; None for closed forms alone.
+        lent: The same of other engines whose kernels this one takes, by family.
         fusion: What the engine's kernels do together or beside each other.
         moe_library: Library of the experts' kernels; empty, the one that the engine takes by itself.
         sorts_logits: Whether all logits are sorted to pick a token (top-k and top-p without a kernel of their own).
@@ -112,6 +115,7 @@ class CostModel:
         groups: Mapping[str, CommGroup] | None = None,
         eager_launch_s: float | None = None,
         measured: MeasuredKernels | None = None,
+        lent: Mapping[str, MeasuredKernels] | None = None,
         fusion: Fusion = NO_FUSION,
         moe_library: str = "",
         sorts_logits: bool = False,
@@ -123,12 +127,13 @@ class CostModel:
         self.groups = dict(groups or {})
         self.eager_launch_s = eager_launch_s
         self._measured = measured
+        self._lent = dict(lent or {})
         self._looked_up: dict[tuple[str, str, bool], Use] = {}
         self._curve_sources: dict[str, str] = {}
         self._moe_library = moe_library
         self._curves = Curves(device, engine, self._curve_sources, moe_library)
         self._units = block_units(device.kind, device.units)
-        self._collectives: dict[tuple[str, str], BoundCollective] = {}
+        self._collectives: dict[tuple[str, str, str], BoundCollective] = {}
         self._forms: dict[type, Callable[[Any], _Form]] = {
             Gemm: self._gemm,
             GroupedGemm: self._grouped_gemm,
@@ -151,6 +156,8 @@ class CostModel:
         Raises:
             InputError: if a collective names a group that the model was not given.
         """
+        if isinstance(operator, Collective) and operator.before_norm and self.fusion.norm_bytes:
+            return self._before_norm(operator)
         form = self._forms[type(operator)](operator)
         one = form.cost
         if self._measured is not None and not isinstance(operator, PrefillAttention):
@@ -164,6 +171,16 @@ class CostModel:
             )
             one = replace(one, time_s=np.maximum(one.time_s, launch_s), overhead_s=np.maximum(one.overhead_s, launch_s))
         return one.scaled(operator.count)
+
+    def _before_norm(self, op: Collective) -> OpCost:
+        """Of an all-reduce with a norm behind it: by the kernel that does both as far as its buffers reach."""
+        size_bytes, most = np.asarray(op.buffer_bytes, dtype=np.float64), self.fusion.norm_bytes
+        kernel = self.fusion.norm_kernel or self.engine
+        both = self.cost(replace(op, buffer_bytes=np.minimum(size_bytes, most), before_norm=False, kernel=kernel))
+        if np.all(size_bytes <= most):
+            return both
+        alone = self.cost(replace(op, buffer_bytes=np.maximum(size_bytes, most), before_norm=False))
+        return both.where(size_bytes <= most, alone)
 
     def price(self, operator: Operator) -> Analytic:
         """What the closed forms say about one execution, for tables to be anchored to."""
@@ -294,7 +311,7 @@ class CostModel:
             found = self._measured.ratio(op)
         if found is None:
             return None
-        label = f"{op.kind} over {op.group}" if isinstance(op, Collective) else self._label(op)
+        label = _over(op.kind, op.group, op.kernel) if isinstance(op, Collective) else self._label(op)
         key = (label, op.name, isinstance(found, str))
         if isinstance(found, str):
             self._looked_up[key] = Use("analytic", self._curve_sources.get(label, ""), found, operators=1)
@@ -309,16 +326,16 @@ class CostModel:
         return found
 
     def _look_up_collective(self, op: Collective) -> Measured | str | None:
-        assert self._measured is not None
-        group, bound = self.groups.get(op.group), self._bound_collective(op.kind, op.group)
-        if group is None or group.ranks < 2:
+        tables = self._lent.get(op.kernel, self._measured)
+        group, bound = self.groups.get(op.group), self._bound_collective(op.kind, op.group, op.kernel)
+        if group is None or group.ranks < 2 or tables is None:
             return None
         if group.intra is None or group.nodes > 1:
             return f"tables hold one scale-up domain, not {group.nodes}"
         if not group.intra.in_tables:
             return f"tables hold another link than {group.intra.name}"
         known_as = (group.ranks, group.intra.name, group.bytes_per_s)
-        return self._measured.ratio(op, price=lambda rows: self.price(rows), group=known_as) if bound.timers else None
+        return tables.ratio(op, price=lambda rows: self.price(rows), group=known_as) if bound.timers else None
 
     def expert_calls(self, op: GroupedGemm) -> float:
         """Calls from Python that launch the experts: several where Triton's own kernels unpack MXFP4."""
@@ -463,12 +480,18 @@ class CostModel:
         curve = self._curves.stream(kernel, dtype)
         if op.name in self.fusion.within_attention:
             return _Form(OpCost(_NONE, _NONE, _NONE, _NONE, _NONE), _NONE)
-        if op.name in self.fusion.without_launch:
-            curve = replace(curve, launches=0.0)
         if op.name == "qk_norm" and self.fusion.one_qk_norm:
             curve = replace(curve, launches=curve.launches / 2.0)
         if isinstance(op, Sampling) and self.sorts_logits:
             curve = curve.sorting()
+        one = self._streamed(op, curve)
+        if op.name == BEHIND_REDUCTION and self.fusion.norm_bytes:
+            within = np.asarray(op.bytes() <= NORM_PASSES * self.fusion.norm_bytes)
+            inside = self._streamed(op, replace(curve, launches=0.0))
+            return inside._replace(cost=inside.cost.where(within, one.cost), launches=one.launches * (not within.any()))
+        return one
+
+    def _streamed(self, op: Elementwise | Embedding | Sampling, curve: StreamCurve) -> _Form:
         moved = op.bytes()
         time_s = stream_time_s(moved, bytes_per_s=self.device.memory_bytes_per_s, curve=curve)
         overhead_s = np.asarray(curve.launches * curve.t0_s)
@@ -476,7 +499,7 @@ class CostModel:
         return _Form(cost, moved / self.device.memory_bytes_per_s, launches=curve.launches)
 
     def _collective(self, op: Collective) -> _Form:
-        bound = self._bound_collective(op.kind, op.group)
+        bound = self._bound_collective(op.kind, op.group, op.kernel)
         size_bytes = np.asarray(op.buffer_bytes, dtype=np.float64)
         time_s = bound.time_s(size_bytes)
         fixed_s = np.minimum(time_s, bound.fixed_s)
@@ -514,16 +537,21 @@ class CostModel:
             return f"{kernel_of(op)} {'fp8' if op.kind == 'indexer' else attention_dtype(op.kv_dtype)}"
         return f"{kernel_of(op)} {attention_dtype(op.dtype) if isinstance(op, StateUpdate | StateScan) else 'bf16'}"
 
-    def _bound_collective(self, kind: str, name: str) -> BoundCollective:
-        key = (kind, name)
+    def _bound_collective(self, kind: str, name: str, kernel: str) -> BoundCollective:
+        key = (kind, name, kernel)
         if key not in self._collectives:
             group = self.groups.get(name)
             if group is None:
                 raise InputError(
                     f"{kind} over group {name!r}, which the plan does not have", allowed=sorted(self.groups)
                 )
-            bound = bind_collective(kind, group, engine=self.engine)
+            bound = bind_collective(kind, group, engine=kernel or self.engine)
             self._collectives[key] = bound
             if bound.names:
-                self._curve_sources[f"{kind} over {name}"] = bound.source
+                self._curve_sources[_over(*key)] = bound.source
         return self._collectives[key]
+
+
+def _over(kind: str, group: str, kernel: str) -> str:
+    """Name of a collective in the result, apart from that of the engine's own kernel."""
+    return f"{kind} over {group}{f' with norm, of {kernel}' if kernel else ''}"

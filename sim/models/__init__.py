@@ -17,7 +17,7 @@ from sim.models.dtypes import (
     canonical_dtype,
     compute_dtype,
 )
-from sim.models.expand import sequence_operators, token_operators
+from sim.models.expand import NORM_PASSES, sequence_operators, token_operators
 from sim.models.hf import from_config, read_config
 from sim.models.load import load_model, packaged_configs
 from sim.models.looking_back import decode_operators, prefill_operators, state_scan
@@ -72,6 +72,7 @@ __all__ = [
     "FORMATS",
     "GQA",
     "MLA",
+    "NORM_PASSES",
     "AbsorbedProducts",
     "AttentionClass",
     "AttentionKind",

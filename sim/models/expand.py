@@ -44,6 +44,9 @@ from sim.models.shard import Shard, layers_of
 from sim.models.spec import FeedForward, LayerGroup, ModelSpec, MoE
 from sim.models.streams import mixer_streams
 
+NORM_PASSES = 4.0
+"""How often a norm with a residual add moves its tokens: it reads both and writes both."""
+
 _EXPERT_CHOICE_BYTES = 8.0  # index and weight of a chosen expert, 4 bytes each
 
 
@@ -63,7 +66,7 @@ def token_operators(model: ModelSpec, shard: Shard, tokens: Array) -> list[Opera
         one = [
             *([] if layer.attention is None else _mixer(model, shard, layer.attention, tokens)),
             *([] if layer.ffn is None else _feed_forward(model, shard, layer.ffn, tokens)),
-            *_reduced(layer, shard, hidden_bytes),
+            *_reduced(model, shard, layer, hidden_bytes),
             *_norms(model, shard, layer, hidden_bytes),
             *([_stream(model, "branch_add", 3.0 * hidden_bytes)] if layer.parallel else []),
             *_stream_mixing(model, tokens, layer.blocks),
@@ -86,14 +89,27 @@ def _distinct_layers(model: ModelSpec, shard: Shard) -> dict[LayerGroup, int]:
     return layers
 
 
-def _reduced(layer: LayerGroup, shard: Shard, hidden_bytes: Array) -> list[Operator]:
+def _reduced(model: ModelSpec, shard: Shard, layer: LayerGroup, hidden_bytes: Array) -> list[Collective]:
     """What tensor-parallel ranks sum up: the result of every branch, or of both together where they are parallel."""
     if shard.tp == 1:
         return []
     if layer.parallel:
-        return [_reduce("branches", hidden_bytes)]
-    parts = (("attention", layer.attention), ("ffn", layer.ffn))
-    return [_reduce(name, hidden_bytes) for name, branch in parts if branch is not None]
+        return [_reduce("branches", hidden_bytes, before_norm=True)]
+    found: list[Collective] = []
+    if layer.attention is not None:
+        found.append(_reduce("attention", hidden_bytes, before_norm=True))
+    if layer.ffn is not None:
+        widened = _widened(model, shard, layer)
+        found.append(_reduce("ffn", widened * hidden_bytes, before_norm=widened == 1.0))
+    return found
+
+
+def _widened(model: ModelSpec, shard: Shard, layer: LayerGroup) -> float:
+    """Width of what a layer's feed-forward returns over the model's: experts may work on padded inputs."""
+    if not isinstance(layer.ffn, MoE) or layer.ffn.latent:
+        return 1.0
+    multiple = shard.experts_padded_to
+    return -(-model.hidden_size // multiple) * multiple / model.hidden_size
 
 
 def _entry(model: ModelSpec, shard: Shard, tokens: Array) -> list[Operator]:
@@ -139,14 +155,19 @@ def _stream(model: ModelSpec, name: str, moved_bytes: Array, count: float = 1.0)
 def _norms(model: ModelSpec, shard: Shard, layer: LayerGroup, hidden_bytes: Array) -> list[Operator]:
     """Norms of a layer, each with the residual add; behind an all-reduce an engine may have it do their work."""
     count = model.norms_per_layer * layer.blocks / 2
-    behind = min(count, 1.0 if layer.parallel else layer.blocks) if shard.tp > 1 else 0.0
+    behind = min(count, float(sum(op.before_norm for op in _reduced(model, shard, layer, hidden_bytes))))
     norms = [("reduced_norm", behind), ("add_norm", count - behind)]
-    return [_stream(model, name, 4.0 * hidden_bytes, count) for name, count in norms if count]
+    return [_stream(model, name, NORM_PASSES * hidden_bytes, count) for name, count in norms if count]
 
 
-def _reduce(name: str, buffer_bytes: Array) -> Collective:
+def _reduce(name: str, buffer_bytes: Array, *, before_norm: bool = False) -> Collective:
     return Collective(
-        name=f"{name}_all_reduce", cause="tp_comm", kind="all_reduce", buffer_bytes=buffer_bytes, group="tp"
+        name=f"{name}_all_reduce",
+        cause="tp_comm",
+        kind="all_reduce",
+        buffer_bytes=buffer_bytes,
+        group="tp",
+        before_norm=before_norm,
     )
 
 

@@ -472,12 +472,16 @@ class Collective(_Common):
             gathered result of an all-gather.
         group: Which of the plan's groups.
         returns: Whether results come back with it that another collective sent out for, as those of experts do.
+        before_norm: Whether the residual add and the norm of what it sums up follow at once.
+        kernel: Family of engines whose kernel it is; empty, the engine's own.
     """
 
     kind: CollectiveKind
     buffer_bytes: Value
     group: GroupName
     returns: bool = False
+    before_norm: bool = False
+    kernel: str = ""
 
     @property
     def compute_dtype(self) -> str:

@@ -40,6 +40,7 @@ class Shard:
         balanced: Whether experts are placed and copied so that tokens pick ranks alike.
         inputs_apart: Whether gates and decays of a recurrent layer are products of their own, if its checkpoints have
             them so.
+        experts_padded_to: Multiple to which the inputs of experts are widened.
     """
 
     tp: int = 1
@@ -56,6 +57,7 @@ class Shard:
     dispatch_dtype: str | None = None
     balanced: bool = False
     inputs_apart: bool = False
+    experts_padded_to: int = 1
 
 
 def stages(
@@ -72,6 +74,7 @@ def stages(
     dispatch_dtype: str | None = None,
     balanced: bool = False,
     inputs_apart: bool = False,
+    experts_padded_to: int = 1,
 ) -> tuple[Shard, ...]:
     """One rank's shard per pipeline stage, first to last.
 
@@ -99,6 +102,7 @@ def stages(
         dispatch_dtype=dispatch_dtype,
         balanced=balanced,
         inputs_apart=inputs_apart,
+        experts_padded_to=experts_padded_to,
     )
     shards, start = [], 0
     for i, count in enumerate(counts):

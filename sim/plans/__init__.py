@@ -23,6 +23,7 @@ from sim.plans.kv_layout import KvLayout, WindowGroup, kv_pool
 from sim.plans.launch import LAUNCHERS, Launcher, launch_command
 from sim.plans.memory import MemoryFootprint, MemoryModel, StageMemory
 from sim.plans.placement import Placement
+from sim.plans.reductions import fused_bytes
 from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan
 from sim.plans.resolver import Resolver, default_limits, require, resolve
 from sim.plans.spec import PlanSpace, PlanSpec
@@ -58,6 +59,7 @@ __all__ = [
     "WindowGroup",
     "default_limits",
     "enumerate_plans",
+    "fused_bytes",
     "kv_pool",
     "launch_command",
     "load_engine",

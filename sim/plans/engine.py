@@ -74,6 +74,7 @@ class SupportSpec(Spec):
         balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
         batch_wait: Whether it can be told to hold prompts back until they fill an iteration.
         prompt_graphs: Whether it can be told to run iterations with prompts from CUDA graphs.
+        fuse_all_reduce: Whether it can be told that all-reduces take in the norms behind them, or that they do not.
         moe_backends: Libraries of experts' kernels that it can be told to take.
         speculation: Where drafts of speculative decoding may come from; none, and there is none.
         expert_all_to_all: Whether tokens can go only to the ranks that hold experts of theirs.
@@ -89,6 +90,7 @@ class SupportSpec(Spec):
     balance_wait: bool = False
     batch_wait: bool = False
     prompt_graphs: bool = False
+    fuse_all_reduce: bool = False
     moe_backends: tuple[MoeBackend, ...] = ()
     speculation: tuple[Method, ...] = ()
     expert_all_to_all: bool = False
@@ -119,15 +121,15 @@ class FusionSpec(Spec):
 
     Attributes:
         within_attention: What its attention kernels do as well, whose measured time holds it.
-        within_all_reduce: What its all-reduce does as well; not for attention data parallelism, which has none.
         shared_experts_beside: Whether shared experts run on a second stream, beside the routed ones.
         shared_experts_tokens: Most tokens of an iteration with which they do; absent, any number.
         one_attention: Whether attention of prompts and decodes of an iteration is one launch of FlashAttention.
         copies_states: Whether a recurrent state is copied back behind the last draft that holds.
         recurrent_inputs_apart: Whether projections of a recurrent layer's gates and decays are products of their own
             where checkpoints have them so.
-        norms_apart_with_qk_norm: Whether dense models that norm queries and keys keep their norms out of all-reduces.
         one_qk_norm: Whether queries and keys are normed in one kernel.
+        experts_padded_to: By format of the weights, the multiple to which experts' inputs are widened. What they
+            return is cut to size behind the all-reduce, which so takes in no norm.
         absorbed_fp8_on: Devices, by the beginnings of their names, on which the absorbed projections of latent
             attention stay in the FP8 blocks of their checkpoint.
         source: How it is known.
@@ -135,15 +137,38 @@ class FusionSpec(Spec):
     """
 
     within_attention: tuple[Literal["rope", "cache_write"], ...] = ()
-    within_all_reduce: tuple[Literal["reduced_norm"], ...] = ()
     shared_experts_beside: bool = False
     shared_experts_tokens: int | None = Field(default=None, ge=1)
     one_attention: bool = False
     copies_states: bool = False
     recurrent_inputs_apart: bool = False
-    norms_apart_with_qk_norm: bool = False
     one_qk_norm: bool = False
+    experts_padded_to: dict[str, int] = Field(default_factory=dict)
     absorbed_fp8_on: tuple[str, ...] = ()
+    source: Literal["datasheet", "measured", "assumed"]
+    ref: str
+
+
+class AllReduceNorm(Spec):
+    """An all-reduce whose kernel also does the residual add and the norm that follow.
+
+    Attributes:
+        kernel: Family of engines whose all-reduce it is; absent, the engine's own (FlashInfer's is TensorRT-LLM's).
+        devices: Devices that have it, by the beginnings of their names; absent, all.
+        most_bytes: Largest buffer that it takes, by devices (the same, with spaces between) and ranks; absent, any.
+        most_tokens: Most tokens that it takes; absent, any.
+        alone: Whether it is left out with pipeline stages or attention data parallelism.
+        norms_apart_with_qk_norm: Whether dense models that norm queries and keys keep their norms out of it.
+        source: How it is known.
+        ref: Where from: a key of `refs`.
+    """
+
+    kernel: Literal["vllm", "sglang", "trtllm"] | None = None
+    devices: tuple[str, ...] = ()
+    most_bytes: dict[str, dict[int, DataBytes]] = Field(default_factory=dict)
+    most_tokens: int | None = Field(default=None, ge=1)
+    alone: bool = False
+    norms_apart_with_qk_norm: bool = False
     source: Literal["datasheet", "measured", "assumed"]
     ref: str
 
@@ -283,6 +308,8 @@ class EngineSpec(Spec):
         stream_token_s: Work of the front end per output token, one after the other: detokenizer, event loop, HTTP;
             absent, clients see tokens as they are made.
         fusion: What its kernels do together; absent, each operator is a kernel of its own.
+        all_reduce_norm: Its all-reduce with the norm behind it; absent, norms are kernels of their own.
+        fuse_all_reduce: Whether it takes that by itself, or the names of the models for which it does.
         handover_s: From a prompt that one engine has computed to the queue of another that decodes it: the answer to
             the front end, the choice of an engine, the way there; absent, none.
         sorts_logits: Whether its sampler sorts all logits where requests limit what is sampled (top-k, top-p).
@@ -333,6 +360,8 @@ class EngineSpec(Spec):
     frontend_token_s: Sourced[TimeS]
     stream_token_s: Sourced[TimeS] | None = None
     fusion: FusionSpec | None = None
+    all_reduce_norm: AllReduceNorm | None = None
+    fuse_all_reduce: bool | tuple[str, ...] = True
     handover_s: Sourced[TimeS] | None = None
     sorts_logits: bool = False
     expert_exchange: ExpertExchange = ExpertExchange()
@@ -345,6 +374,11 @@ class EngineSpec(Spec):
     def graphs(self, width: int) -> tuple[int, ...]:
         """Sizes [tokens] of the CUDA graphs that it captures by itself where a sequence has `width` tokens."""
         return tuple(size * width for size in self.graph_sizes) if self.graphs_of == "sequences" else self.graph_sizes
+
+    def fuses_all_reduce(self, model: str) -> bool:
+        """Whether all-reduces of the model with this name take in the norms behind them, if it is not told."""
+        by_itself = self.fuse_all_reduce
+        return by_itself if isinstance(by_itself, bool) else model in by_itself
 
     @field_validator("limits")
     @classmethod

@@ -97,6 +97,7 @@ class ResolvedPlan:
         batch_fill: That share.
         moe_backend: Library of the experts' kernels; None, the engine's choice.
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too.
+        fuse_all_reduce: Whether all-reduces are told to take in the norms behind them; None, they are not told.
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured.
         max_model_len: Longest request [tokens].
         max_model_len_given: Whether the user gave it.
@@ -128,6 +129,7 @@ class ResolvedPlan:
     batch_fill: float
     moe_backend: MoeBackend | None
     prompt_graphs: bool
+    fuse_all_reduce: bool | None
     graph_sizes: tuple[int, ...]
     max_model_len: int
     max_model_len_given: bool
@@ -281,7 +283,7 @@ class ResolvedPlan:
     def shape_key(self) -> tuple[Any, ...]:
         """Equal for plans whose batches cost the same: all but replicas and limits."""
         graphs = (self.prompt_graphs, self.graph_sizes)
-        return self.shape.key, self.clock, self.moe_backend, *graphs, self.speculation
+        return self.shape.key, self.clock, self.moe_backend, self.fuse_all_reduce, *graphs, self.speculation
 
     @property
     def cost_key(self) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from sim.models import ModelSpec, stages
 from sim.plans.engine import EngineSpec
 from sim.plans.memory import MemoryModel, StageMemory, memory_model
 from sim.plans.placement import devices_for, domains_for, place, stage_groups, transfer_group
+from sim.plans.reductions import reduction_reasons
 from sim.plans.resolved import Infeasible, PlanShape, ResolvedPlan, ShapeKey
 from sim.plans.spec import PlanSpec, PoolSpec, plan_label
 from sim.plans.speculation import SpeculationSpec, with_draft_layers
@@ -155,6 +156,7 @@ class Resolver:
         ]
         if reasons:
             return _distinct(reasons)
+        fusion = engine.fusion
         shards = stages(
             model,
             pp=pp,
@@ -167,7 +169,8 @@ class Resolver:
             all_to_all=exchange == "all_to_all",
             dispatch_dtype=engine.expert_exchange.sent_as(weights, all_to_all=exchange == "all_to_all"),
             balanced=balanced,
-            inputs_apart=engine.fusion is not None and engine.fusion.recurrent_inputs_apart,
+            inputs_apart=fusion is not None and fusion.recurrent_inputs_apart,
+            experts_padded_to=1 if fusion is None else fusion.experts_padded_to.get(weights, 1),
         )
         placement = place(cluster, tp=tp, dp=dp, pp=pp)
         placeable = placement.max_replicas > 0 and (placement.compact or cluster.node.nic is not None)
@@ -260,6 +263,7 @@ class Resolver:
             batch_fill=fields.get("batch_fill", 1.0),
             moe_backend=fields.get("moe_backend"),
             prompt_graphs=fields.get("prompt_graphs", False),
+            fuse_all_reduce=fields.get("fuse_all_reduce"),
             graph_sizes=fields.get("graph_sizes", self.engine.graphs(width)),
             max_model_len=length,
             max_model_len_given=asked is not None,
@@ -290,6 +294,15 @@ class Resolver:
             dp=shape.dp,
         )
         yield from backend_reasons(self.model, self.engine, self.cluster.device, fields.get("moe_backend"))
+        yield from reduction_reasons(
+            self.engine,
+            self.model,
+            self.cluster.device,
+            tp=shape.tp,
+            pp=shape.pp,
+            dp=shape.dp,
+            asked=fields.get("fuse_all_reduce"),
+        )
         prompts = fields.get("prompt_graphs", False)
         yield from graph_reasons(
             self.engine, plan.graph_sizes, prompt_graphs=prompts, tokens=tokens, rows=rows, width=width

@@ -59,6 +59,8 @@ class PoolSpec(Spec):
             `--moe-runner-backend` of SGLang, `VLLM_MXFP4_USE_MARLIN` of vLLM).
         prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false
             (`torch_compile_config.enable_piecewise_cuda_graph` of TensorRT-LLM).
+        fuse_all_reduce: Whether all-reduces take in the norms behind them; the engine's choice
+            (`pass_config.fuse_allreduce_rms` of vLLM, `--enable-flashinfer-allreduce-fusion` of SGLang).
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured, rising; the engine's
             (`--cudagraph-capture-sizes` of vLLM; in sequences, of several tokens each with drafts, `--cuda-graph-bs`
             of SGLang and `cuda_graph_config.batch_sizes` of TensorRT-LLM).
@@ -83,6 +85,7 @@ class PoolSpec(Spec):
     expert_balancer: bool | None = None
     moe_backend: MoeBackend | None = None
     prompt_graphs: bool | None = None
+    fuse_all_reduce: bool | None = None
     graph_sizes: tuple[Count, ...] | None = None
     kv_memory_frac: Share | None = None
     router: str | None = None
@@ -167,6 +170,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append("experts balanced")
     if "moe_backend" in given:
         parts.append(f"experts of {given['moe_backend']}")
+    if "fuse_all_reduce" in given:
+        parts.append(f"{'' if given['fuse_all_reduce'] else 'no '}norms in all-reduces")
     if given.get("prompt_graphs"):
         parts.append("prompt graphs")
     if "graph_sizes" in given:

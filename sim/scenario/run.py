@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -19,7 +19,7 @@ import pandas as pd
 from sim.core import InfeasibleError, InputError, Reason, Sourced
 from sim.costs import NO_FUSION, CostModel, Fusion, MeasuredKernels, Use, bind_collective, measured_kernels, merged
 from sim.models import layer_caches
-from sim.plans import ResolvedPlan, launch_command, require, with_draft_layers
+from sim.plans import ResolvedPlan, fused_bytes, launch_command, require, with_draft_layers
 from sim.results import Band, GapRuns, RunResult, SloSpec, build_result, intervals_of
 from sim.scenario.assemble import Assembled, assemble, longest_request
 from sim.scenario.bands import bands_for, setting_of
@@ -188,7 +188,8 @@ class PlanRunner:
                     engine=family,
                     groups=groups,
                     measured=self._measured,
-                    fusion=self._fusion,
+                    lent=self._lent,
+                    fusion=self._fusion(plan),
                     moe_library=plan.moe_backend or "",
                     sorts_logits=self.things.scenario.spec.workload.truncated_sampling and engine.sorts_logits,
                 ),
@@ -196,30 +197,45 @@ class PlanRunner:
             for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)
         ]
 
-    @cached_property
-    def _fusion(self) -> Fusion:
-        """What the engine's kernels do together."""
-        spec = self.things.engine.fusion
+    def _fusion(self, plan: ResolvedPlan) -> Fusion:
+        """What the engine's kernels do together in this plan."""
+        engine, device = self.things.engine, self.things.cluster.device
+        spec, reduction = engine.fusion, engine.all_reduce_norm
+        norm_bytes = fused_bytes(
+            engine, self.things.model, device, tp=plan.tp, pp=plan.pp, dp=plan.dp, asked=plan.fuse_all_reduce
+        )
+        norm_kernel = (reduction.kernel or "") if reduction is not None else ""
         if spec is None:
-            return NO_FUSION
-        apart = spec.norms_apart_with_qk_norm and self.things.model.is_dense_with_qk_norm
+            return replace(NO_FUSION, norm_bytes=norm_bytes, norm_kernel=norm_kernel)
         return Fusion(
             frozenset(spec.within_attention),
-            frozenset() if apart else frozenset(spec.within_all_reduce),
+            norm_bytes=norm_bytes,
+            norm_kernel=norm_kernel,
             side_stream=spec.shared_experts_beside,
             side_tokens=spec.shared_experts_tokens or math.inf,
             one_attention=spec.one_attention,
             copies_states=spec.copies_states,
             one_qk_norm=spec.one_qk_norm,
-            absorbed_fp8=self.things.cluster.device.name.startswith(spec.absorbed_fp8_on),
+            absorbed_fp8=device.name.startswith(spec.absorbed_fp8_on),
         )
 
     @cached_property
     def _measured(self) -> MeasuredKernels | None:
         """Measured kernel tables that the scenario asks for."""
-        scenario, family = self.things.scenario, self.things.engine.family
+        return self._tables(self.things.engine.family, self.things.engine.version)
+
+    @cached_property
+    def _lent(self) -> dict[str, MeasuredKernels]:
+        """The same of other engines whose kernels the engine takes."""
+        reduction = self.things.engine.all_reduce_norm
+        found = self._tables(reduction.kernel) if reduction is not None and reduction.kernel else None
+        return {} if found is None or reduction is None or reduction.kernel is None else {reduction.kernel: found}
+
+    def _tables(self, family: str, version: str = "") -> MeasuredKernels | None:
+        scenario, device = self.things.scenario, self.things.cluster.device
         with scenario.errors_at("costs"):
-            return measured_kernels(scenario.spec.costs, self.things.cluster.device, engine=family, base=scenario.base)
+            costs, base = scenario.spec.costs, scenario.base
+            return measured_kernels(costs, device, engine=family, version=version, base=base)
 
     def _limits(self, plan: ResolvedPlan) -> EngineLimits:
         """Limits of one replica: those of a rank times data-parallel ranks, budgets also times pipeline lanes."""

@@ -67,7 +67,7 @@ def test_a_file_takes_what_it_does_not_say_from_the_one_it_extends(tmp_path: Pat
     assert (base.async_scheduling, child.async_scheduling) == (True, False)
     assert (child.name, child.version) == ("vllm-0.12", "0.12")
     times = {"host_per_sequence_s", "kernel_gap_s", "frontend_s", "frontend_token_s"}
-    own = {"name", "title", "version", "async_scheduling", "sorts_logits", *times, "fusion", "refs", "note"}
+    own = {"name", "title", "version", "async_scheduling", "sorts_logits", *times, "fuse_all_reduce", "refs", "note"}
     same = set(type(base).model_fields) - own
     assert all(getattr(base, field) == getattr(child, field) for field in same)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from sim.costs import CostModel, Fusion, OpCost, side_by_side_share
 from sim.hardware import load_cluster, load_device
 from sim.hardware.spec import ClusterSpec
-from sim.models import Elementwise, Gemm, Operator, load_model, sequence_operators, stages, token_operators
+from sim.models import Collective, Elementwise, Gemm, Operator, load_model, sequence_operators, stages, token_operators
 from sim.testing.scenarios import plan_runner, resolved_plan, small_scenario
 
 DEVICE = load_device("h100-sxm")
@@ -91,8 +93,39 @@ def test_work_within_other_kernels_costs_no_launch() -> None:
     stream_s = float(CostModel(cluster.device).cost(Elementwise(name="x", cause="x", moved_bytes=1.0)).time_s)
     saved_s = total_s(Fusion()) - total_s(Fusion(within_attention=frozenset({"rope", "cache_write"})))
     assert saved_s >= 2 * model.n_layers * stream_s
-    saved_s = total_s(Fusion()) - total_s(Fusion(without_launch=frozenset({"reduced_norm"})))
+    saved_s = total_s(Fusion()) - total_s(Fusion(norm_bytes=math.inf, norm_kernel="vllm"))
     assert saved_s == pytest.approx(2 * model.n_layers * stream_s, rel=1e-3)
+
+
+def test_an_all_reduce_takes_in_its_norm_as_far_as_its_buffers_reach() -> None:
+    """By the kernel of another engine below the limit, by the engine's own and a norm apart above it."""
+    cluster, model = load_cluster(ClusterSpec(node="dgx-h100")), load_model("llama-3.1-70b")
+    groups = {"tp": cluster.group(range(8))}
+    tokens = np.array([1.0, 32.0, 33.0, 4096.0])  # 16 KiB of a token: 512 KiB are 32
+    operators = token_operators(model, stages(model, tp=8)[0], tokens)
+    reductions = [op for op in operators if isinstance(op, Collective) and op.before_norm]
+    norms = [op for op in operators if op.name == "reduced_norm"]
+    fused = CostModel(cluster.device, groups=groups, fusion=Fusion(norm_bytes=2.0**19, norm_kernel="trtllm"))
+    apart, lender = (CostModel(cluster.device, groups=groups, engine=engine) for engine in ("vllm", "trtllm"))
+    assert fused.total_s(reductions)[:2] == pytest.approx(lender.total_s(reductions)[:2])
+    assert fused.total_s(reductions)[2:] == pytest.approx(apart.total_s(reductions)[2:])
+    assert fused.total_s(norms)[2:] == pytest.approx(apart.total_s(norms)[2:])
+    launch_s = 2 * model.n_layers * cluster.device.kernels.get("elementwise", "bf16", "vllm")["t0_s"]
+    assert (apart.total_s(norms) - fused.total_s(norms))[:2] == pytest.approx(launch_s)
+
+
+def test_padded_experts_keep_the_norm_out_of_their_all_reduce() -> None:
+    """gpt-oss works on 2880 columns, its experts in vLLM on 3072: the result is cut before the norm."""
+    model, tokens = load_model("gpt-oss-120b"), np.asarray(1.0)
+    for multiple, width, behind in ((1, 2880, 2.0), (256, 3072, 1.0)):
+        operators = token_operators(model, stages(model, tp=8, experts_padded_to=multiple)[0], tokens)
+        counts = {op.name: op.count for op in operators}
+        assert counts["reduced_norm"] == behind * model.n_layers
+        assert counts["reduced_norm"] + counts.get("add_norm", 0.0) == 2 * model.n_layers
+        (reduced,) = (op for op in operators if op.name == "ffn_all_reduce")
+        assert reduced.buffer_bytes == 2 * width  # type: ignore[union-attr]
+    shard = stages(load_model("deepseek-v3"), tp=8, experts_padded_to=256)[0]
+    assert all(op.name != "add_norm" for op in token_operators(load_model("deepseek-v3"), shard, tokens))
 
 
 def test_queries_and_keys_normed_in_one_kernel_save_its_launch_alone() -> None:

@@ -219,7 +219,7 @@ def test_fitted_collectives_have_what_their_form_reads(name: str) -> None:
         "R8": {"a0_s", "a1_s", "beta_bytes_per_s"},
     }
     for curve in spec.collectives:
-        assert set(curve.params) == forms[curve.form]
+        assert set(curve.params) - {"switch_bytes"} == forms[curve.form]
         assert (curve.ranks is not None) == (curve.form == "R3")
         assert (curve.engine is not None) == (curve.form in ("R7", "R8"))
         assert curve.ref in spec.refs
@@ -273,11 +273,11 @@ def test_nccl_floors(node: str, floors_us: tuple[float, ...]) -> None:
         ("dgx-a100", "vllm", (5, 5, 6)),
         ("dgx-a100", "trtllm", (3.8, 4, 4.4)),
         ("dgx-h100", "vllm", (4.2, 4.5, 4.6)),
-        ("dgx-h100", "sglang", (2.4, 2.6, 3.3)),
+        ("dgx-h100", "sglang", (4.2, 4.5, 4.8)),
         ("dgx-h100", "trtllm", (2.6, 2.8, 3.1)),
         ("dgx-h200", "vllm", (4.2, 4.5, 4.6)),
         ("dgx-b200", "vllm", (6.6, 6.7, 7.3)),
-        ("dgx-b200", "sglang", (3.7, 4.2, 4.5)),
+        ("dgx-b200", "sglang", (6.6, 6.8, 7.2)),
         ("dgx-b200", "trtllm", (4.6, 4.8, 5.0)),
     ],
 )

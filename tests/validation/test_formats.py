@@ -240,7 +240,8 @@ SCRIPT = {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
         (
             {"arch": "moonshotai/Kimi-K2.5", "precision": "fp4", "moe_tp_size": "4"},
             "moonshotai/Kimi-K2.5",
-            {"replicas": 1, "tp": 4, "dp": 1, "moe_tp": 4, "ep": 1, "weights_dtype": "nvfp4", "kv_dtype": "fp8"},
+            {"replicas": 1, "tp": 4, "dp": 1, "moe_tp": 4, "ep": 1, "weights_dtype": "nvfp4", "kv_dtype": "fp8"}
+            | {"fuse_all_reduce": True},
         ),
     ],
 )

@@ -81,7 +81,11 @@ class NcclMeasured:
 
 @COLLECTIVES.register("custom_measured")
 class CustomMeasured:
-    """Measured one-kernel all-reduce of an engine (R7): the faster of one shot and two shots, in CUDA graphs."""
+    """Measured one-kernel all-reduce of an engine (R7) in CUDA graphs: one shot or two.
+
+    The faster of both, or two shots from `switch_bytes` on, half of that over more than four ranks and never over two,
+    as engines choose whose kernel came with vLLM (`custom_all_reduce.cuh`); one is no longer than two are there.
+    """
 
     library: ClassVar[Literal["nccl", "custom"]] = "custom"
     measured: ClassVar[bool] = True
@@ -104,9 +108,15 @@ class CustomMeasured:
             sigma=params["sigma_s_per_sqrt_byte"],
         )
 
+        switch = params.get("switch_bytes")
+        most_at_once = math.inf if ranks == 2 else (switch or 0.0) / (1.0 if ranks <= 4 else 2.0)
+        longest_s = math.inf if ranks == 2 else two(np.asarray(most_at_once))
+
         def timer(size_bytes: Array) -> Array:
-            fastest = np.minimum(one_s + size_bytes * one_per_byte_s, two(size_bytes))
-            return np.where(size_bytes <= CUSTOM_MAX_BYTES, fastest, np.inf)
+            single, double = one_s + size_bytes * one_per_byte_s, two(size_bytes)
+            by_size = np.where(size_bytes < most_at_once, np.minimum(single, longest_s), double)
+            chosen = np.minimum(single, double) if switch is None else by_size
+            return np.where(size_bytes <= CUSTOM_MAX_BYTES, chosen, np.inf)
 
         return timer
 

@@ -120,9 +120,10 @@ Filters = Sequence[tuple[str, str, Any]]
 class AiconfiguratorTables:
     """Kernel tables of the package `aiconfigurator-core`, for ten NVIDIA systems and three engines."""
 
-    def __init__(self, *, device: Device, engine: str, path: str) -> None:
+    def __init__(self, *, device: Device, engine: str, path: str, version: str = "") -> None:
         self._root = Path(str(require_extra(PACKAGE, "measured").__file__)).parent / "systems"
         self._engine = engine
+        self._version = version
         self._system = _SYSTEMS.get(device.name)
         self._device = device.name
         self._bytes_per_s = device.memory_bytes_per_s
@@ -291,7 +292,8 @@ class AiconfiguratorTables:
         found: _Read | str = ""
         if kernel == "all_reduce":
             names = ("message_size", "num_gpus", "kernel_source")
-            found = self._read("comm", "custom_allreduce_perf", names, [("allreduce_dtype", "==", "bfloat16")])
+            filters = [("allreduce_dtype", "==", "bfloat16")]
+            found = self._read("comm", "custom_allreduce_perf", names, filters, version=self._version)
         if isinstance(found, str):
             filters = [("nccl_dtype", "==", "half"), ("op_name", "==", _COLLECTIVES[kernel])]
             found = self._read("comm", "nccl_perf", ("message_size", "num_gpus"), filters, engine="nccl")
@@ -351,11 +353,12 @@ class AiconfiguratorTables:
         engine: str | None = None,
         time: str = "latency",
         unit_s: float = 1e-3,
+        version: str = "",
     ) -> _Read | str:
         """Columns, times [s] and the label of a table; the reason where there is none."""
         engine = engine or self._engine
         folder = self._root / "data" / str(self._system) / family / engine
-        file = self._file(folder, name)
+        file = self._file(folder, name, version)
         if file is None:
             return f"{DISTRIBUTION} has no {name} of {engine} for {self._device}"
         read, times = _read_parquet(file, tuple(columns), tuple(filters), time)
@@ -366,9 +369,16 @@ class AiconfiguratorTables:
         place = file.relative_to(self._root / "data").with_suffix("").as_posix()
         return read, time_s, f"{DISTRIBUTION} {_installed()} {place}"
 
-    def _file(self, folder: Path, name: str) -> Path | None:
-        """The table of the version that the package calls current, else of the newest that has one."""
+    def _file(self, folder: Path, name: str, version: str) -> Path | None:
+        """The newest table of this version, else of that which the package calls current, else of the newest.
+
+        Only all-reduces are read by version: other families have few tables of older ones, and no kernel is known to
+        have been replaced as SGLang's all-reduce was in 2026 (pull request 24363).
+        """
         files = sorted(folder.glob(f"*/{name}.parquet"), key=lambda file: _ordered(file.parent.name))
+        own = [file for file in files if version and f"{file.parent.name}.".startswith(f"{version}.")]
+        if own:
+            return own[-1]
         current = _current_version(self._root, str(self._system), folder.name)
         return next((file for file in files if file.parent.name == current), files[-1] if files else None)
 

@@ -96,8 +96,10 @@ def padded_rows(rows: KernelRows, axis: str) -> tuple[KernelRows, int]:
 class TableSource(Protocol):
     """Measured tables for one device and engine; made by calling the class with what `TABLES` says."""
 
-    def __init__(self, *, device: Device, engine: str, path: str) -> None:
+    def __init__(self, *, device: Device, engine: str, path: str, version: str = "") -> None:
         """Tables of a device and family of engines; `path` names the user's file, for sources that read one.
+
+        `version` of the engine, where known, for sources that have kernels by version.
 
         Raises:
             InputError: if the tables cannot be had at all.

@@ -59,7 +59,7 @@ _KINDS: Final = (*_UNREAD, *(kind for kind, _, _ in _READERS.values()))
 class ProfileTables:
     """Kernel measurements of your own, from a CSV as `plansim profile` writes it."""
 
-    def __init__(self, *, device: Device, engine: str, path: str) -> None:
+    def __init__(self, *, device: Device, engine: str, path: str, version: str = "") -> None:
         self._path = Path(path)
         self._records = _read(self._path)
         digest = hashlib.sha256(self._path.read_bytes()).hexdigest()

@@ -15,6 +15,10 @@ from sim.plans.speculation import SpeculationSpec
 _FIRST_PORT: Final = 30000
 _FIRST_BOOTSTRAP_PORT: Final = 8998
 """Where decode engines find a prefill engine unless told otherwise (`--disaggregation-bootstrap-port`)."""
+_FUSION_FLAGS: Final = {
+    True: "--enable-flashinfer-allreduce-fusion",
+    False: "--enforce-disable-flashinfer-allreduce-fusion",
+}
 _MOE_BACKENDS: Final = {"triton": "triton", "trtllm-gen": "flashinfer_trtllm"}
 _KV_DTYPES: Final = {"fp8": "fp8_e4m3", "bf16": "bf16", "fp16": "auto"}
 
@@ -53,6 +57,8 @@ def _arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:
         arguments += ["--moe-a2a-backend", "deepep"]
     if plan.expert_balancer:
         arguments.append("--enable-eplb")
+    if plan.fuse_all_reduce is not None:
+        arguments.append(_FUSION_FLAGS[plan.fuse_all_reduce])
     if plan.moe_backend:
         arguments += ["--moe-runner-backend", _MOE_BACKENDS[plan.moe_backend]]
     return [

@@ -38,8 +38,8 @@ def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, ro
     if plan.speculation is not None:
         drafts = {"method": plan.speculation.method, "num_speculative_tokens": plan.speculation.draft_tokens}
         arguments += ["--speculative-config", json.dumps(drafts)]
-    if graphs := asked_graphs(plan, engine):
-        arguments += ["--compilation-config", json.dumps({"cudagraph_capture_sizes": graphs})]
+    if compilation := _compilation(plan, engine):
+        arguments += ["--compilation-config", json.dumps(compilation)]
     if role != "both":
         arguments += ["--kv-transfer-config", _KV_TRANSFER]
     lines = heading(
@@ -61,6 +61,16 @@ def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, ro
         rest = f"replicas {SHOWN_REPLICAS + 1} to {plan.replicas}"
         lines.append(f"# and so on for {rest}, on the devices and ports that follow")
     return "\n".join(lines)
+
+
+def _compilation(plan: ResolvedPlan, engine: EngineSpec) -> dict[str, object]:
+    """What the compiler is told: sizes of CUDA graphs and whether all-reduces take in norms, as far as asked for."""
+    told: dict[str, object] = {}
+    if graphs := asked_graphs(plan, engine):
+        told["cudagraph_capture_sizes"] = graphs
+    if plan.fuse_all_reduce is not None:
+        told["pass_config"] = {"fuse_allreduce_rms": plan.fuse_all_reduce}
+    return told
 
 
 def _model_arguments(plan: ResolvedPlan, model: ModelSpec) -> list[str]:

@@ -49,6 +49,9 @@ _HOPPER: Final = ("h100_sxm", "h200_sxm")
 _BEFORE_MARLIN: Final = ("0.10.", "0.11.", "0.12.")
 """Versions of vLLM that the scripts of gpt-oss on Hopper ran with the engine's own choice of experts' kernels."""
 
+_BEFORE_FUSING: Final = ("0.10.", "0.11.", "0.12.", "0.13.", "0.14.", "0.15.", "0.16.")
+"""Versions of vLLM whose all-reduces take in norms only if told to."""
+
 _MANY_IN_FLIGHT: Final = 16
 """From how many requests in flight on the SGLang scripts look at the queue less often."""
 
@@ -75,7 +78,7 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
         return {}
     engine, model = line.text("backend"), line.text("arch")
     if engine == "vllm":
-        return _vllm(line)
+        return _vllm(line, plan)
     if engine == "sglang" and model in (*DEEPSEEK, QWEN_HYBRID):
         return _sglang(line, plan)
     if engine == "trtllm" and model in DEEPSEEK:
@@ -89,22 +92,32 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _vllm(line: Line) -> dict[str, Any]:
+def _vllm(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     """`70b_fp8_h100`, `70b_fp8_h200`, `70b_fp8_b200`, `70b_fp4_b200`, `gptoss_fp4_b200` and `kimik2.5_*`.
 
     The scripts of Llama, and those of gpt-oss on Blackwell, store keys and values in 8 bit. So does Kimi's NVFP4
     checkpoint by its own configuration, which vLLM's `auto` follows since 0.12. On Hopper the scripts of gpt-oss take
     Marlin's kernels from 0.13 on (pull request 327), which no run without a recorded version had, nor one of 0.11.
+    Those for Blackwell and of Kimi have all-reduces take in norms; the others leave that to the engine, which does so
+    by itself since 0.17 (its pull request 34299).
     """
     model, precision = line.text("arch"), line.text("precision")
-    if model == LLAMA_70B or (model == GPT_OSS and line.text("system") == "b200_sxm"):
-        return {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
-    if model == GPT_OSS and line.text("system") in _HOPPER:
-        version = line.text("backend_version")
-        return {"moe_backend": "marlin"} if version and not version.startswith(_BEFORE_MARLIN) else {}
+    hopper, version = line.text("system") in _HOPPER, line.text("backend_version")
+    asks, by_itself = model == KIMI or not hopper, bool(version) and not version.startswith(_BEFORE_FUSING)
+    fused = _fused(plan, asks) if asks or not by_itself else {}
+    if model == LLAMA_70B or (model == GPT_OSS and not hopper):
+        return {"kv_dtype": "fp8", "max_num_batched_tokens": 8192, **fused}
+    if model == GPT_OSS:
+        marlin = bool(version) and not version.startswith(_BEFORE_MARLIN)
+        return {**({"moe_backend": "marlin"} if marlin else {}), **fused}
     if model == KIMI:
-        return {"kv_dtype": "fp8"} if precision == "fp4" else {"kv_memory_frac": 0.95}
+        return {**({"kv_dtype": "fp8"} if precision == "fp4" else {"kv_memory_frac": 0.95}), **fused}
     return {}
+
+
+def _fused(plan: dict[str, Any], on: bool) -> dict[str, Any]:
+    """Whether all-reduces take in norms; with attention data parallelism none can be told to."""
+    return {"fuse_all_reduce": on} if plan["dp"] == 1 else {}
 
 
 def _sglang(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +125,8 @@ def _sglang(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
 
     The scripts with multi-token prediction of the FP8 runs on B200 ran on the same version as those without. Where both
     have a row's ranks and users it is taken to be without. Experts are whole where rows do not tell: the FP4 script of
-    2025 has `--enable-ep-moe`. That of Qwen3.5 on H200 never passes the ranks of experts that its rows have.
+    2025 has `--enable-ep-moe`. That of Qwen3.5 on H200 never passes the ranks of experts that its rows have. Norms go
+    into all-reduces for DeepSeek, and for Qwen3.5 in 16 bit and on H200 (`--enable-flashinfer-allreduce-fusion`).
     """
     deepseek, precision = line.text("arch") in DEEPSEEK, line.text("precision")
     if line.text("system") != "b200_sxm":
@@ -123,6 +137,7 @@ def _sglang(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
             "kv_memory_frac": 0.8,
             "ep": 1,
             "moe_tp": plan["tp"],
+            "fuse_all_reduce": True,
         }
         return own if deepseek else qwen
     users = line.whole("concurrency") or 0
@@ -133,6 +148,7 @@ def _sglang(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
         "max_num_batched_tokens": 16384 if deepseek and precision == "fp4" else 32768,
         "kv_memory_frac": 0.85 if precision == "fp4" else 0.82,
         "queue_interval": 10 if few else 30,
+        **(_fused(plan, True) if deepseek or precision == "bf16" else {}),
         **({"ep": plan["tp"], "moe_tp": 1} if whole else {}),
         **_sglang_drafts(line, plan, users),
     }
@@ -155,7 +171,13 @@ def _sglang_drafts(line: Line, plan: dict[str, Any], users: int) -> dict[str, An
         drafts = 2 if ranks == (8, 1, 1) and users > _MOST_WITHOUT_DRAFTS else 0
         limits = {"max_num_batched_tokens": 16384, "max_num_seqs": 512}
     return (
-        {"speculation": {"draft_tokens": drafts, "acceptance": list(_ACCEPTANCE[:drafts])}, **limits} if drafts else {}
+        {
+            "speculation": {"draft_tokens": drafts, "acceptance": list(_ACCEPTANCE[:drafts])},
+            "fuse_all_reduce": True,
+            **limits,
+        }
+        if drafts
+        else {}
     )
 
 

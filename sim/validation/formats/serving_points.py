@@ -60,6 +60,9 @@ _PROFILES: Final = {
 }
 """Engine profiles of versions for which the default one does not hold, by how they begin; 0.5 is Dynamo's, with 1.1."""
 
+_BEFORE_FUSING: Final = ("sglang 0.5.1.", "sglang 0.5.6.")
+"""Versions of SGLang whose all-reduces do not take in norms by themselves, but for DeepSeek on B200."""
+
 _UNVERSIONED: Final = {"trtllm": "trtllm-1.1"}
 """Engine profiles of runs without a version, all of the autumn of 2025."""
 
@@ -218,6 +221,8 @@ def _scenario(line: Line) -> dict[str, Any] | str:
     plan |= launch_options(line, plan)
     if not measured_there(line) and line.text("mode") != "disagg":
         plan |= generated_options(line)
+    if f"{engine} {line.text('backend_version')}".startswith(_BEFORE_FUSING):
+        plan["fuse_all_reduce"] = False
     node, size = _NODES[line.text("system")]
     concurrency, prompt, output = (line.whole(name) or 0 for name in ("concurrency", "isl", "osl"))
     spread = measured_there(line)
