@@ -270,7 +270,7 @@ def test_an_exchange_between_experts_takes_the_rows_of_its_way_and_engine() -> N
 
 @installed
 def test_all_reduces_are_those_of_the_engine_s_version() -> None:
-    """SGLang's kernel of 0.5.9 takes longer than the one that replaced it; where a version has none, the current holds."""
+    """SGLang's kernel of 0.5.9 takes longer than the one that replaced it; else the current one."""
     small = {}
     for asked in ("0.5.9", "0.5", "", "9.9"):
         tables = AiconfiguratorTables(device=load_device("h100-sxm"), engine="sglang", path="", version=asked)
