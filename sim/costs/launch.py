@@ -99,12 +99,13 @@ def host_calls(
     expert_calls: Callable[[GroupedGemm], float] = lambda op: 1.0,
     *,
     from_graphs: bool = False,
+    norms_within: bool = True,
 ) -> float:
     """Calls from Python that a forward pass over prompts is made of.
 
     As TensorRT-LLM's PyTorch backend makes them (`tensorrt_llm/_torch/modules`, `models`): one per operator, but
-    position and cache are the attention's own, the norm after an all-reduce is fused with it, and scales per block of
-    activations take one more. Shared experts take no events, since only CUDA graphs have a stream for them
+    position and cache are the attention's own, the norm after an all-reduce may be fused with it, and scales per
+    block of activations take one more. Shared experts take no events, since only CUDA graphs have a stream for them
     (`multi_stream_utils.py` there, `deepseek_v2.py` of SGLang). A scan of recurrent states is as many as it has
     kernels, a grouped GEMM one unless `expert_calls` says otherwise.
 
@@ -114,9 +115,12 @@ def host_calls(
         from_graphs: Whether CUDA graphs hold what lies between the attention of one layer and the next. Each is one
             launch then, but attention stays eager: of grouped queries its kernel, of latent ones all but the output
             projection (`compilation/piecewise_optimizer.py` and `MLA.forward_impl` of TensorRT-LLM).
+        norms_within: Whether norms behind all-reduces are part of them.
     """
     calls = 0.0
     for op in operators:
+        if op.name == BEHIND_REDUCTION and norms_within:
+            continue
         if not from_graphs or _stays_eager(op):
             calls += op.count * _calls(op, expert_calls)
         if from_graphs and _ends_graph(op):
@@ -127,7 +131,7 @@ def host_calls(
 def _calls(op: Operator, expert_calls: Callable[[GroupedGemm], float]) -> float:
     """Calls for one execution of an operator."""
     if isinstance(op, Elementwise):
-        return float(op.name not in _INSIDE_ATTENTION and op.name != BEHIND_REDUCTION)
+        return float(op.name not in _INSIDE_ATTENTION)
     if isinstance(op, Gemm):
         return gemm_launches(op)
     if isinstance(op, GroupedGemm):

@@ -39,6 +39,7 @@ from sim.costs.launch import (
     eager_time_s,
     expert_launches,
     gemm_launches,
+    host_calls,
     scaled_on_the_fly,
 )
 from sim.costs.moe import busiest_rank_pairs, grouped_gemm_terms, grouped_gemm_time_s
@@ -175,12 +176,12 @@ class CostModel:
     def _before_norm(self, op: Collective) -> OpCost:
         """Of an all-reduce with a norm behind it: by the kernel that does both as far as its buffers reach."""
         size_bytes, most = np.asarray(op.buffer_bytes, dtype=np.float64), self.fusion.norm_bytes
-        kernel = self.fusion.norm_kernel or self.engine
-        both = self.cost(replace(op, buffer_bytes=np.minimum(size_bytes, most), before_norm=False, kernel=kernel))
-        if np.all(size_bytes <= most):
-            return both
-        alone = self.cost(replace(op, buffer_bytes=np.maximum(size_bytes, most), before_norm=False))
-        return both.where(size_bytes <= most, alone)
+        kernel, fits = self.fusion.norm_kernel or self.engine, size_bytes <= most
+        both = replace(op, buffer_bytes=np.minimum(size_bytes, most), before_norm=False, kernel=kernel)
+        apart = replace(op, buffer_bytes=np.maximum(size_bytes, most), before_norm=False)
+        if np.all(fits) or not np.any(fits):
+            return self.cost(both if np.all(fits) else apart)
+        return self.cost(both).where(fits, self.cost(apart))
 
     def price(self, operator: Operator) -> Analytic:
         """What the closed forms say about one execution, for tables to be anchored to."""
@@ -336,6 +337,11 @@ class CostModel:
             return f"tables hold another link than {group.intra.name}"
         known_as = (group.ranks, group.intra.name, group.bytes_per_s)
         return tables.ratio(op, price=lambda rows: self.price(rows), group=known_as) if bound.timers else None
+
+    def host_calls(self, operators: Iterable[Operator], *, from_graphs: bool = False) -> float:
+        """Calls from Python that a forward pass over prompts is made of; see `sim.costs.launch.host_calls`."""
+        within = self.fusion.norm_bytes > 0.0
+        return host_calls(operators, self.expert_calls, from_graphs=from_graphs, norms_within=within)
 
     def expert_calls(self, op: GroupedGemm) -> float:
         """Calls from Python that launch the experts: several where Triton's own kernels unpack MXFP4."""

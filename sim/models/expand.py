@@ -90,17 +90,21 @@ def _distinct_layers(model: ModelSpec, shard: Shard) -> dict[LayerGroup, int]:
 
 
 def _reduced(model: ModelSpec, shard: Shard, layer: LayerGroup, hidden_bytes: Array) -> list[Collective]:
-    """What tensor-parallel ranks sum up: the result of every branch, or of both together where they are parallel."""
+    """What tensor-parallel ranks sum up: the result of every branch, or of both together where they are parallel.
+
+    What follows is the residual add and an RMS norm, but for models with LayerNorm or several residual streams.
+    """
     if shard.tp == 1:
         return []
+    add_norm = model.residual_streams == 1 and not model.norm_bias
     if layer.parallel:
-        return [_reduce("branches", hidden_bytes, before_norm=True)]
+        return [_reduce("branches", hidden_bytes, before_norm=add_norm)]
     found: list[Collective] = []
     if layer.attention is not None:
-        found.append(_reduce("attention", hidden_bytes, before_norm=True))
+        found.append(_reduce("attention", hidden_bytes, before_norm=add_norm))
     if layer.ffn is not None:
         widened = _widened(model, shard, layer)
-        found.append(_reduce("ffn", widened * hidden_bytes, before_norm=widened == 1.0))
+        found.append(_reduce("ffn", widened * hidden_bytes, before_norm=add_norm and widened == 1.0))
     return found
 
 

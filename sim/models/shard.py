@@ -74,7 +74,6 @@ def stages(
     dispatch_dtype: str | None = None,
     balanced: bool = False,
     inputs_apart: bool = False,
-    experts_padded_to: int = 1,
 ) -> tuple[Shard, ...]:
     """One rank's shard per pipeline stage, first to last.
 
@@ -102,7 +101,6 @@ def stages(
         dispatch_dtype=dispatch_dtype,
         balanced=balanced,
         inputs_apart=inputs_apart,
-        experts_padded_to=experts_padded_to,
     )
     shards, start = [], 0
     for i, count in enumerate(counts):

@@ -128,8 +128,8 @@ class FusionSpec(Spec):
         recurrent_inputs_apart: Whether projections of a recurrent layer's gates and decays are products of their own
             where checkpoints have them so.
         one_qk_norm: Whether queries and keys are normed in one kernel.
-        experts_padded_to: By format of the weights, the multiple to which experts' inputs are widened. What they
-            return is cut to size behind the all-reduce, which so takes in no norm.
+        experts_padded_to: By library of MXFP4 experts, the multiple to which their inputs are widened. What they return
+            is cut to size behind the all-reduce, which so takes in no norm.
         absorbed_fp8_on: Devices, by the beginnings of their names, on which the absorbed projections of latent
             attention stay in the FP8 blocks of their checkpoint.
         source: How it is known.
@@ -143,7 +143,7 @@ class FusionSpec(Spec):
     copies_states: bool = False
     recurrent_inputs_apart: bool = False
     one_qk_norm: bool = False
-    experts_padded_to: dict[str, int] = Field(default_factory=dict)
+    experts_padded_to: dict[MoeBackend, int] = Field(default_factory=dict)
     absorbed_fp8_on: tuple[str, ...] = ()
     source: Literal["datasheet", "measured", "assumed"]
     ref: str
@@ -157,7 +157,7 @@ class AllReduceNorm(Spec):
         devices: Devices that have it, by the beginnings of their names; absent, all.
         most_bytes: Largest buffer that it takes, by devices (the same, with spaces between) and ranks; absent, any.
         most_tokens: Most tokens that it takes; absent, any.
-        alone: Whether it is left out with pipeline stages or attention data parallelism.
+        not_with: Parallelism with which it is left out: pipeline stages, attention data parallelism, several nodes.
         norms_apart_with_qk_norm: Whether dense models that norm queries and keys keep their norms out of it.
         source: How it is known.
         ref: Where from: a key of `refs`.
@@ -167,7 +167,7 @@ class AllReduceNorm(Spec):
     devices: tuple[str, ...] = ()
     most_bytes: dict[str, dict[int, DataBytes]] = Field(default_factory=dict)
     most_tokens: int | None = Field(default=None, ge=1)
-    alone: bool = False
+    not_with: tuple[Literal["pp", "dp", "nodes"], ...] = ()
     norms_apart_with_qk_norm: bool = False
     source: Literal["datasheet", "measured", "assumed"]
     ref: str
@@ -309,7 +309,8 @@ class EngineSpec(Spec):
             absent, clients see tokens as they are made.
         fusion: What its kernels do together; absent, each operator is a kernel of its own.
         all_reduce_norm: Its all-reduce with the norm behind it; absent, norms are kernels of their own.
-        fuse_all_reduce: Whether it takes that by itself, or the names of the models for which it does.
+        fuse_all_reduce: Whether it takes that by itself, or for which models: their names, or those names but for a
+            part behind a dash.
         handover_s: From a prompt that one engine has computed to the queue of another that decodes it: the answer to
             the front end, the choice of an engine, the way there; absent, none.
         sorts_logits: Whether its sampler sorts all logits where requests limit what is sampled (top-k, top-p).
@@ -377,8 +378,9 @@ class EngineSpec(Spec):
 
     def fuses_all_reduce(self, model: str) -> bool:
         """Whether all-reduces of the model with this name take in the norms behind them, if it is not told."""
-        by_itself = self.fuse_all_reduce
-        return by_itself if isinstance(by_itself, bool) else model in by_itself
+        if isinstance(self.fuse_all_reduce, bool):
+            return self.fuse_all_reduce
+        return f"{model}-".startswith(tuple(f"{one}-" for one in self.fuse_all_reduce))
 
     @field_validator("limits")
     @classmethod

@@ -9,10 +9,11 @@ from sim.core import Reason
 from sim.hardware import Device
 from sim.models import ModelSpec, activation_bytes
 from sim.plans.engine import AllReduceNorm, EngineSpec
+from sim.plans.placement import Placement
 
 
 def fused_bytes(
-    engine: EngineSpec, model: ModelSpec, device: Device, *, tp: int, pp: int, dp: int, asked: bool | None
+    engine: EngineSpec, model: ModelSpec, device: Device, placement: Placement, *, asked: bool | None
 ) -> float:
     """Largest buffer [B] of an all-reduce that takes in the norm behind it; 0 where none does, inf where all do.
 
@@ -20,19 +21,20 @@ def fused_bytes(
         engine: The engine.
         model: The model.
         device: The device.
-        tp: Tensor-parallel ranks.
-        pp: Pipeline stages.
-        dp: Attention-data-parallel ranks.
+        placement: Ranks of an engine and where they are.
         asked: Whether the engine is told to; None, and it does as its profile says.
     """
     spec = engine.all_reduce_norm
     wanted = engine.fuses_all_reduce(model.name) if asked is None else asked
-    if spec is None or not wanted or tp == 1 or (spec.alone and (pp > 1 or dp > 1)):
+    if spec is None or not wanted or placement.tp == 1:
+        return 0.0
+    has = {"pp": placement.pp > 1, "dp": placement.dp > 1, "nodes": placement.spans_nodes}
+    if any(has[kind] for kind in spec.not_with):
         return 0.0
     if spec.norms_apart_with_qk_norm and model.is_dense_with_qk_norm:
         return 0.0
     token_bytes = activation_bytes(model.dtype) * model.hidden_size
-    return min(_of_device(spec, device, tp), (spec.most_tokens or math.inf) * token_bytes)
+    return min(_of_device(spec, device, placement.tp), (spec.most_tokens or math.inf) * token_bytes)
 
 
 def _of_device(spec: AllReduceNorm, device: Device, tp: int) -> float:
@@ -46,17 +48,19 @@ def _of_device(spec: AllReduceNorm, device: Device, tp: int) -> float:
 
 
 def reduction_reasons(
-    engine: EngineSpec, model: ModelSpec, device: Device, *, tp: int, pp: int, dp: int, asked: bool | None
+    engine: EngineSpec, model: ModelSpec, device: Device, placement: Placement, *, asked: bool | None
 ) -> Iterator[Reason]:
     """Why all-reduces cannot be told to take in norms, or told not to; arguments as of `fused_bytes`."""
     if asked is None:
         return
     if not engine.supports.fuse_all_reduce:
         yield Reason("engine", f"{engine.name} cannot be told what its all-reduces take in: leave fuse_all_reduce out")
-    elif asked and tp > 1 and not fused_bytes(engine, model, device, tp=tp, pp=pp, dp=dp, asked=asked):
+    elif asked and placement.tp > 1 and not fused_bytes(engine, model, device, placement, asked=asked):
+        ranks = {"tp": placement.tp, "pp": placement.pp, "dp": placement.dp}
+        where = f"on several nodes of {device.title}" if placement.spans_nodes else f"on {device.title}"
+        over = ", ".join(f"{kind} {count}" for kind, count in ranks.items())
         yield Reason(
             "engine",
-            f"{engine.name} has no all-reduce with a norm over tp {tp}, pp {pp} and dp {dp} on {device.title}: "
-            f"leave fuse_all_reduce out",
-            {"tp": tp, "pp": pp, "dp": dp},
+            f"{engine.name} has no all-reduce with a norm over {over} {where}: leave fuse_all_reduce out",
+            ranks,
         )

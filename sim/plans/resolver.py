@@ -156,7 +156,6 @@ class Resolver:
         ]
         if reasons:
             return _distinct(reasons)
-        fusion = engine.fusion
         shards = stages(
             model,
             pp=pp,
@@ -169,8 +168,7 @@ class Resolver:
             all_to_all=exchange == "all_to_all",
             dispatch_dtype=engine.expert_exchange.sent_as(weights, all_to_all=exchange == "all_to_all"),
             balanced=balanced,
-            inputs_apart=fusion is not None and fusion.recurrent_inputs_apart,
-            experts_padded_to=1 if fusion is None else fusion.experts_padded_to.get(weights, 1),
+            inputs_apart=engine.fusion is not None and engine.fusion.recurrent_inputs_apart,
         )
         placement = place(cluster, tp=tp, dp=dp, pp=pp)
         placeable = placement.max_replicas > 0 and (placement.compact or cluster.node.nic is not None)
@@ -295,13 +293,7 @@ class Resolver:
         )
         yield from backend_reasons(self.model, self.engine, self.cluster.device, fields.get("moe_backend"))
         yield from reduction_reasons(
-            self.engine,
-            self.model,
-            self.cluster.device,
-            tp=shape.tp,
-            pp=shape.pp,
-            dp=shape.dp,
-            asked=fields.get("fuse_all_reduce"),
+            self.engine, self.model, self.cluster.device, shape.placement, asked=fields.get("fuse_all_reduce")
         )
         prompts = fields.get("prompt_graphs", False)
         yield from graph_reasons(

@@ -17,7 +17,17 @@ import numpy as np
 import pandas as pd
 
 from sim.core import InfeasibleError, InputError, Reason, Sourced
-from sim.costs import NO_FUSION, CostModel, Fusion, MeasuredKernels, Use, bind_collective, measured_kernels, merged
+from sim.costs import (
+    NO_FUSION,
+    CostModel,
+    Fusion,
+    MeasuredKernels,
+    Use,
+    bind_collective,
+    measured_kernels,
+    merged,
+    precision_of,
+)
 from sim.models import layer_caches
 from sim.plans import ResolvedPlan, fused_bytes, launch_command, require, with_draft_layers
 from sim.results import Band, GapRuns, RunResult, SloSpec, build_result, intervals_of
@@ -180,9 +190,10 @@ class PlanRunner:
         device = self.things.cluster.device.at_clock(plan.clock)
         engine = self.things.engine
         family = engine.family
+        padded_to = self._experts_padded_to(plan)
         return [
             StageCosts(
-                shard,
+                replace(shard, experts_padded_to=padded_to),
                 CostModel(
                     device,
                     engine=family,
@@ -197,13 +208,20 @@ class PlanRunner:
             for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)
         ]
 
+    def _experts_padded_to(self, plan: ResolvedPlan) -> int:
+        """Multiple to which the engine widens what MXFP4 experts read and return, by the library of their kernels."""
+        engine, device = self.things.engine, self.things.cluster.device
+        if engine.fusion is None or plan.weights_dtype != "mxfp4":
+            return 1
+        kernel = precision_of(device, plan.weights_dtype).kernel
+        library = plan.moe_backend or device.kernels.library("moe", kernel, engine.family)
+        return next((to for name, to in engine.fusion.experts_padded_to.items() if name == library), 1)
+
     def _fusion(self, plan: ResolvedPlan) -> Fusion:
         """What the engine's kernels do together in this plan."""
         engine, device = self.things.engine, self.things.cluster.device
         spec, reduction = engine.fusion, engine.all_reduce_norm
-        norm_bytes = fused_bytes(
-            engine, self.things.model, device, tp=plan.tp, pp=plan.pp, dp=plan.dp, asked=plan.fuse_all_reduce
-        )
+        norm_bytes = fused_bytes(engine, self.things.model, device, plan.placement, asked=plan.fuse_all_reduce)
         norm_kernel = (reduction.kernel or "") if reduction is not None else ""
         if spec is None:
             return replace(NO_FUSION, norm_bytes=norm_bytes, norm_kernel=norm_kernel)

@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 from sim.core import Array
-from sim.costs import CostModel, Use, host_calls, merged
+from sim.costs import CostModel, Use, merged
 from sim.models import AttentionClass, ModelSpec, Operator, StateScan, decode_operators, prefill_operators
 from sim.serving.drafts import Drafts
 from sim.serving.iteration import DecodeRow
@@ -326,7 +326,7 @@ class CompiledCost:
         """Calls that launch an iteration of prompts alone and of ones beside decodes, by the busiest stage's host."""
         stages, one, graphs = self._stages, np.array([1.0]), self._timing.prompt_graphs
         drafts = [
-            host_calls(self._drafts.operators(stages.model, stage, one), stage.costs.expert_calls, from_graphs=graphs)
+            stage.costs.host_calls(self._drafts.operators(stages.model, stage, one), from_graphs=graphs)
             for stage in stages.items
         ]
         alone, beside = stages.prompt_calls(from_graphs=graphs)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from sim.core import Array
-from sim.costs import CostModel, host_calls
+from sim.costs import CostModel
 from sim.models import (
     AttentionClass,
     Collective,
@@ -139,7 +139,7 @@ class Stages:
     def prompt_calls(self, *, from_graphs: bool) -> tuple[float, float]:
         """Calls that the host of the busiest stage makes for an iteration of prompts, and of prompts beside decodes.
 
-        See `host_calls`.
+        See `CostModel.host_calls`.
         """
         one, none = np.array([1.0]), np.array([0.0])
         alone, beside = [], []
@@ -148,7 +148,7 @@ class Stages:
             for cls in attention_classes(self.model, stage.shard):
                 prompts += prefill_operators(self.model, stage.shard, one, none, cls)
             calls, further = (
-                host_calls(operators, stage.costs.expert_calls, from_graphs=from_graphs)
+                stage.costs.host_calls(operators, from_graphs=from_graphs)
                 for operators in (prompts, self._decodes(stage))
             )
             alone.append(calls)

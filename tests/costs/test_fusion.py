@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,14 +119,41 @@ def test_padded_experts_keep_the_norm_out_of_their_all_reduce() -> None:
     """gpt-oss works on 2880 columns, its experts in vLLM on 3072: the result is cut before the norm."""
     model, tokens = load_model("gpt-oss-120b"), np.asarray(1.0)
     for multiple, width, behind in ((1, 2880, 2.0), (256, 3072, 1.0)):
-        operators = token_operators(model, stages(model, tp=8, experts_padded_to=multiple)[0], tokens)
+        operators = token_operators(model, replace(stages(model, tp=8)[0], experts_padded_to=multiple), tokens)
         counts = {op.name: op.count for op in operators}
         assert counts["reduced_norm"] == behind * model.n_layers
         assert counts["reduced_norm"] + counts.get("add_norm", 0.0) == 2 * model.n_layers
         (reduced,) = (op for op in operators if op.name == "ffn_all_reduce")
         assert reduced.buffer_bytes == 2 * width  # type: ignore[union-attr]
-    shard = stages(load_model("deepseek-v3"), tp=8, experts_padded_to=256)[0]
-    assert all(op.name != "add_norm" for op in token_operators(load_model("deepseek-v3"), shard, tokens))
+    even = load_model("deepseek-v3")
+    shard = replace(stages(even, tp=8)[0], experts_padded_to=256)
+    assert all(op.name != "add_norm" for op in token_operators(even, shard, tokens))
+
+
+@pytest.mark.parametrize(
+    ("node", "backend", "to"), [("dgx-h100", None, 1), ("dgx-h100", "marlin", 256), ("hgx-b200", None, 256)]
+)
+def test_libraries_of_experts_pad_and_triton_does_not(node: str, backend: str | None, to: int) -> None:
+    scenario = {"engine": "vllm", "model": "gpt-oss-120b", "cluster": {"node": node}}
+    runner = plan_runner(small_scenario(scenario))
+    (stage,) = runner._stages(resolved_plan(runner, tp=8, moe_backend=backend))
+    assert stage.shard.experts_padded_to == to
+
+
+@pytest.mark.parametrize("model", ["deepseek-v4-flash", "opt-30b"])
+def test_nothing_but_an_add_and_an_rms_norm_goes_into_an_all_reduce(model: str) -> None:
+    """Several residual streams are spread and merged between, and LayerNorm has no such kernel."""
+    spec = load_model(model)
+    operators = token_operators(spec, stages(spec, tp=8)[0], np.asarray(1.0))
+    assert not any(op.before_norm for op in operators if isinstance(op, Collective))
+    assert "reduced_norm" not in {op.name for op in operators}
+
+
+def test_norms_of_their_own_are_calls_of_the_host() -> None:
+    model = load_model("llama-3.1-8b")
+    operators = token_operators(model, stages(model, tp=2)[0], np.asarray(1.0))
+    apart, within = (CostModel(DEVICE, fusion=Fusion(norm_bytes=most)).host_calls(operators) for most in (0.0, 1e6))
+    assert apart - within == 2 * model.n_layers
 
 
 def test_queries_and_keys_normed_in_one_kernel_save_its_launch_alone() -> None:

@@ -10,7 +10,7 @@ import pytest
 from sim.core import InfeasibleError
 from sim.hardware import load_device
 from sim.models import load_model
-from sim.plans import fused_bytes, load_engine
+from sim.plans import Placement, fused_bytes, load_engine
 from tests.plans.test_launch import command
 
 
@@ -25,7 +25,10 @@ from tests.plans.test_launch import command
         ("vllm", "deepseek-v3", {"tp": 4, "dp": 2}, "h100-sxm", 0.0),
         ("vllm-0.15", "llama-3.1-70b", {"tp": 8}, "h100-sxm", 0.0),
         ("vllm-0.15", "llama-3.1-70b", {"tp": 8, "asked": True}, "h100-sxm", 2.0**19),
+        ("vllm", "llama-3.1-70b", {"tp": 8, "node": 4}, "gb200", 0.0),
         ("sglang", "llama-3.1-70b", {"tp": 8}, "h100-sxm", 0.0),
+        ("sglang", "deepseek-v3", {"tp": 8, "node": 4}, "gb200", 0.0),
+        ("sglang", "deepseek-v3", {"tp": 4, "pp": 2}, "h100-sxm", 2048 * 2 * 7168),
         ("sglang", "deepseek-v3", {"tp": 8}, "h100-sxm", 2048 * 2 * 7168),
         ("trtllm", "llama-3.1-70b", {"tp": 8}, "h100-sxm", math.inf),
         ("trtllm", "llama-3.1-70b", {"tp": 1}, "h100-sxm", 0.0),
@@ -34,9 +37,11 @@ from tests.plans.test_launch import command
 def test_engines_fuse_all_reduces_where_they_say(
     engine: str, model: str, fields: dict[str, Any], device: str, most: float
 ) -> None:
-    """vLLM since 0.17, on Hopper and Blackwell alone, to the sizes of its source; SGLang for some models."""
-    ranks = {"tp": 1, "pp": 1, "dp": 1, "asked": None} | fields
-    assert fused_bytes(load_engine(engine), load_model(model), load_device(device), **ranks) == most
+    """vLLM since 0.17, on Hopper and Blackwell, one node and without other ranks; SGLang for some models."""
+    ranks = {"tp": 1, "pp": 1, "dp": 1, "node": 8, "asked": None} | fields
+    placement = Placement(ranks["tp"], ranks["dp"], ranks["pp"], 8, ranks["node"], 8)
+    found = fused_bytes(load_engine(engine), load_model(model), load_device(device), placement, asked=ranks["asked"])
+    assert found == most
 
 
 @pytest.mark.parametrize(
@@ -70,9 +75,9 @@ def test_it_is_asked_for_by_flags(make_cluster, engine: str, on: str, off: str) 
             "vllm",
             "a100-test",
             {"fuse_all_reduce": True},
-            "vllm has no all-reduce with a norm over tp 2, pp 1 and dp 1 on",
+            "vllm has no all-reduce with a norm over tp 2, pp 1, dp 1 on a100-test",
         ),
-        ("vllm", "h100-test", {"fuse_all_reduce": True, "pp": 2}, "over tp 2, pp 2 and dp 1"),
+        ("vllm", "h100-test", {"fuse_all_reduce": True, "pp": 2}, "over tp 2, pp 2, dp 1 on"),
     ],
 )
 def test_what_cannot_be_told_is_refused(  # type: ignore[no-untyped-def]

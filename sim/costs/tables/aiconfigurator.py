@@ -87,6 +87,9 @@ _COLLECTIVES: Final = {
     "reduce_scatter": "reduce_scatter",
     "all_reduce": "all_reduce",
 }
+_REPLACED: Final = ("sglang",)
+"""Engines whose all-reduce of another version was another kernel."""
+
 _OTHER_MODELS_KERNELS: Final = ("kernel_source", "!=", "triton")
 _KERNELS_ALONE: Final = "sglang"
 """Engine whose latent attention was timed without projections on every device."""
@@ -293,7 +296,8 @@ class AiconfiguratorTables:
         if kernel == "all_reduce":
             names = ("message_size", "num_gpus", "kernel_source")
             filters = [("allreduce_dtype", "==", "bfloat16")]
-            found = self._read("comm", "custom_allreduce_perf", names, filters, version=self._version)
+            version = self._version if self._engine in _REPLACED else ""
+            found = self._read("comm", "custom_allreduce_perf", names, filters, version=version)
         if isinstance(found, str):
             filters = [("nccl_dtype", "==", "half"), ("op_name", "==", _COLLECTIVES[kernel])]
             found = self._read("comm", "nccl_perf", ("message_size", "num_gpus"), filters, engine="nccl")
@@ -372,8 +376,8 @@ class AiconfiguratorTables:
     def _file(self, folder: Path, name: str, version: str) -> Path | None:
         """The newest table of this version, else of that which the package calls current, else of the newest.
 
-        Only all-reduces are read by version: other families have few tables of older ones, and no kernel is known to
-        have been replaced as SGLang's all-reduce was in 2026 (pull request 24363).
+        Only SGLang's all-reduces are read by version: that kernel was replaced in 2026 (pull request 24363). Other
+        families have few tables of older versions, and TensorRT-LLM's of 1.2.0rc5 jump to thrice the time on Hopper.
         """
         files = sorted(folder.glob(f"*/{name}.parquet"), key=lambda file: _ordered(file.parent.name))
         own = [file for file in files if version and f"{file.parent.name}.".startswith(f"{version}.")]
