@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.core import Array
-from sim.costs import CostModel, CostsSpec, MeasuredKernels
+from sim.costs import CostModel, CostsSpec, Fusion, MeasuredKernels
 from sim.costs.tables import KernelRows, RatioGrid
 from sim.costs.tables.base import padded_rows
 from sim.costs.tables.shapes import SHAPES
@@ -369,3 +369,28 @@ def test_collectives_are_measured_for_their_ranks_inside_one_domain(
     use = costs.uses["all_reduce over tp"]
     assert (use.source, use.note) == ("measured" if measured else "analytic", why)
     assert costs.cost(reduce(0.0)).time_s == 0.0
+
+
+class Slower(Rings):
+    """The same of another engine, twice as slow."""
+
+    def rows(self, kernel: str, dtype: str) -> KernelRows | str:
+        found = super().rows(kernel, dtype)
+        assert isinstance(found, KernelRows)
+        return KernelRows(found.columns, 2.0 * found.time_s, "lent rings")
+
+
+def test_all_reduces_with_norms_take_the_tables_of_the_engine_whose_kernel_it_is() -> None:
+    own, lent = (MeasuredKernels({"all_reduce": source}, FORMS.price) for source in (Rings(), Slower()))
+    costs = CostModel(
+        DEVICE,
+        groups=groups("dgx-h100-1", 8),
+        measured=own,
+        lent={"trtllm": lent},
+        fusion=Fusion(norm_bytes=1e5, norm_kernel="trtllm"),
+    )
+    sizes = np.array([1e3, 1e5, 1e6])
+    reduced = replace(reduce(0.0), buffer_bytes=sizes, before_norm=True)
+    assert costs.cost(reduced).time_s == pytest.approx([100e-6, 100e-6, 50e-6])
+    assert costs.cost(replace(reduced, before_norm=False)).time_s == pytest.approx(50e-6)
+    assert {"all_reduce over tp", "all_reduce over tp with norm, of trtllm"} <= set(costs.uses)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sim.core import InputError, data_names, load_data
 from sim.costs import CostModel, bind_collective, p_norm, precision_of
 from sim.costs.collectives import wire_factor
+from sim.costs.collectives.measured import CustomMeasured
 from sim.hardware import ClusterSpec, KernelCurves, KernelsSpec, LinkSpec, load_cluster, load_device, load_link
 from sim.models import DecodeAttention, Gemm, PrefillAttention
 
@@ -219,7 +220,8 @@ def test_fitted_collectives_have_what_their_form_reads(name: str) -> None:
         "R8": {"a0_s", "a1_s", "beta_bytes_per_s"},
     }
     for curve in spec.collectives:
-        assert set(curve.params) - {"switch_bytes"} == forms[curve.form]
+        optional = {"switch_bytes"} if curve.form == "R7" else set()
+        assert set(curve.params) - optional == forms[curve.form]
         assert (curve.ranks is not None) == (curve.form == "R3")
         assert (curve.engine is not None) == (curve.form in ("R7", "R8"))
         assert curve.ref in spec.refs
@@ -303,6 +305,24 @@ def test_custom_all_reduce_switches_from_one_to_two_shots() -> None:
     assert np.isinf(found[0])
     assert 0.4e6 < found[1] < 1.8e6
     assert 0.1e6 < found[2] < 0.4e6
+
+
+def test_sglang_takes_two_shots_from_a_size_on_and_one_over_two_ranks() -> None:
+    """Half the size over eight ranks; over two the time stays a line (custom_all_reduce.cuh, SGLang before 0.5.11)."""
+    curve = load_link("nvlink5").curve("all_reduce", form="R7", engine="sglang")
+    assert curve is not None
+    switch, per_byte = curve.params["switch_bytes"], 1 / curve.params["beta1_bytes_per_s"]
+    for ranks, at in ((4, switch), (8, switch / 2)):
+        group = load_cluster(ClusterSpec(node="dgx-b200")).group(range(ranks))
+        timer = CustomMeasured().bind("all_reduce", group, "sglang")
+        assert timer is not None
+        sizes = np.array([0.5 * at, at - 1.0, at, 2.0 * at])
+        below, last, first, above = timer(sizes).tolist()
+        assert below < last < first < above
+        assert first > 1.2 * last
+    timer = CustomMeasured().bind("all_reduce", load_cluster(ClusterSpec(node="dgx-b200")).group(range(2)), "sglang")
+    assert timer is not None
+    assert np.diff(timer(np.array([1e4, 1e6, 2e6]))) == pytest.approx(per_byte * np.array([0.99e6, 1e6]))
 
 
 def seconds(device: str, engine: str, operator: Gemm | DecodeAttention) -> float:

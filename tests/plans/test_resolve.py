@@ -156,9 +156,12 @@ def test_clock_is_part_of_the_cost_but_replicas_are_not(make_cluster, engine) ->
     assert plain.shape is more.shape is slow.shape
 
 
-def test_plans_with_other_graphs_neither_cost_nor_behave_the_same(make_cluster, engine) -> None:
+@pytest.mark.parametrize("fields", [{"graph_sizes": (512,)}, {"fuse_all_reduce": False}])
+def test_plans_that_engines_are_told_to_run_otherwise_neither_cost_nor_behave_the_same(
+    make_cluster, engine, fields
+) -> None:
     resolver = Resolver(model=load_model("llama-3.1-8b"), engine=engine, cluster=make_cluster())
-    plain, padded = (resolver.resolve(PlanSpec(**f)) for f in ({}, {"graph_sizes": (512,)}))
+    plain, padded = (resolver.resolve(PlanSpec(**f)) for f in ({}, fields))
     assert isinstance(plain, ResolvedPlan)
     assert isinstance(padded, ResolvedPlan)
     for key in ("shape_key", "cost_key", "behaviour_key"):
