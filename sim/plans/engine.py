@@ -73,7 +73,7 @@ class SupportSpec(Spec):
         queue_interval: Whether it can be told to look at its queue only every so many decode iterations.
         balance_wait: Whether it can be told to hold prompts back until every data-parallel rank has one.
         batch_wait: Whether it can be told to hold prompts back until they fill an iteration.
-        prompt_graphs: Whether it can be told to run iterations with prompts from CUDA graphs.
+        prompt_graphs: Whether it can be told to run iterations with prompts from CUDA graphs, or not to.
         fuse_all_reduce: Whether it can be told that all-reduces take in the norms behind them, or that they do not.
         moe_backends: Libraries of experts' kernels that it can be told to take.
         speculation: Where drafts of speculative decoding may come from; none, and there is none.
@@ -284,7 +284,7 @@ class EngineSpec(Spec):
         graphs_of: What the engine counts the sizes of its graphs in; a sequence has several tokens where drafts are
             verified.
         graphs_hold_prompts: Whether iterations with prompts run from these graphs too, attention apart (piecewise
-            graphs), padded to the next size like those without.
+            graphs), padded to the next size like those without, unless a plan tells them not to.
         graph_bytes: Memory of all captured graphs.
         graphs_in_budget: Whether graphs count within `kv_memory_frac`; otherwise they take from the rest.
         visible_memory_frac: Share of a device's listed memory that the runtime reports as its total.
@@ -297,8 +297,8 @@ class EngineSpec(Spec):
             launch of the graph, for input tensors, for results that the next batch is made from.
         kernel_gap_s: Time from one kernel of a forward pass to the next beyond what kernels take that are repeated by
             themselves, as in tables: for launches that do not overlap, for instructions and operands out of cache.
-        host_call_s: Host time per call of a forward pass with prompts, as far as no CUDA graph holds it; absent, the
-            host is never behind the device there.
+        host_call_s: Host time per call of a forward pass with prompts, as far as no CUDA graph holds it; absent, or
+            where `graphs_hold_prompts`, the host is never behind the device there.
         draft_host: Its work with speculative decoding where that is not beside the device whatever `async_scheduling`
             says; absent, iterations with drafts are scheduled like others.
         frontend_s: Time from the client's send to the engine's queue that all requests spend side by side: HTTP, event

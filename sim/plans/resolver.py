@@ -260,7 +260,7 @@ class Resolver:
             batch_wait=fields.get("batch_wait", 0),
             batch_fill=fields.get("batch_fill", 1.0),
             moe_backend=fields.get("moe_backend"),
-            prompt_graphs=fields.get("prompt_graphs", False),
+            prompt_graphs=fields.get("prompt_graphs", self.engine.graphs_hold_prompts),
             fuse_all_reduce=fields.get("fuse_all_reduce"),
             graph_sizes=fields.get("graph_sizes", self.engine.graphs(width)),
             max_model_len=length,
@@ -295,7 +295,7 @@ class Resolver:
         yield from reduction_reasons(
             self.engine, self.model, self.cluster.device, shape.placement, asked=fields.get("fuse_all_reduce")
         )
-        prompts = fields.get("prompt_graphs", False)
+        prompts = fields.get("prompt_graphs", self.engine.graphs_hold_prompts)
         yield from graph_reasons(
             self.engine, plan.graph_sizes, prompt_graphs=prompts, tokens=tokens, rows=rows, width=width
         )

@@ -57,8 +57,8 @@ class PoolSpec(Spec):
             taken as perfect and copies as free: TensorRT-LLM reports 1.1 times the mean with an eighth more slots.
         moe_backend: Library of the experts' kernels; the engine's choice (`moe_config.backend` of TensorRT-LLM,
             `--moe-runner-backend` of SGLang, `VLLM_MXFP4_USE_MARLIN` of vLLM).
-        prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; false
-            (`torch_compile_config.enable_piecewise_cuda_graph` of TensorRT-LLM).
+        prompt_graphs: Whether iterations with prompts run from CUDA graphs too, attention apart; the engine's choice
+            (`torch_compile_config.enable_piecewise_cuda_graph` of TensorRT-LLM, `cudagraph_mode` of vLLM).
         fuse_all_reduce: Whether all-reduces take in the norms behind them; the engine's choice
             (`pass_config.fuse_allreduce_rms` of vLLM, `--enable-flashinfer-allreduce-fusion` of SGLang).
         graph_sizes: Batch sizes [tokens] for which CUDA graphs are captured, rising; the engine's
@@ -172,8 +172,8 @@ def plan_label(given: dict[str, Any]) -> str:
         parts.append(f"experts of {given['moe_backend']}")
     if "fuse_all_reduce" in given:
         parts.append(f"{'' if given['fuse_all_reduce'] else 'no '}norms in all-reduces")
-    if given.get("prompt_graphs"):
-        parts.append("prompt graphs")
+    if "prompt_graphs" in given:
+        parts.append(f"{'' if given['prompt_graphs'] else 'no '}prompt graphs")
     if "graph_sizes" in given:
         parts.append(f"graphs of {', '.join(map(str, given['graph_sizes']))}")
     if "max_model_len" in given:

@@ -148,8 +148,10 @@ def graph_reasons(
         rows: Most sequences that run at once, per data-parallel rank.
         width: Tokens of a sequence that an iteration computes.
     """
-    if prompt_graphs and not engine.supports.prompt_graphs:
-        yield Reason("engine", f"{engine.name} has no CUDA graphs of prompts to turn on: prompt_graphs must be false")
+    usual = engine.graphs_hold_prompts
+    if prompt_graphs is not usual and not engine.supports.prompt_graphs:
+        lacks = "always has CUDA graphs of prompts" if usual else "has no CUDA graphs of prompts to turn on"
+        yield Reason("engine", f"{engine.name} {lacks}: prompt_graphs must be {str(usual).lower()}")
     if not sizes or sizes == engine.graphs(width):
         return
     in_sequences = engine.graphs_of == "sequences"

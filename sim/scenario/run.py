@@ -298,16 +298,17 @@ class PlanRunner:
         speculation = plan.speculation
         drafting = engine.draft_host if speculation is not None else None
         passes = plan.step_tokens - 1 if speculation is not None and speculation.method == "mtp" else 0
+        piecewise = engine.graphs_hold_prompts and plan.prompt_graphs
         return EngineTiming(
             host_step_s=engine.host_step_s.value + (drafting.per_draft_s.value * passes if drafting else 0.0),
             host_per_sequence_s=engine.host_per_sequence_s.value,
             host_verify_s=drafting.per_token_s.value * plan.step_tokens if drafting else 0.0,
             overlapped=engine.async_scheduling and drafting is None,
             graph_sizes=plan.graph_sizes,
-            graphs_hold_prompts=engine.graphs_hold_prompts,
+            graphs_hold_prompts=piecewise,
             step_gap_s=_seconds(engine.step_gap_s),
             kernel_gap_s=_seconds(engine.kernel_gap_s),
-            host_call_s=_seconds(engine.host_call_s),
+            host_call_s=0.0 if piecewise else _seconds(engine.host_call_s),
             prompt_graphs=plan.prompt_graphs,
         )
 

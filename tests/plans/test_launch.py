@@ -63,6 +63,14 @@ def test_graphs_other_than_the_engine_s_are_asked_for(make_cluster, name: str, w
 
 
 @pytest.mark.parametrize(
+    ("asked", "told"), [({}, False), ({"prompt_graphs": True}, False), ({"prompt_graphs": False}, True)]
+)
+def test_prompts_can_be_kept_out_of_vllm_s_graphs(make_cluster, engine, asked: dict[str, bool], told: bool) -> None:
+    words = """--compilation-config '{"cudagraph_mode": "FULL_DECODE_ONLY"}'"""
+    assert (words in command(asked, "llama-3.1-8b", engine, make_cluster())) is told
+
+
+@pytest.mark.parametrize(
     ("name", "words"),
     [
         ("vllm", """--compilation-config '{"cudagraph_capture_sizes": [8, 64]}'"""),

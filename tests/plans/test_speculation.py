@@ -117,7 +117,7 @@ def test_waits_and_graphs_in_the_words_of_tensorrt_llm(make_cluster) -> None:
     ("fields", "why"),
     [
         ({"engine": "vllm", "batch_wait": 5}, "batch_wait must be 0"),
-        ({"engine": "vllm", "prompt_graphs": True}, "prompt_graphs must be false"),
+        ({"engine": "sglang", "prompt_graphs": True}, "prompt_graphs must be false"),
         ({"tp": 1, "dp": 8, "batch_wait": 5}, "fills no iterations of 8 attention-data-parallel ranks"),
     ],
 )

@@ -129,7 +129,31 @@ def test_the_host_launches_prompts_call_by_call() -> None:
             calls = cost._stages.prompt_calls(from_graphs=from_graphs)[prompts < 9]
             assert cost.host(9, prompts)[1] == pytest.approx(host_s + calls * call_s)
     assert graphs.host(9, 1)[1] < plain.host(9, 1)[1]
-    assert runner("vllm").things.engine.host_call_s is None
+
+
+def test_prompts_that_leave_the_graphs_are_not_padded() -> None:
+    """vLLM's graphs hold prompts unless told not to: 257 tokens are computed as 272, and so are decodes always."""
+    each = runner("vllm")
+    limits = LIMITS | {"max_num_seqs": 512}
+    usual, told, apart = (
+        each.compiled(resolved_plan(each, **limits, **asked))
+        for asked in ({}, {"prompt_graphs": True}, {"prompt_graphs": False})
+    )
+    prompt = [(0, 257, True)]
+    assert usual.base(0, prompt)[0] == told.base(0, prompt)[0] > apart.base(0, prompt)[0]
+    assert usual.base(257, [])[0] == apart.base(257, [])[0]
+
+
+def test_vllm_s_host_is_behind_only_where_prompts_leave_the_graphs() -> None:
+    """Then every call of the pass counts, eight in a layer of two ranks; the host of pieces in graphs is not."""
+    fields = {"model": "llama-3.1-8b", "cluster": CLUSTER, "engine": "vllm", "workload.requests": 2}
+    each = plan_runner(small_scenario(fields))
+    call_s = each.things.engine.host_call_s
+    assert call_s is not None
+    usual, apart = (each.compiled(resolved_plan(each, **LIMITS, **asked)) for asked in ({}, {"prompt_graphs": False}))
+    assert usual.host(9, 1)[1] == usual.host(9)[1] == apart.host(9)[1]
+    calls = (apart.host(9, 1)[1] - apart.host(9)[1]) / call_s.value
+    assert 8 * each.things.model.n_layers <= calls < 9 * each.things.model.n_layers
 
 
 @pytest.mark.parametrize("prompts", [1, 3, 4, 5, 8])

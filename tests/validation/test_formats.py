@@ -232,6 +232,12 @@ SCRIPT = {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
             {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8_block", **SCRIPT},
         ),
         (
+            {"system": "b200_sxm"},
+            None,
+            {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8", "prompt_graphs": False, "fuse_all_reduce": True}
+            | SCRIPT,
+        ),
+        (
             {"measured_on": ""},
             None,
             {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8"}

@@ -64,8 +64,10 @@ def vllm_command(plan: ResolvedPlan, *, model: ModelSpec, engine: EngineSpec, ro
 
 
 def _compilation(plan: ResolvedPlan, engine: EngineSpec) -> dict[str, object]:
-    """What the compiler is told: sizes of CUDA graphs and whether all-reduces take in norms, as far as asked for."""
+    """What the compiler is told: what CUDA graphs hold and whether all-reduces take in norms, as far as asked for."""
     told: dict[str, object] = {}
+    if engine.graphs_hold_prompts and not plan.prompt_graphs:
+        told["cudagraph_mode"] = "FULL_DECODE_ONLY"
     if graphs := asked_graphs(plan, engine):
         told["cudagraph_capture_sizes"] = graphs
     if plan.fuse_all_reduce is not None:

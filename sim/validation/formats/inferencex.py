@@ -99,14 +99,16 @@ def _vllm(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     checkpoint by its own configuration, which vLLM's `auto` follows since 0.12. On Hopper the scripts of gpt-oss take
     Marlin's kernels from 0.13 on (pull request 327), which no run without a recorded version had, nor one of 0.11.
     Those for Blackwell and of Kimi have all-reduces take in norms; the others leave that to the engine, which does so
-    by itself since 0.17 (its pull request 34299).
+    by itself since 0.17 (its pull request 34299). Llama's on Blackwell keep iterations with prompts out of CUDA graphs
+    (`cudagraph_mode` is FULL_DECODE_ONLY).
     """
     model, precision = line.text("arch"), line.text("precision")
     hopper, version = line.text("system") in _HOPPER, line.text("backend_version")
     asks, by_itself = model == KIMI or not hopper, bool(version) and not version.startswith(_BEFORE_FUSING)
     fused = _fused(plan, asks) if asks or not by_itself else {}
     if model == LLAMA_70B or (model == GPT_OSS and not hopper):
-        return {"kv_dtype": "fp8", "max_num_batched_tokens": 8192, **fused}
+        graphs = {"prompt_graphs": False} if model == LLAMA_70B and not hopper else {}
+        return {"kv_dtype": "fp8", "max_num_batched_tokens": 8192, **graphs, **fused}
     if model == GPT_OSS:
         marlin = bool(version) and not version.startswith(_BEFORE_MARLIN)
         return {**({"moe_backend": "marlin"} if marlin else {}), **fused}
