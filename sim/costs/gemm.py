@@ -104,10 +104,10 @@ def gemm_time_s(m: Value, terms: GemmTerms, curve: GemmCurve) -> Array:
 
 def headwise_gemm_time_s(
     m: Value,
-    n: float,
-    k: float,
+    n: Value,
+    k: Value,
     *,
-    heads: float,
+    heads: Value,
     ends_bytes: float,
     weight_bytes: float,
     flops_per_s: float,
@@ -130,7 +130,7 @@ def headwise_gemm_time_s(
         bytes_per_s: Memory bandwidth [B/s].
         curve: Fitted parameters.
     """
-    rows = heads * np.asarray(m, dtype=np.float64)
+    rows = np.asarray(m, dtype=np.float64) * heads
     moved_bytes = heads * k * n * weight_bytes + ends_bytes * rows * (k + n)
     terms = gemm_terms(
         rows, n, k, moved_bytes=moved_bytes, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s, curve=curve

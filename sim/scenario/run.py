@@ -18,7 +18,6 @@ import pandas as pd
 
 from sim.core import InfeasibleError, InputError, Reason, Sourced
 from sim.costs import (
-    NO_FUSION,
     CostModel,
     Fusion,
     MeasuredKernels,
@@ -220,15 +219,14 @@ class PlanRunner:
     def _fusion(self, plan: ResolvedPlan) -> Fusion:
         """What the engine's kernels do together in this plan."""
         engine, device = self.things.engine, self.things.cluster.device
-        spec, reduction = engine.fusion, engine.all_reduce_norm
+        spec = engine.fusion
         norm_bytes = fused_bytes(engine, self.things.model, device, plan.placement, asked=plan.fuse_all_reduce)
-        norm_kernel = (reduction.kernel or "") if reduction is not None else ""
+        reductions = Fusion(norm_bytes=norm_bytes, norm_kernel=self._norm_kernel)
         if spec is None:
-            return replace(NO_FUSION, norm_bytes=norm_bytes, norm_kernel=norm_kernel)
-        return Fusion(
-            frozenset(spec.within_attention),
-            norm_bytes=norm_bytes,
-            norm_kernel=norm_kernel,
+            return reductions
+        return replace(
+            reductions,
+            within_attention=frozenset(spec.within_attention),
             side_stream=spec.shared_experts_beside,
             side_tokens=spec.shared_experts_tokens or math.inf,
             one_attention=spec.one_attention,
@@ -236,6 +234,12 @@ class PlanRunner:
             one_qk_norm=spec.one_qk_norm,
             absorbed_fp8=device.name.startswith(spec.absorbed_fp8_on),
         )
+
+    @property
+    def _norm_kernel(self) -> str:
+        """Family of engines whose kernel does all-reduces with norms; empty, the engine's own."""
+        reduction = self.things.engine.all_reduce_norm
+        return "" if reduction is None else reduction.kernel or ""
 
     @cached_property
     def _measured(self) -> MeasuredKernels | None:
@@ -245,9 +249,8 @@ class PlanRunner:
     @cached_property
     def _lent(self) -> dict[str, MeasuredKernels]:
         """The same of other engines whose kernels the engine takes."""
-        reduction = self.things.engine.all_reduce_norm
-        found = self._tables(reduction.kernel) if reduction is not None and reduction.kernel else None
-        return {} if found is None or reduction is None or reduction.kernel is None else {reduction.kernel: found}
+        found = self._tables(self._norm_kernel) if self._norm_kernel else None
+        return {} if found is None else {self._norm_kernel: found}
 
     def _tables(self, family: str, version: str = "") -> MeasuredKernels | None:
         scenario, device = self.things.scenario, self.things.cluster.device

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from sim.core import Array, data_names
@@ -78,6 +79,7 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
 Params = Mapping[str, float]
 Shape = tuple[float, ...]
 Layers = Mapping[str, frozenset[Shape]]
+_Data = TypeVar("_Data")
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def fit_headwise(device: str, engine: str, dtype: str) -> FittedKernel | str:
     curves, columns = Curves(on, engine, {}), rows.columns
     setup, shipped = curves.headwise(dtype), on.kernels.get("headwise_gemm", dtype, engine)
 
-    def errors(params: Params, kept: Array) -> Array:
+    def errors(params: Params, kept: NDArray[np.bool_]) -> Array:
         predicted_s = headwise_gemm_time_s(
             columns["m"][kept],
             columns["n"][kept],
@@ -160,18 +162,8 @@ def fit_headwise(device: str, engine: str, dtype: str) -> FittedKernel | str:
         )
         return np.asarray(predicted_s / rows.time_s[kept] - 1.0)
 
-    def fitted(kept: Array) -> Params:
-        return _fitted(shipped, lambda params: errors(params, kept))
-
     every, even = np.ones(len(rows), dtype=bool), np.searchsorted(np.unique(columns["m"]), columns["m"]) % 2 == 0
-    best = fitted(every)
-    apart = [errors(fitted(half), ~half) for half in (even, ~even)]
-    return FittedKernel(
-        best,
-        _summary(errors(shipped, every)),
-        _summary(errors(best, every)),
-        _summary(np.concatenate(apart)),
-    )
+    return _fitted_kernel(shipped, errors, every, [(even, ~even), (~even, even)])
 
 
 def fits_markdown(devices: Iterable[str], engines: Iterable[str] = ENGINES) -> str:
@@ -245,14 +237,29 @@ def _fit(
         costs = CostModel(replace(device, kernels=Refitted(device.kernels.name, params)), engine=engine)
         return np.concatenate([costs.cost(operator(one)).time_s / measured_s(one) - 1.0 for one in shapes])
 
-    def fitted(shapes: list[Shape]) -> Params:
-        return _fitted(shipped, lambda params: errors(params, shapes))
-
     names = sorted(layers)
     halves = [frozenset[Shape]().union(*(layers[one] for one in names[half::2])) for half in (0, 1)]
-    every = sorted(halves[0] | halves[1])
+    splits = [(sorted(one), sorted(other - one)) for one, other in (halves, halves[::-1])]
+    return _fitted_kernel(shipped, errors, sorted(halves[0] | halves[1]), splits)
+
+
+def _fitted_kernel(
+    shipped: Params, errors: Callable[[Params, _Data], Array], every: _Data, splits: Iterable[tuple[_Data, _Data]]
+) -> FittedKernel:
+    """The curve fitted to `every`, and what it errs; left out, on the second part of a split where the first is fitted.
+
+    Args:
+        shipped: Parameters to start from.
+        errors: Relative errors of parameters on some of the data.
+        every: All data.
+        splits: Data to fit and to judge.
+    """
+
+    def fitted(data: _Data) -> Params:
+        return _fitted(shipped, lambda params: errors(params, data))
+
     best = fitted(every)
-    apart = [errors(fitted(sorted(one)), sorted(other - one)) for one, other in (halves, halves[::-1])]
+    apart = [errors(fitted(part), rest) for part, rest in splits]
     return FittedKernel(
         best,
         _summary(errors(shipped, every)),
