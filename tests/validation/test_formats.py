@@ -202,8 +202,8 @@ def test_traps_get_a_reason(changes: dict[str, str], reason: str, tmp_path: Path
     assert row.measured["ttft_s"] == 0.1
 
 
-SCRIPT = {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
-"""What InferenceX's launch scripts of Llama 70B under vLLM set; rows from elsewhere have no date."""
+SCRIPT = {"kv_dtype": "bf16", "max_num_batched_tokens": 8192}
+"""What InferenceX's launch scripts of Llama 70B under vLLM set on H100; rows from elsewhere have no date."""
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,13 @@ SCRIPT = {"kv_dtype": "fp8", "max_num_batched_tokens": 8192}
             {"system": "b200_sxm"},
             None,
             {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8", "prompt_graphs": False, "fuse_all_reduce": True}
-            | SCRIPT,
+            | SCRIPT
+            | {"kv_dtype": "fp8"},
+        ),
+        (
+            {"system": "h200_sxm"},
+            None,
+            {"replicas": 1, "tp": 4, "dp": 1, "weights_dtype": "fp8", **SCRIPT, "kv_dtype": "fp8"},
         ),
         (
             {"measured_on": ""},

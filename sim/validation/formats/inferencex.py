@@ -95,12 +95,14 @@ def launch_options(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
 def _vllm(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     """`70b_fp8_h100`, `70b_fp8_h200`, `70b_fp8_b200`, `70b_fp4_b200`, `gptoss_fp4_b200` and `kimik2.5_*`.
 
-    The scripts of Llama, and those of gpt-oss on Blackwell, store keys and values in 8 bit. So does Kimi's NVFP4
-    checkpoint by its own configuration, which vLLM's `auto` follows since 0.12. On Hopper the scripts of gpt-oss take
-    Marlin's kernels from 0.13 on (pull request 327), which no run without a recorded version had, nor one of 0.11.
-    Those for Blackwell and of Kimi have all-reduces take in norms; the others leave that to the engine, which does so
-    by itself since 0.17 (its pull request 34299). Llama's on Blackwell keep iterations with prompts out of CUDA graphs
-    (`cudagraph_mode` is FULL_DECODE_ONLY).
+    The scripts of Llama, and those of gpt-oss on Blackwell, store keys and values in 8 bit. Those of Llama for H100
+    came to that after the others and are read as before: its rows are as short of cache (30 and 60 s to the first
+    token) as 16 bits make them, 8 would leave room. Kimi's NVFP4 checkpoint has 8 bit by its own configuration, which
+    vLLM's `auto` follows since 0.12. On Hopper the scripts of gpt-oss take Marlin's kernels from 0.13 on (pull
+    request 327), which no run without a recorded version had, nor one of 0.11. Those for Blackwell and of Kimi have
+    all-reduces take in norms; the others leave that to the engine, which does so by itself since 0.17 (its pull
+    request 34299); the early ones for H100 ask for it, of which their rows show nothing. Llama's on Blackwell keep
+    iterations with prompts out of CUDA graphs (`cudagraph_mode` is FULL_DECODE_ONLY).
     """
     model, precision = line.text("arch"), line.text("precision")
     hopper, version = line.text("system") in _HOPPER, line.text("backend_version")
@@ -108,7 +110,8 @@ def _vllm(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
     fused = _fused(plan, asks) if asks or not by_itself else {}
     if model == LLAMA_70B or (model == GPT_OSS and not hopper):
         graphs = {"prompt_graphs": False} if model == LLAMA_70B and not hopper else {}
-        return {"kv_dtype": "fp8", "max_num_batched_tokens": 8192, **graphs, **fused}
+        kv_dtype = "bf16" if line.text("system") == "h100_sxm" else "fp8"
+        return {"kv_dtype": kv_dtype, "max_num_batched_tokens": 8192, **graphs, **fused}
     if model == GPT_OSS:
         marlin = bool(version) and not version.startswith(_BEFORE_MARLIN)
         return {**({"moe_backend": "marlin"} if marlin else {}), **fused}
