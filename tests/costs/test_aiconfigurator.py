@@ -134,6 +134,19 @@ def test_experts_in_fp8_on_hopper_were_six_times_faster_in_an_older_version(monk
 
 
 @installed
+@pytest.mark.parametrize("device", ["b200-sxm", "gb200", "b300-sxm"])
+def test_one_token_of_generated_experts_is_quick_whoever_runs_them(device: str) -> None:
+    """Kimi's 384 experts in NVFP4: TensorRT-LLM's own rows of them are CUTLASS's, which take 68 us and more."""
+    found = rows(device, "trtllm", "moe", "nvfp4")
+    c = found.columns
+    one = (c["hidden"] == 7168) & (c["experts"] == 384) & (c["tokens"] == 1) & (c["intermediate"] <= 512)
+    assert one.any()
+    assert found.time_s[one].max() < 30e-6
+    assert "/vllm/" in found.table
+    assert "/trtllm/" in rows(device, "trtllm", "moe", "bf16").table
+
+
+@installed
 def test_quantisation_is_taken_out_of_tensorrt_products() -> None:
     """With it the smallest FP8 product takes 12 us; the product alone is no slower than twice the 16-bit one."""
     wide, narrow = rows("h100-sxm", "trtllm", "gemm"), rows("h100-sxm", "trtllm", "gemm", "fp8")

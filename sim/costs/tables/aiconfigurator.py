@@ -12,7 +12,10 @@ Its tables are Parquet, one per system, family of kernels, engine and version. L
 - exchanges between experts of vLLM, and of TensorRT-LLM without its NVLink kernel: timed from Python, 45 to 250 us for
   one token that SGLang's rows of the same kernels exchange in 9 to 18;
 - activation quantisation in the timed region of TensorRT-LLM's FP8 and NVFP4 GEMM, which its engine fuses into the
-  kernel before (norm or activation).
+  kernel before (norm or activation);
+- NVFP4 experts of TensorRT-LLM where it takes its generated kernels by itself: its rows of them end before results are
+  added up, and there are none of more than 256 experts or of B300, only CUTLASS's, up to three times slower. vLLM's
+  rows of the same kernels stand in.
 """
 
 from __future__ import annotations
@@ -82,6 +85,10 @@ _EXPERT_DTYPES: Final = {
 }
 _CACHE_DTYPES: Final = {"bf16": "bfloat16", "fp8": "fp8"}
 _SKEWED: Final = "power_law_1.01"
+_GENERATED: Final = "trtllm-gen"
+_GENERATED_TIMED_BY: Final = "vllm"
+"""Engine with whole rows of the kernels generated for TensorRT-LLM."""
+
 _COLLECTIVES: Final = {
     "all_gather": "all_gather",
     "reduce_scatter": "reduce_scatter",
@@ -129,6 +136,7 @@ class AiconfiguratorTables:
         self._version = version
         self._system = _SYSTEMS.get(device.name)
         self._device = device.name
+        self._kernels = device.kernels
         self._bytes_per_s = device.memory_bytes_per_s
         self._readers: dict[str, Callable[[str], KernelRows | str]] = {
             "gemm": self._gemm,
@@ -204,9 +212,11 @@ class AiconfiguratorTables:
     def _experts(self, dtype: str) -> KernelRows | str:
         wanted = _EXPERT_DTYPES.get(dtype, ())
         names = ("num_tokens", "hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size")
+        lent = self._engine == "trtllm" and dtype == "nvfp4"
+        lent = lent and self._kernels.library("moe", dtype, self._engine) == _GENERATED
         for candidate in wanted:
             filters = [("moe_dtype", "==", candidate), ("distribution", "==", _SKEWED), ("moe_ep_size", "==", 1)]
-            found = self._read("moe", "moe_perf", names, filters)
+            found = self._read("moe", "moe_perf", names, filters, engine=_GENERATED_TIMED_BY if lent else None)
             if not isinstance(found, str):
                 break
         else:
