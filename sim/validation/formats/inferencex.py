@@ -58,6 +58,9 @@ _MANY_IN_FLIGHT: Final = 16
 _MOST_WITHOUT_DRAFTS: Final = 64
 """Most users of `dsr1-fp8-b200-sglang` without drafts."""
 
+_NUMBERED: Final = "_cfg"
+"""What the number of a benchmark's configuration follows in the id of a row."""
+
 _ONLY_THERE: Final = frozenset({QWEN_HYBRID, KIMI})
 """Models of which the table has no other runs: most of their rows without a date repeat a dated one, rounded."""
 
@@ -173,7 +176,8 @@ def _sglang_drafts(line: Line, plan: dict[str, Any], users: int) -> dict[str, An
     if line.text("arch") == QWEN_HYBRID:
         drafts, limits = (3 if ranks == (4, 1, 1) else 0), {}
     else:
-        drafts = 2 if ranks == (8, 1, 1) and users > _MOST_WITHOUT_DRAFTS else 0
+        apart = users > _MOST_WITHOUT_DRAFTS or _NUMBERED not in line.text("id")
+        drafts = 2 if ranks == (8, 1, 1) and apart else 0
         limits = {"max_num_batched_tokens": 16384, "max_num_seqs": 512}
     return (
         {
