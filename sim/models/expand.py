@@ -260,7 +260,7 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
         intermediate=ffn.intermediate / shard.moe_tp,
         gated=ffn.gated,
         weights_dtype=shard.weights_dtype,
-        popularity=ffn.popularity_shape,
+        popularity=shard.popularity or ffn.popularity_shape,
         spread=0.0 if shard.balanced else rank_spread(ffn.experts / shard.ep, popularity=ffn.popularity_shape),
     )
     routed_path: list[Operator] = [

@@ -11,12 +11,12 @@ from sim.core import Array
 EVEN = float("inf")
 """Popularity of experts that tokens pick equally often."""
 
-_TOGETHER: Final = 0.19
+_TOGETHER: Final = 0.38
 """Experts on one rank as independent draws over how many they are. Measured: of 32 ranks with 8 experts of DeepSeek-R1
 each the busiest gets 2.56 times the mean, averaged over layers and iterations (TensorRT-LLM,
-examples/wide_ep/ep_load_balancer), as of gamma laws of shape 3; 8 independent experts of shape 2 add up to 16.
+examples/wide_ep/ep_load_balancer), as of gamma laws of shape 3; 8 independent experts of shape 1 add up to 8.
 For other numbers of experts on a rank it is extrapolated, as if popularity were that much more unequal: were experts
-of one rank alike instead (correlation 0.62), the busiest of 8 ranks would have 1.9 times the mean, not 1.5.
+of one rank alike instead (correlation 0.24), the busiest of 8 ranks would have 1.8 times the mean, not 1.5.
 """
 
 

@@ -41,6 +41,8 @@ class Shard:
         inputs_apart: Whether gates and decays of a recurrent layer are products of their own, if its checkpoints have
             them so.
         experts_padded_to: Multiple to which the inputs of experts are widened.
+        popularity: How evenly tokens pick experts where traffic says so; None, as the model has it. How evenly they
+            pick ranks stays the model's, which is measured.
     """
 
     tp: int = 1
@@ -58,6 +60,7 @@ class Shard:
     balanced: bool = False
     inputs_apart: bool = False
     experts_padded_to: int = 1
+    popularity: float | None = None
 
 
 def stages(

@@ -11,7 +11,7 @@ from sim.core import Spec
 from sim.models.mixers import GQA, FormatName, Mixer
 from sim.models.routing import EVEN
 
-_POPULARITY = 2.0
+_POPULARITY = 1.0
 _MANY_EXPERTS = 32
 """What is assumed of routers, and from how many experts on; see `MoE`."""
 
@@ -41,12 +41,11 @@ class MoE(Spec):
         latent: Width in which routed experts work, with a projection into it before and out of it after them (Nemotron
             3 Super, "latent MoE"); absent, the model's.
         popularity: Shape of the gamma law of how often tokens of a served batch pick an expert; the larger, the more
-            evenly. Absent, 2 for 32 experts or more, which is fitted (a Gini coefficient of 0.375): the time per token
-            of public closed-loop runs grows with the batch as it then does with kernel tables, 1.5 to 3 fit nearly as
-            well. Routing over texts of one kind is less even (0.44 of LFM2.5-8B-A1B with 32 experts, 0.65 of
-            Qwen3.6-35B-A3B with 256; ork-driver wiki, "MoE Routing Skew", 2026-06), batches mix kinds. Even for fewer
-            (assumed): the 8 experts of Mixtral are used alike whatever the topic (arXiv 2401.04088, section 5).
-            Training, whose losses balance experts, does not use it.
+            evenly. Absent, 1 for 32 experts or more, and even for fewer, both assumed: routing measured over texts has
+            Gini coefficients of 0.44 (LFM2.5-8B-A1B, 32 experts) and 0.65 (Qwen3.6-35B-A3B, 256) (ork-driver wiki,
+            "MoE Routing Skew", 2026-06), where a gamma law of shape 1 has 0.5; the 8 experts of Mixtral are used alike
+            whatever the topic (arXiv 2401.04088, section 5). Workloads may say otherwise of their texts
+            (`expert_popularity`). Training, whose losses balance experts, does not use it.
     """
 
     kind: Literal["moe"] = "moe"

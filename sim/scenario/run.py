@@ -189,10 +189,11 @@ class PlanRunner:
         device = self.things.cluster.device.at_clock(plan.clock)
         engine = self.things.engine
         family = engine.family
+        workload = self.things.scenario.spec.workload
         padded_to = self._experts_padded_to(plan)
         return [
             StageCosts(
-                replace(shard, experts_padded_to=padded_to),
+                replace(shard, experts_padded_to=padded_to, popularity=workload.expert_popularity),
                 CostModel(
                     device,
                     engine=family,
@@ -201,7 +202,7 @@ class PlanRunner:
                     lent=self._lent,
                     fusion=self._fusion(plan),
                     moe_library=plan.moe_backend or "",
-                    sorts_logits=self.things.scenario.spec.workload.truncated_sampling and engine.sorts_logits,
+                    sorts_logits=workload.truncated_sampling and engine.sorts_logits,
                 ),
             )
             for shard, groups in zip(plan.shards, plan.stage_groups, strict=True)

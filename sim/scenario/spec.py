@@ -29,6 +29,8 @@ class ServingWorkload(Spec):
         concurrency: Requests in flight of a closed loop.
         truncated_sampling: Whether tokens are sampled with top-k or top-p: engines take these from the checkpoint's
             `generation_config.json` where a client says nothing. Benchmarks mostly ask for greedy decoding.
+        expert_popularity: How evenly these requests together pick experts, in place of the model's `popularity`: the
+            shape of the same gamma law, larger for texts that have less in common. How unequal ranks are stays.
         warmup: Leave requests out of the metrics that were sent before this time.
         duration: Stop the clock at this time; requests still running or queued are counted as such.
     """
@@ -40,6 +42,7 @@ class ServingWorkload(Spec):
     requests: int | None = Field(default=None, ge=1)
     concurrency: int | None = Field(default=None, ge=1)
     truncated_sampling: bool = False
+    expert_popularity: float | None = Field(default=None, gt=0)
     warmup: TimeS = 0.0
     duration: TimeS | None = None
 

@@ -107,8 +107,10 @@ def predict(
 def cost_group(row: MeasuredRow) -> str:
     """Equal for rows that may share compiled costs: same model, cluster, engine and sources of costs."""
     scenario = row.scenario or {}
-    sampling = scenario.get("workload", {}).get("truncated_sampling")
-    return "|".join([*(str(scenario.get(key)) for key in ("model", "cluster", "engine", "costs")), str(sampling)])
+    workload = scenario.get("workload", {})
+    shared = [scenario.get(key) for key in ("model", "cluster", "engine", "costs")]
+    shared += [workload.get(key) for key in ("truncated_sampling", "expert_popularity")]
+    return "|".join(map(str, shared))
 
 
 def _predict(

@@ -500,3 +500,18 @@ def test_top_p_takes_time_where_the_engine_sorts_for_it() -> None:
 
     assert tpot_s("vllm-0.15", truncated=True) > 1.01 * tpot_s("vllm-0.15", truncated=False)
     assert tpot_s("vllm", truncated=True) == tpot_s("vllm", truncated=False)
+
+
+def test_texts_with_less_in_common_touch_more_experts() -> None:
+    """Decodes read the experts that a batch touches; the choice of a dense model's traffic changes nothing."""
+
+    def tpot_s(model: str, popularity: float | None) -> float:
+        changes = {"model": model, "workload.expert_popularity": popularity, **SMALL_BATCH}
+        value = get_metric(run(small_scenario(changes)).metrics, "tpot_s")
+        assert value is not None
+        return value
+
+    sparse = [tpot_s("qwen3-30b-a3b", shape) for shape in (0.5, 2.0, 8.0)]
+    assert sparse == sorted(set(sparse))
+    assert tpot_s("qwen3-30b-a3b", 1.0) == tpot_s("qwen3-30b-a3b", None), "what is assumed of texts of one kind"
+    assert tpot_s("qwen3-8b", 0.5) == tpot_s("qwen3-8b", None)

@@ -359,17 +359,26 @@ def test_gpt_oss_on_hopper_takes_marlin_as_its_scripts_do(
         ({**QWEN, "backend_version": "0.5.10"}, None),
         ({**QWEN, "moe_tp_size": "1", "moe_ep_size": "4"}, None),
         ({**_R1, "backend": "sglang", "concurrency": "128", "batch_size": "128"}, 2),
-        ({**_R1, "backend": "sglang", "concurrency": "64", "batch_size": "64"}, None),
+        ({**_R1, "backend": "sglang", "concurrency": "64", "batch_size": "64", "id": "dsr1_c64_cfg87"}, None),
+        ({**_R1, "backend": "sglang", "concurrency": "128", "batch_size": "128", "id": "dsr1_c128_cfg87"}, 2),
+        ({**_R1, "backend": "sglang", "concurrency": "64", "batch_size": "64"}, 2),
         ({**_R1, "backend": "sglang", "concurrency": "128", "batch_size": "128", "system": "h200_sxm"}, None),
     ],
 )
-def test_sglang_drafts_where_only_scripts_with_drafts_have_the_ranks_and_users(
+def test_sglang_drafts_where_scripts_with_drafts_have_the_ranks_and_users(
     tmp_path: Path, changes: dict[str, str], drafts: int | None
 ) -> None:
     row = point(tmp_path, **{"system": "b200_sxm", "backend_version": "0.5.9", **changes})
     assert row.scenario is not None, row.reason
     found = row.scenario["plan"].get("speculation")
     assert (None if found is None else found["draft_tokens"]) == drafts
+
+
+@pytest.mark.parametrize(("date", "popularity"), [("2026-01-01", 2.0), ("", None)])
+def test_prompts_of_random_tokens_have_little_in_common(tmp_path: Path, date: str, popularity: float | None) -> None:
+    row = point(tmp_path, measured_on=date)
+    assert row.scenario is not None, row.reason
+    assert row.scenario["workload"].get("expert_popularity") == popularity
 
 
 # ---- runs with requests ----

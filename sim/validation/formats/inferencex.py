@@ -17,6 +17,11 @@ GPT_OSS: Final = "openai/gpt-oss-120b"
 KIMI: Final = "moonshotai/Kimi-K2.5"
 LLAMA_70B: Final = "meta-llama/Llama-3.1-70B"
 
+RANDOM_TOKENS: Final = 2.0
+"""Popularity of experts (`expert_popularity` of a workload) among its requests: prompts are random tokens, with nothing
+in common. Fitted: time per token then grows with the batch as by kernel tables; 1.5 to 3 fit nearly as well,
+and 1, as texts of one kind have it, fits runs on prompts of text (NVIDIA's of Qwen3-235B)."""
+
 _FEWEST_TOKENS: Final = 8192
 """Least `max_num_tokens` of the TensorRT-LLM scripts from 1.2 on; earlier ones size it for one prompt."""
 
@@ -163,12 +168,14 @@ def _sglang(line: Line, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sglang_drafts(line: Line, plan: dict[str, Any], users: int) -> dict[str, Any]:
-    """Speculation where only scripts with it have the row's ranks and users: SGLang 0.5.9 in FP8 on B200.
+    """Speculation where scripts with it have the row's ranks and users: SGLang 0.5.9 in FP8 on B200.
 
-    Qwen3.5 with tp 4 and ep 1 (`qwen3.5-fp8-b200-sglang-mtp`, pull requests 897 and 898; without drafts it has tp 4 and
-    ep 4, or tp 8), DeepSeek with tp 8 and more than 64 users (`dsr1-fp8-b200-sglang-mtp`, pull request 626). The
-    latter has limits of its own. Qwen's leaves a little less memory for caches and keeps states in 16 bit, which is not
-    modelled; without that the share of memory is not read either.
+    Qwen3.5 with tp 4 and ep 1 (`qwen3.5-fp8-b200-sglang-mtp`, pull requests 897 and 898; without drafts it has tp 4
+    and ep 4, or tp 8), DeepSeek with tp 8 and more than 64 users (`dsr1-fp8-b200-sglang-mtp`, pull request 626). With
+    fewer users both scripts have DeepSeek's ranks: rows whose id has a configuration's number are of one without
+    drafts; those without a number hold runs of both, three without drafts and twelve with, and are read as these. The
+    script with drafts has limits of its own. Qwen's leaves a little less memory for caches and keeps states in 16
+    bit, which is not modelled; without that the share of memory is not read either.
     """
     if line.text("precision") != "fp8" or line.text("backend_version") != "0.5.9":
         return {}
@@ -176,8 +183,8 @@ def _sglang_drafts(line: Line, plan: dict[str, Any], users: int) -> dict[str, An
     if line.text("arch") == QWEN_HYBRID:
         drafts, limits = (3 if ranks == (4, 1, 1) else 0), {}
     else:
-        apart = users > _MOST_WITHOUT_DRAFTS or _NUMBERED not in line.text("id")
-        drafts = 2 if ranks == (8, 1, 1) and apart else 0
+        drafting = users > _MOST_WITHOUT_DRAFTS or _NUMBERED not in line.text("id")
+        drafts = 2 if ranks == (8, 1, 1) and drafting else 0
         limits = {"max_num_batched_tokens": 16384, "max_num_seqs": 512}
     return (
         {

@@ -40,7 +40,7 @@ from sim.validation.formats.base import (
     load_class,
 )
 from sim.validation.formats.dynamo_recipes import disaggregated_plan
-from sim.validation.formats.inferencex import launch_options, measured_there
+from sim.validation.formats.inferencex import RANDOM_TOKENS, launch_options, measured_there
 from sim.validation.rows import THROUGHPUT, ClosedPoint, MeasuredRow
 
 _NODES: Final = {
@@ -225,19 +225,20 @@ def _scenario(line: Line) -> dict[str, Any] | str:
         plan["fuse_all_reduce"] = False
     node, size = _NODES[line.text("system")]
     concurrency, prompt, output = (line.whole(name) or 0 for name in ("concurrency", "isl", "osl"))
-    spread = measured_there(line)
+    there = measured_there(line)
+    workload = closed_loop(
+        concurrency=concurrency,
+        requests=None,
+        input_tokens=at_least(prompt, _SHORTEST) if there else exactly(prompt),
+        output_tokens=at_least(output, _SHORTEST) if there else exactly(output),
+    )
     return {
         "name": "measured",
         "model": name,
         "cluster": {"node": node, "nodes": -(-_gpus(plan) // size)},
         "engine": _profile(engine, line.text("backend_version")),
         "plan": plan,
-        "workload": closed_loop(
-            concurrency=concurrency,
-            requests=None,
-            input_tokens=at_least(prompt, _SHORTEST) if spread else exactly(prompt),
-            output_tokens=at_least(output, _SHORTEST) if spread else exactly(output),
-        ),
+        "workload": {**workload, **({"expert_popularity": RANDOM_TOKENS} if there else {})},
     }
 
 
