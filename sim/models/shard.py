@@ -43,6 +43,7 @@ class Shard:
         experts_padded_to: Multiple to which the inputs of experts are widened.
         popularity: How evenly tokens pick experts where traffic says so; None, as the model has it. How evenly they
             pick ranks stays the model's, which is measured.
+        packed_apart: Weight formats for which a dense block's activation is quantised in a kernel of its own.
     """
 
     tp: int = 1
@@ -61,6 +62,7 @@ class Shard:
     inputs_apart: bool = False
     experts_padded_to: int = 1
     popularity: float | None = None
+    packed_apart: tuple[str, ...] = ()
 
 
 def stages(

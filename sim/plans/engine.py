@@ -128,6 +128,8 @@ class FusionSpec(Spec):
         recurrent_inputs_apart: Whether projections of a recurrent layer's gates and decays are products of their own
             where checkpoints have them so.
         one_qk_norm: Whether queries and keys are normed in one kernel.
+        packed_apart: Weight formats for which the result of a dense block's activation is quantised in a kernel of its
+            own; for others the activation does it, or the product's own time holds it.
         experts_padded_to: By library of MXFP4 experts, the multiple to which their inputs are widened. What they return
             is cut to size behind the all-reduce, which so takes in no norm.
         absorbed_fp8_on: Devices, by the beginnings of their names, on which the absorbed projections of latent
@@ -143,10 +145,16 @@ class FusionSpec(Spec):
     copies_states: bool = False
     recurrent_inputs_apart: bool = False
     one_qk_norm: bool = False
+    packed_apart: tuple[str, ...] = ()
     experts_padded_to: dict[MoeBackend, int] = Field(default_factory=dict)
     absorbed_fp8_on: tuple[str, ...] = ()
     source: Literal["datasheet", "measured", "assumed"]
     ref: str
+
+    @field_validator("packed_apart")
+    @classmethod
+    def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(canonical_dtype(name) for name in value)
 
 
 class AllReduceNorm(Spec):

@@ -27,6 +27,7 @@ from sim.costs import (
     merged,
     precision_of,
 )
+from sim.hardware import Device
 from sim.models import layer_caches
 from sim.plans import ResolvedPlan, fused_bytes, launch_command, require, with_draft_layers
 from sim.results import Band, GapRuns, RunResult, SloSpec, build_result, intervals_of
@@ -190,10 +191,11 @@ class PlanRunner:
         engine = self.things.engine
         family = engine.family
         workload = self.things.scenario.spec.workload
-        padded_to = self._experts_padded_to(plan)
+        padded_to, packed_apart = self._experts_padded_to(plan), self._packed_apart(device)
+        popularity = workload.expert_popularity
         return [
             StageCosts(
-                replace(shard, experts_padded_to=padded_to, popularity=workload.expert_popularity),
+                replace(shard, experts_padded_to=padded_to, packed_apart=packed_apart, popularity=popularity),
                 CostModel(
                     device,
                     engine=family,
@@ -216,6 +218,12 @@ class PlanRunner:
         kernel = precision_of(device, plan.weights_dtype).kernel
         library = plan.moe_backend or device.kernels.library("moe", kernel, engine.family)
         return next((to for name, to in engine.fusion.experts_padded_to.items() if name == library), 1)
+
+    def _packed_apart(self, device: Device) -> tuple[str, ...]:
+        """Weight formats whose activations get a kernel of their own; weight-only ones leave them in 16 bit."""
+        fusion = self.things.engine.fusion
+        formats = () if fusion is None else fusion.packed_apart
+        return tuple(name for name in formats if not precision_of(device, name).weight_only)
 
     def _fusion(self, plan: ResolvedPlan) -> Fusion:
         """What the engine's kernels do together in this plan."""

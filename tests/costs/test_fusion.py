@@ -140,6 +140,28 @@ def test_libraries_of_experts_pad_and_triton_does_not(node: str, backend: str | 
     assert stage.shard.experts_padded_to == to
 
 
+@pytest.mark.parametrize(
+    ("engine", "node", "weights", "packs"),
+    [
+        ("trtllm", "hgx-b200", "nvfp4", True),
+        ("trtllm", "hgx-b200", "fp8", False),
+        ("trtllm", "dgx-h100", "nvfp4", False),
+        ("vllm", "hgx-b200", "nvfp4", False),
+    ],
+)
+def test_activations_are_packed_in_a_kernel_of_their_own_before_a_product_that_wants_them_so(
+    engine: str, node: str, weights: str, packs: bool
+) -> None:
+    """On Hopper NVFP4 is of weights alone; each packing reads 16 bits and writes 4.5, scales and all."""
+    model, tokens = load_model("llama-3.1-8b"), np.asarray(64.0)
+    runner = plan_runner(small_scenario({"engine": engine, "model": model.name, "cluster": {"node": node}}))
+    (stage,) = runner._stages(resolved_plan(runner, tp=2, weights_dtype=weights))
+    packing = [op for op in token_operators(model, stage.shard, tokens) if op.name == "ffn_pack"]
+    assert sum(op.count for op in packing) == packs * model.n_layers
+    assert all(op.bytes() == 64 * 14336 / 2 * (2 + 4.5 / 8) for op in packing)
+    assert stage.costs.launches(packing) == packs * model.n_layers
+
+
 @pytest.mark.parametrize("model", ["deepseek-v4-flash", "opt-30b"])
 def test_nothing_but_an_add_and_an_rms_norm_goes_into_an_all_reduce(model: str) -> None:
     """Several residual streams are spread and merged between, and LayerNorm has no such kernel."""

@@ -12,7 +12,7 @@ Its tables are Parquet, one per system, family of kernels, engine and version. L
 - exchanges between experts of vLLM, and of TensorRT-LLM without its NVLink kernel: timed from Python, 45 to 250 us for
   one token that SGLang's rows of the same kernels exchange in 9 to 18;
 - activation quantisation in the timed region of TensorRT-LLM's FP8 and NVFP4 GEMM, which its engine fuses into the
-  kernel before (norm or activation);
+  kernel before (norm, attention, in FP8 the activation), or does in a kernel of its own (`packed_apart` of profiles);
 - NVFP4 experts of TensorRT-LLM where it takes its generated kernels by itself: its rows of them end before results are
   added up, and there are none of more than 256 experts or of B300, only CUTLASS's, up to three times slower. vLLM's
   rows of the same kernels stand in.
