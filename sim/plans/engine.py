@@ -134,6 +134,7 @@ class FusionSpec(Spec):
             is cut to size behind the all-reduce, which so takes in no norm.
         absorbed_fp8_on: Devices, by the beginnings of their names, on which the absorbed projections of latent
             attention stay in the FP8 blocks of their checkpoint.
+        drafts_apart_on: Devices, likewise, on which latent attention takes each token of a verified draft by itself.
         source: How it is known.
         ref: Where from: a key of `refs`.
     """
@@ -148,6 +149,7 @@ class FusionSpec(Spec):
     packed_apart: tuple[str, ...] = ()
     experts_padded_to: dict[MoeBackend, int] = Field(default_factory=dict)
     absorbed_fp8_on: tuple[str, ...] = ()
+    drafts_apart_on: tuple[str, ...] = ()
     source: Literal["datasheet", "measured", "assumed"]
     ref: str
 

@@ -242,6 +242,7 @@ class PlanRunner:
             copies_states=spec.copies_states,
             one_qk_norm=spec.one_qk_norm,
             absorbed_fp8=device.name.startswith(spec.absorbed_fp8_on),
+            drafts_apart=device.name.startswith(spec.drafts_apart_on),
         )
 
     @property

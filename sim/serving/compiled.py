@@ -368,7 +368,7 @@ class CompiledCost:
             stage = self._stages.items[0]
             operators = decode_operators(self._stages.model, stage.shard, sequences, sequences * contexts, cls)
             operators = beside_prompts(operators) if prompts else operators
-            time_s = stage.costs.total_s(self._drafts.widened(operators))
+            time_s = stage.costs.total_s(self._drafts.widened(operators, latent_apart=stage.costs.fusion.drafts_apart))
             if share := self._drafts.further_share(self._stages.model, stage, attention_class):
                 time_s = time_s + share * stage.costs.total_s(operators)
             times = np.broadcast_to(time_s, (self._sequence_limit, len(contexts)))

@@ -1,10 +1,11 @@
 """What speculative decoding adds to the work of an iteration.
 
 Verifying computes `1 + k` tokens of every decoding sequence through the whole model; its attention reads the cache once
-for all of them, as kernels do that fold the queries of a sequence into the heads. Draft layers are layers of the model
-behind its last one (`with_draft_layers`), so the first pass through them, over all tokens of the iteration, prompts
-too, counts like any layer. What is left are the further passes, one token of every sequence each, and the LM head of
-every pass. As TensorRT-LLM runs a single module ("MTP Eagle", tech blog 2 of its documentation), vLLM and SGLang alike.
+for all of them, as kernels do that fold the queries of a sequence into the heads, or once for each. Draft layers are
+layers of the model behind its last one (`with_draft_layers`), so the first pass through them, over all tokens of the
+iteration, prompts too, counts like any layer. What is left are the further passes, one token of every sequence each,
+and the LM head of every pass. As TensorRT-LLM runs a single module ("MTP Eagle", tech blog 2 of its documentation),
+vLLM and SGLang alike.
 """
 
 from __future__ import annotations
@@ -69,12 +70,19 @@ class Drafts:
             *(replace(op, count=op.count * self.further_passes, cause="draft") for op in further),
         ]
 
-    def widened(self, operators: list[Operator]) -> list[Operator]:
-        """Decode attention, or a recurrence, for all tokens that an iteration computes of a sequence."""
-        return [self._widened(op) for op in operators]
+    def widened(self, operators: list[Operator], *, latent_apart: bool) -> list[Operator]:
+        """Decode attention, or a recurrence, for all tokens that an iteration computes of a sequence.
 
-    def _widened(self, op: Operator) -> Operator:
+        Args:
+            operators: The work for one token of every sequence.
+            latent_apart: Whether latent attention takes the tokens as it would those of as many sequences.
+        """
+        return [self._widened(op, latent_apart) for op in operators]
+
+    def _widened(self, op: Operator, latent_apart: bool) -> Operator:
         match op:
+            case DecodeAttention(kind="mla") if latent_apart:
+                return replace(op, sequences=op.sequences * self.width, context=op.context * self.width)
             case DecodeAttention():
                 return replace(op, q_heads=op.q_heads * self.width)
             case AbsorbedProducts():

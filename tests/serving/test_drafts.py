@@ -67,7 +67,7 @@ def test_a_recurrence_goes_through_every_token_and_keeps_each_state() -> None:
     """Four tokens read the state once and write it four times: five passes for two; SGLang copies one back besides."""
     shape = {"heads": 8.0, "state_bytes": 1e6, "elements": 2.5e5, "channels": 0.0, "kind": "gated_delta"}
     one = StateUpdate(name="x", cause="x", sequences=np.array([16.0]), **shape)
-    (four,) = drafts_of(SpeculationSpec(draft_tokens=3, acceptance=0.5)).widened([one])
+    (four,) = drafts_of(SpeculationSpec(draft_tokens=3, acceptance=0.5)).widened([one], latent_apart=True)
     assert isinstance(four, StateUpdate)
     assert four.bytes() == pytest.approx(one.bytes() * 5 / 2)
     assert four.flops() == pytest.approx(one.flops() * 4)
@@ -77,6 +77,18 @@ def test_a_recurrence_goes_through_every_token_and_keeps_each_state() -> None:
     plain = CostModel(device, engine="sglang")
     assert copied.cost(one).memory_s == pytest.approx(plain.cost(one).memory_s)
     assert copied.cost(four).memory_s == pytest.approx(plain.cost(four).memory_s * 7 / 5)
+
+
+@pytest.mark.parametrize(("node", "apart"), [("hgx-b200", True), ("dgx-h200", False)])
+def test_latent_attention_of_drafts_is_that_of_as_many_sequences_or_of_more_heads(node: str, apart: bool) -> None:
+    """Three drafts that no module makes: eight sequences of four tokens as 32 of one, or less where they are folded."""
+    each = plan_runner(small_scenario({"model": MODEL, "cluster": {"node": node}, "engine": "trtllm"}))
+    drafting = resolved_plan(each, **LIMITS, speculation={"draft_tokens": 3, "acceptance": 0.5, "method": "ngram"})
+    four, one = (
+        each.compiled(plan).decode_row(0, n) for plan, n in ((drafting, 8), (resolved_plan(each, **LIMITS), 32))
+    )
+    eight_s, each_s = (float(np.interp(n * 3000, row.breaks, row.values_s)) for row, n in ((four, 8), (one, 32)))
+    assert eight_s == pytest.approx(each_s) if apart else eight_s < 0.9 * each_s
 
 
 def test_the_device_waits_for_the_host_where_drafts_are_not_scheduled_ahead() -> None:
