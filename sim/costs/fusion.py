@@ -32,8 +32,8 @@ class Fusion:
         absorbed_fp8: Whether absorbed projections of latent attention stay in the FP8 blocks of their checkpoint, for
             which inputs are quantised and results copied in kernels of their own; otherwise engines turn them back
             into the format of the model.
-        drafts_apart: Whether thread blocks of latent attention take one token each where drafts are verified, and read
-            the cache for it; otherwise tokens of a sequence are folded into its heads.
+        drafts_apart: Whether thread blocks of latent attention take one token each where drafts are verified, which is
+            priced as so many sequences; otherwise tokens of a sequence are folded into its heads.
     """
 
     within_attention: frozenset[str] = frozenset()

@@ -37,7 +37,8 @@ BEHIND_REDUCTION: Final = "reduced_norm"
 """Operator that is part of the all-reduce before it."""
 
 _SCALED_ON_THE_FLY: Final = frozenset({"fp8_block"})
-"""Formats whose activations get their scales from a call of its own before the GEMM; others are fused with a norm."""
+"""Formats whose activations get their scales from a call of its own before the GEMM; others are fused with a norm,
+or have an operator of their own (`packed_apart` of engine profiles)."""
 
 
 _WITHIN_LATENT_ATTENTION: Final = frozenset(

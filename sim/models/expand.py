@@ -39,7 +39,7 @@ from sim.models.operators import (
     Sampling,
     repeated,
 )
-from sim.models.routing import rank_spread, reached_ranks
+from sim.models.routing import EVEN, rank_spread, reached_ranks
 from sim.models.shard import Shard, layers_of
 from sim.models.spec import FeedForward, LayerGroup, ModelSpec, MoE
 from sim.models.streams import mixer_streams
@@ -239,7 +239,7 @@ def _dense_block(
     return [
         Gemm(name=f"{name}_up", cause="ffn_gemm", m=tokens, n=inputs * width, k=hidden, weights_dtype=dtype),
         _stream(model, f"{name}_act", element * (inputs + 1.0) * width * tokens),
-        *([_stream(model, f"{name}_pack", packed)] if dtype in shard.packed_apart else []),
+        *([_stream(model, f"{name}_pack", packed)] if gated and dtype in shard.packed_apart else []),
         Gemm(name=f"{name}_down", cause="ffn_gemm", m=tokens, n=hidden, k=width, weights_dtype=dtype),
     ]
 
@@ -263,7 +263,7 @@ def _experts(model: ModelSpec, shard: Shard, ffn: MoE, tokens: Array) -> list[Op
         intermediate=ffn.intermediate / shard.moe_tp,
         gated=ffn.gated,
         weights_dtype=shard.weights_dtype,
-        popularity=shard.popularity or ffn.popularity_shape,
+        popularity=EVEN if ffn.popularity_shape == EVEN else shard.popularity or ffn.popularity_shape,
         spread=0.0 if shard.balanced else rank_spread(ffn.experts / shard.ep, popularity=ffn.popularity_shape),
     )
     routed_path: list[Operator] = [

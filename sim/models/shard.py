@@ -41,9 +41,9 @@ class Shard:
         inputs_apart: Whether gates and decays of a recurrent layer are products of their own, if its checkpoints have
             them so.
         experts_padded_to: Multiple to which the inputs of experts are widened.
-        popularity: How evenly tokens pick experts where traffic says so; None, as the model has it. How evenly they
-            pick ranks stays the model's, which is measured.
-        packed_apart: Weight formats for which a dense block's activation is quantised in a kernel of its own.
+        popularity: How evenly tokens pick experts where traffic says so; None, as the model has it, and so where that
+            is even whatever the traffic. How evenly they pick ranks stays the model's, which is measured.
+        packed_apart: Weight formats for which a gated dense block's activation is quantised in a kernel of its own.
     """
 
     tp: int = 1

@@ -128,13 +128,15 @@ class FusionSpec(Spec):
         recurrent_inputs_apart: Whether projections of a recurrent layer's gates and decays are products of their own
             where checkpoints have them so.
         one_qk_norm: Whether queries and keys are normed in one kernel.
-        packed_apart: Weight formats for which the result of a dense block's activation is quantised in a kernel of its
-            own; for others the activation does it, or the product's own time holds it.
+        packed_apart: Weight formats for which the result of a gated dense block's activation is quantised in a kernel
+            of its own, each with the devices, by the beginnings of their names, whose curves are of products without
+            it; elsewhere the activation does it, or the product's own time holds it.
         experts_padded_to: By library of MXFP4 experts, the multiple to which their inputs are widened. What they return
             is cut to size behind the all-reduce, which so takes in no norm.
         absorbed_fp8_on: Devices, by the beginnings of their names, on which the absorbed projections of latent
             attention stay in the FP8 blocks of their checkpoint.
-        drafts_apart_on: Devices, likewise, on which latent attention takes each token of a verified draft by itself.
+        drafts_apart_on: Devices, likewise, on which latent attention that verifies drafts is priced as that of as many
+            sequences as there are tokens.
         source: How it is known.
         ref: Where from: a key of `refs`.
     """
@@ -146,7 +148,7 @@ class FusionSpec(Spec):
     copies_states: bool = False
     recurrent_inputs_apart: bool = False
     one_qk_norm: bool = False
-    packed_apart: tuple[str, ...] = ()
+    packed_apart: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     experts_padded_to: dict[MoeBackend, int] = Field(default_factory=dict)
     absorbed_fp8_on: tuple[str, ...] = ()
     drafts_apart_on: tuple[str, ...] = ()
@@ -155,8 +157,8 @@ class FusionSpec(Spec):
 
     @field_validator("packed_apart")
     @classmethod
-    def _known_formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(canonical_dtype(name) for name in value)
+    def _known_formats(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return {canonical_dtype(name): devices for name, devices in value.items()}
 
 
 class AllReduceNorm(Spec):

@@ -138,8 +138,12 @@ def _assumptions(things: Assembled, plan: ResolvedPlan | None) -> list[str]:
     if plan is not None and plan.pp > 1:
         notes.append("pipeline lanes carry even shares of the sequences; a full pipeline is paced by its slowest stage")
     if things.model.is_moe:
+        asked = things.scenario.spec.workload.expert_popularity
+        shape = (
+            "see `popularity`" if asked is None else f"of shape {asked:g} from the workload, where the model has one"
+        )
         notes.append(
-            "tokens choose experts independently, some more often than others (a gamma law, see `popularity`), and so "
+            f"tokens choose experts independently, some more often than others (a gamma law, {shape}), and so "
             "ranks that share the experts, unless `expert_balancer` keeps them alike"
         )
     return notes

@@ -220,10 +220,10 @@ class PlanRunner:
         return next((to for name, to in engine.fusion.experts_padded_to.items() if name == library), 1)
 
     def _packed_apart(self, device: Device) -> tuple[str, ...]:
-        """Weight formats whose activations get a kernel of their own; weight-only ones leave them in 16 bit."""
+        """Weight formats whose activations the engine packs in a kernel of its own on this device."""
         fusion = self.things.engine.fusion
-        formats = () if fusion is None else fusion.packed_apart
-        return tuple(name for name in formats if not precision_of(device, name).weight_only)
+        formats = {} if fusion is None else fusion.packed_apart
+        return tuple(name for name, devices in formats.items() if device.name.startswith(devices))
 
     def _fusion(self, plan: ResolvedPlan) -> Fusion:
         """What the engine's kernels do together in this plan."""

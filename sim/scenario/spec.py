@@ -30,7 +30,8 @@ class ServingWorkload(Spec):
         truncated_sampling: Whether tokens are sampled with top-k or top-p: engines take these from the checkpoint's
             `generation_config.json` where a client says nothing. Benchmarks mostly ask for greedy decoding.
         expert_popularity: How evenly these requests together pick experts, in place of the model's `popularity`: the
-            shape of the same gamma law, larger for texts that have less in common. How unequal ranks are stays.
+            shape of the same gamma law, larger for texts that have less in common. How unequal ranks are stays,
+            and so does even use of few experts.
         warmup: Leave requests out of the metrics that were sent before this time.
         duration: Stop the clock at this time; requests still running or queued are counted as such.
     """

@@ -146,13 +146,17 @@ def test_libraries_of_experts_pad_and_triton_does_not(node: str, backend: str | 
         ("trtllm", "hgx-b200", "nvfp4", True),
         ("trtllm", "hgx-b200", "fp8", False),
         ("trtllm", "dgx-h100", "nvfp4", False),
+        ("trtllm", "8x-rtx-pro-6000", "nvfp4", False),
         ("vllm", "hgx-b200", "nvfp4", False),
     ],
 )
 def test_activations_are_packed_in_a_kernel_of_their_own_before_a_product_that_wants_them_so(
     engine: str, node: str, weights: str, packs: bool
 ) -> None:
-    """On Hopper NVFP4 is of weights alone; each packing reads 16 bits and writes 4.5, scales and all."""
+    """On Hopper NVFP4 is of weights alone, on RTX PRO the curve is of another engine, which packs within its products.
+
+    Each packing reads 16 bits and writes 4.5, scales and all.
+    """
     model, tokens = load_model("llama-3.1-8b"), np.asarray(64.0)
     runner = plan_runner(small_scenario({"engine": engine, "model": model.name, "cluster": {"node": node}}))
     (stage,) = runner._stages(resolved_plan(runner, tp=2, weights_dtype=weights))

@@ -1,5 +1,6 @@
 """Expansion: FLOPs equal the closed forms, weights are those of the shard, communication is where it belongs."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -244,3 +245,10 @@ def test_an_all_to_all_moves_the_tokens_to_their_experts_only(ranks: int) -> Non
     assert sent["experts_dispatch"] == pytest.approx(hidden * (0.5 + 1 / 16) * reached)
     assert sent["experts_combine"] == pytest.approx(2 * hidden * reached)
     assert reached <= min(ranks, 8)
+
+
+def test_traffic_says_how_unevenly_experts_are_picked_but_not_where_they_are_used_alike() -> None:
+    for name, picked in (("qwen3-30b-a3b", 3.0), ("mixtral-8x7b", float("inf"))):
+        model = load_model(name)
+        operators = token_operators(model, replace(stages(model)[0], popularity=3.0), np.asarray(16.0))
+        assert {op.popularity for op in operators if isinstance(op, GroupedGemm)} == {picked}

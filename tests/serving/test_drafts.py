@@ -79,10 +79,15 @@ def test_a_recurrence_goes_through_every_token_and_keeps_each_state() -> None:
     assert copied.cost(four).memory_s == pytest.approx(plain.cost(four).memory_s * 7 / 5)
 
 
-@pytest.mark.parametrize(("node", "apart"), [("hgx-b200", True), ("dgx-h200", False)])
-def test_latent_attention_of_drafts_is_that_of_as_many_sequences_or_of_more_heads(node: str, apart: bool) -> None:
+@pytest.mark.parametrize(
+    ("engine", "node", "apart"),
+    [("trtllm", "hgx-b200", True), ("trtllm", "dgx-h200", False), ("sglang", "hgx-b200", False)],
+)
+def test_latent_attention_of_drafts_is_that_of_as_many_sequences_or_of_more_heads(
+    engine: str, node: str, apart: bool
+) -> None:
     """Three drafts that no module makes: eight sequences of four tokens as 32 of one, or less where they are folded."""
-    each = plan_runner(small_scenario({"model": MODEL, "cluster": {"node": node}, "engine": "trtllm"}))
+    each = plan_runner(small_scenario({"model": MODEL, "cluster": {"node": node}, "engine": engine}))
     drafting = resolved_plan(each, **LIMITS, speculation={"draft_tokens": 3, "acceptance": 0.5, "method": "ngram"})
     four, one = (
         each.compiled(plan).decode_row(0, n) for plan, n in ((drafting, 8), (resolved_plan(each, **LIMITS), 32))

@@ -232,13 +232,15 @@ def _scenario(line: Line) -> dict[str, Any] | str:
         input_tokens=at_least(prompt, _SHORTEST) if there else exactly(prompt),
         output_tokens=at_least(output, _SHORTEST) if there else exactly(output),
     )
+    if there:
+        workload["expert_popularity"] = RANDOM_TOKENS
     return {
         "name": "measured",
         "model": name,
         "cluster": {"node": node, "nodes": -(-_gpus(plan) // size)},
         "engine": _profile(engine, line.text("backend_version")),
         "plan": plan,
-        "workload": {**workload, **({"expert_popularity": RANDOM_TOKENS} if there else {})},
+        "workload": workload,
     }
 
 
