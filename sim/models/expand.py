@@ -234,12 +234,11 @@ def _dense_block(
     dtype, hidden = model.linear_dtype("ffn", shard.weights_dtype), model.hidden_size
     width = intermediate / shard.tp
     inputs = 2.0 if gated else 1.0
-    element = activation_bytes(model.dtype)
-    packed = (element + bytes_per_element(dtype)) * width * tokens
+    element, packs = activation_bytes(model.dtype), gated and dtype in shard.packed_apart
     return [
         Gemm(name=f"{name}_up", cause="ffn_gemm", m=tokens, n=inputs * width, k=hidden, weights_dtype=dtype),
         _stream(model, f"{name}_act", element * (inputs + 1.0) * width * tokens),
-        *([_stream(model, f"{name}_pack", packed)] if gated and dtype in shard.packed_apart else []),
+        *([_stream(model, f"{name}_pack", (element + bytes_per_element(dtype)) * width * tokens)] if packs else []),
         Gemm(name=f"{name}_down", cause="ffn_gemm", m=tokens, n=hidden, k=width, weights_dtype=dtype),
     ]
 

@@ -219,13 +219,13 @@ def _scenario(line: Line) -> dict[str, Any] | str:
     if engine == "trtllm" and narrow and dtype != "fp8_block":
         plan["kv_dtype"] = "fp8"
     plan |= launch_options(line, plan)
-    if not measured_there(line) and line.text("mode") != "disagg":
+    there = measured_there(line)
+    if not there and line.text("mode") != "disagg":
         plan |= generated_options(line)
     if f"{engine} {line.text('backend_version')}".startswith(_BEFORE_FUSING):
         plan["fuse_all_reduce"] = False
     node, size = _NODES[line.text("system")]
     concurrency, prompt, output = (line.whole(name) or 0 for name in ("concurrency", "isl", "osl"))
-    there = measured_there(line)
     workload = closed_loop(
         concurrency=concurrency,
         requests=None,
